@@ -1,0 +1,64 @@
+import { createClient, type Client } from "@connectrpc/connect";
+import { createGrpcWebTransport } from "@connectrpc/connect-web";
+import { CollaborationService } from "./gen/quintet/collaboration/v1/collaboration_pb.js";
+import { RequestService, ServiceItemService } from "./gen/quintet/delivery/v1/delivery_pb.js";
+import { FederationService } from "./gen/quintet/federation/v1/federation_pb.js";
+import { DirectoryService } from "./gen/quintet/identity/v1/directory_pb.js";
+import { IdentityService } from "./gen/quintet/identity/v1/identity_pb.js";
+import { ManagementService } from "./gen/quintet/management/v1/management_pb.js";
+import { PerceptionService } from "./gen/quintet/perception/v1/perception_pb.js";
+import { SharingService } from "./gen/quintet/sharing/v1/sharing_pb.js";
+import { Session } from "./session.js";
+
+const DEADLINE_MS = 30_000;
+
+export interface Options {
+  /** The gateway of a node, for example "http://127.0.0.1:8080". */
+  readonly baseUrl: string;
+  /** An access token from elsewhere (single sign-on). It is not renewed; `signIn` replaces it. */
+  readonly token?: string;
+  /** Caps each call that states no `timeoutMs` of its own; 30 seconds when not given. */
+  readonly deadlineMs?: number;
+}
+
+/** All services of one node: one client per service. Failed calls reject with an error that `refusalOf` reads. */
+export interface Quintet {
+  readonly identity: Client<typeof IdentityService>;
+  readonly directory: Client<typeof DirectoryService>;
+  readonly perception: Client<typeof PerceptionService>;
+  readonly sharing: Client<typeof SharingService>;
+  readonly management: Client<typeof ManagementService>;
+  readonly collaboration: Client<typeof CollaborationService>;
+  readonly requests: Client<typeof RequestService>;
+  readonly serviceItems: Client<typeof ServiceItemService>;
+  readonly federation: Client<typeof FederationService>;
+  /** Opens a session that renews itself; gives the caller's resource name, for example "people/resident.01". */
+  signIn(login: string, password: string): Promise<string>;
+  /** Ends the session at the node; does nothing when there is none. */
+  signOut(): Promise<void>;
+}
+
+/** Clients for the services of one node, over gRPC-Web through its gateway. Nothing is sent until the first call. */
+export function connect(options: Options): Quintet {
+  const common = { baseUrl: options.baseUrl, defaultTimeoutMs: options.deadlineMs ?? DEADLINE_MS };
+  const session = new Session(createGrpcWebTransport(common), options.token ?? "");
+  const transport = createGrpcWebTransport({ ...common, interceptors: [session.interceptor] });
+  return {
+    identity: createClient(IdentityService, transport),
+    directory: createClient(DirectoryService, transport),
+    perception: createClient(PerceptionService, transport),
+    sharing: createClient(SharingService, transport),
+    management: createClient(ManagementService, transport),
+    collaboration: createClient(CollaborationService, transport),
+    requests: createClient(RequestService, transport),
+    serviceItems: createClient(ServiceItemService, transport),
+    federation: createClient(FederationService, transport),
+    signIn: (login, password) => session.signIn(login, password),
+    signOut: () => session.signOut(),
+  };
+}
+
+/** An id that makes one change idempotent: keep it, and send the call again with it when no answer came. */
+export function newRequestId(): string {
+  return crypto.randomUUID();
+}

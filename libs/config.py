@@ -1,0 +1,352 @@
+"""The configuration of one node: node.toml, parsed once into frozen dataclasses and passed on from there.
+
+Every problem of the file is reported at once, each with its key and the rule it breaks. Keys that nobody knows are
+problems too: a misspelt limit must not silently become the default.
+"""
+
+import ipaddress
+import re
+import tomllib
+import zoneinfo
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from libs.state import RuntimeInfo, Secrets, change_runtime, login_dsn, read_runtime, update_runtime
+
+__all__ = [
+    "GATEWAY",
+    "PARTS",
+    "ConfigError",
+    "FederationSection",
+    "GatewaySection",
+    "NatsSection",
+    "NodeConfig",
+    "NodeSection",
+    "PostgresSection",
+    "RuntimeInfo",
+    "Secrets",
+    "TelemetrySection",
+    "change_runtime",
+    "load_config",
+    "login_dsn",
+    "read_runtime",
+    "update_runtime",
+]
+
+# The services of a node. Each has a PostgreSQL role and schema, and a NATS user, of its own name.
+PARTS = ("identity", "perception", "sharing", "management", "collaboration", "delivery", "federation")
+# What stands behind the edge besides them: it keeps nothing, but calls them under this name with a key of its own.
+GATEWAY = "gateway"
+
+CODE = r"[a-z0-9][a-z0-9-]{0,62}"
+HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
+ADDRESS = rf"{HOST}:[0-9]{{1,5}}"
+ORIGIN = rf"https?://{HOST}(?::[0-9]{{1,5}})?"
+PORT_MAX = 65_535
+# The servers copy a request a few times while they handle it: more than this belongs in an upload of its own.
+REQUEST_BYTES_MAX = 64 * 1024 * 1024
+
+
+class ConfigError(ValueError):
+    """node.toml breaks rules; problems holds one "section.key: rule" per line."""
+
+    def __init__(self, path: Path, problems: list[str]) -> None:
+        super().__init__(f"{path}:\n" + "\n".join(f"  {problem}" for problem in problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSection:
+    """Who the node is. id names it in the federation; zone is what it is authoritative for."""
+
+    id: str
+    name: str
+    zone: str
+    timezone: str
+    state: Path
+    secrets: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSection:
+    """port None: Unix socket only; 0: also a free port on 127.0.0.1. A dsn (without password) means: not embedded."""
+
+    port: int | None
+    dsn: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NatsSection:
+    """Ports on 127.0.0.1, 0 for a free one; mqtt_port None: no MQTT. A url (without password) means: not embedded."""
+
+    port: int
+    mqtt_port: int | None
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySection:
+    """The public edge. Rates are requests per second or minute; bursts of twice the rate pass.
+
+    status says who may see how the node is doing (status page, metrics): "public" everybody who reaches the edge,
+    "token" who knows the secret `status-token`. Without a word it is public on the loopback interface only.
+    """
+
+    enabled: bool
+    host: str
+    port: int
+    adapter_port: int
+    tls_cert: Path | None
+    tls_key: Path | None
+    cors_origins: tuple[str, ...]
+    requests_per_s: int
+    client_requests_per_s: int
+    sign_in_per_minute: int
+    max_request_bytes: int
+    max_connections: int
+    status: str = "token"
+
+
+@dataclass(frozen=True, slots=True)
+class FederationSection:
+    """host is what the two ports listen on, advertise the host name that peers are told to connect to."""
+
+    host: str
+    join_port: int
+    link_port: int
+    advertise: str
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySection:
+    """otlp_endpoint None: traces are not exported. trace_ratio is the share of new traces that is kept, 0 to 1."""
+
+    otlp_endpoint: str | None
+    trace_ratio: float
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One node.toml. services holds the addresses (host:port) that are fixed; the other services pick free ports."""
+
+    path: Path
+    node: NodeSection
+    postgres: PostgresSection
+    nats: NatsSection
+    gateway: GatewaySection
+    services: Mapping[str, str]
+    federation: FederationSection
+    telemetry: TelemetrySection
+
+    @property
+    def state(self) -> Path:
+        return self.node.state
+
+    @property
+    def secrets(self) -> Secrets:
+        return Secrets(self.node.secrets)
+
+    def runtime(self) -> RuntimeInfo:
+        """Where everything is: what the node wrote to its state folder, and above that what this file fixes."""
+        found = read_runtime(self.state)
+        return RuntimeInfo(
+            node=self.node.id,
+            postgres=self.postgres.dsn or found.postgres,
+            nats=self.nats.url or found.nats,
+            mqtt=found.mqtt,
+            gateway=found.gateway,
+            adapter=found.adapter,
+            join=found.join,
+            link=found.link,
+            services={**found.services, **self.services},
+            metrics=found.metrics,
+        )
+
+    def postgres_dsn(self, part: str) -> str:
+        """The part's DSN with its password. FileNotFoundError when nobody has made the password yet."""
+        return login_dsn(self.runtime().postgres, part, self.secrets.read(f"postgres-{part}"))
+
+    def nats_password(self, part: str) -> str:
+        return self.secrets.read(f"nats-{part}")
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Parses node.toml. Paths in it are relative to the file. ConfigError names every key that breaks a rule."""
+    try:
+        document = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path, [str(error)]) from error
+    reader = _Reader(document, path.resolve().parent)
+    config = NodeConfig(
+        path=path.resolve(),
+        node=_node(reader),
+        postgres=PostgresSection(
+            port=reader.optional_port("postgres.port"), dsn=reader.url("postgres.dsn", ("postgresql", "postgres"))
+        ),
+        nats=NatsSection(
+            port=reader.port("nats.port"),
+            mqtt_port=reader.optional_port("nats.mqtt_port"),
+            url=reader.url("nats.url", ("nats", "tls")),
+        ),
+        gateway=_gateway(reader),
+        services=reader.addresses("services", PARTS),
+        federation=FederationSection(
+            host=reader.host("federation.host"),
+            join_port=reader.port("federation.join_port"),
+            link_port=reader.port("federation.link_port"),
+            advertise=reader.text("federation.advertise", default="127.0.0.1", pattern=HOST),
+        ),
+        telemetry=TelemetrySection(
+            otlp_endpoint=reader.url("telemetry.otlp_endpoint", ("http", "https")),
+            trace_ratio=reader.ratio("telemetry.trace_ratio", default=0.1),
+            log_level=reader.text("telemetry.log_level", default="info", pattern="debug|info|warning|error"),
+        ),
+    )
+    reader.finish(path)
+    return config
+
+
+def _node(reader: "_Reader") -> NodeSection:
+    state = reader.path("node.state")
+    timezone = reader.text("node.timezone", pattern=r"[A-Za-z0-9+_/-]{1,64}")
+    try:
+        zoneinfo.ZoneInfo(timezone or "UTC")
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        reader.problem("node.timezone", f"must be a zone of the IANA time zone database, got {timezone!r}")
+    return NodeSection(
+        id=reader.text("node.id", pattern=CODE),
+        name=reader.text("node.name", pattern=r".{1,200}"),
+        zone=reader.text("node.zone", pattern=CODE),
+        timezone=timezone,
+        state=state or reader.folder,
+        secrets=reader.path("node.secrets", required=False) or (state or reader.folder) / "secrets",
+    )
+
+
+def _gateway(reader: "_Reader") -> GatewaySection:
+    cert = reader.path("gateway.tls_cert", required=False)
+    key = reader.path("gateway.tls_key", required=False)
+    if (cert is None) != (key is None):
+        reader.problem("gateway.tls_cert", "must be given together with gateway.tls_key")
+    host = reader.host("gateway.host")
+    status = "public" if ipaddress.ip_address(host).is_loopback else "token"
+    return GatewaySection(
+        enabled=reader.boolean("gateway.enabled", default=True),
+        host=host,
+        port=reader.port("gateway.port"),
+        adapter_port=reader.port("gateway.adapter_port"),
+        tls_cert=cert,
+        tls_key=key,
+        cors_origins=reader.texts("gateway.cors_origins", pattern=ORIGIN),
+        requests_per_s=reader.integer("gateway.requests_per_s", default=2_000, low=1, high=1_000_000),
+        client_requests_per_s=reader.integer("gateway.client_requests_per_s", default=500, low=1, high=1_000_000),
+        sign_in_per_minute=reader.integer("gateway.sign_in_per_minute", default=60, low=1, high=1_000_000),
+        max_request_bytes=reader.integer(
+            "gateway.max_request_bytes", default=4 * 1024 * 1024, low=1_024, high=REQUEST_BYTES_MAX
+        ),
+        max_connections=reader.integer("gateway.max_connections", default=1_000, low=1, high=100_000),
+        status=reader.text("gateway.status", default=status, pattern="public|token"),
+    )
+
+
+class _Reader:
+    """Takes typed values out of the document by "section.key", and notes every problem, not only the first."""
+
+    def __init__(self, document: dict[str, Any], folder: Path) -> None:
+        self.folder = folder
+        self._left: dict[str, Any] = {}
+        self._problems: list[str] = []
+        for section, content in document.items():
+            if isinstance(content, dict):
+                self._left.update({f"{section}.{key}": value for key, value in content.items()})
+            else:
+                self.problem(section, "must stand inside a section such as [node]")
+
+    def problem(self, key: str, rule: str) -> None:
+        self._problems.append(f"{key}: {rule}")
+
+    def finish(self, path: Path) -> None:
+        for key in self._left:
+            self.problem(key, "is not a known key")
+        if self._problems:
+            raise ConfigError(path, self._problems)
+
+    def text(self, key: str, *, pattern: str, default: str | None = None) -> str:
+        value = self._left.pop(key, default)
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        self.problem(key, f"must be text matching {pattern}, got {value!r}" if value is not None else "is required")
+        return default or ""
+
+    def texts(self, key: str, *, pattern: str) -> tuple[str, ...]:
+        value = self._left.pop(key, [])
+        if isinstance(value, list) and all(isinstance(item, str) and re.fullmatch(pattern, item) for item in value):
+            return tuple(value)
+        self.problem(key, f"must be a list of texts matching {pattern}, got {value!r}")
+        return ()
+
+    def path(self, key: str, *, required: bool = True) -> Path | None:
+        value = self._left.pop(key, None)
+        if isinstance(value, str) and value and "\0" not in value:
+            return (self.folder / Path(value).expanduser()).resolve()
+        if value is not None or required:
+            self.problem(key, f"must be a path, got {value!r}" if value is not None else "is required")
+        return None
+
+    def integer(self, key: str, *, default: int, low: int, high: int) -> int:
+        value = self._left.pop(key, default)
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        self.problem(key, f"must be a whole number from {low} to {high}, got {value!r}")
+        return default
+
+    def port(self, key: str) -> int:
+        return self.integer(key, default=0, low=0, high=PORT_MAX)
+
+    def optional_port(self, key: str) -> int | None:
+        return self.port(key) if key in self._left else None
+
+    def boolean(self, key: str, *, default: bool) -> bool:
+        value = self._left.pop(key, default)
+        if isinstance(value, bool):
+            return value
+        self.problem(key, f"must be true or false, got {value!r}")
+        return default
+
+    def ratio(self, key: str, *, default: float) -> float:
+        value = self._left.pop(key, default)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+            return float(value)
+        self.problem(key, f"must be a number from 0 to 1, got {value!r}")
+        return default
+
+    def host(self, key: str) -> str:
+        """An address to listen on: names are not resolved, so that what is opened is what stands in the file."""
+        value = self._left.pop(key, "127.0.0.1")
+        try:
+            return str(ipaddress.ip_address(str(value)))
+        except ValueError:
+            self.problem(key, f"must be an IP address to listen on, got {value!r}")
+            return "127.0.0.1"
+
+    def url(self, key: str, schemes: tuple[str, ...]) -> str | None:
+        value = self._left.pop(key, None)
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value if isinstance(value, str) else "")
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in schemes or parts.username is not None or parts.password is not None:
+            # The value is not repeated: what is wrong with it may be that it holds a password.
+            self.problem(key, f"must be a URL of {' or '.join(schemes)} without user and password")
+            return None
+        return str(value)
+
+    def addresses(self, section: str, names: tuple[str, ...]) -> Mapping[str, str]:
+        given = [name for name in names if f"{section}.{name}" in self._left]
+        return {name: self.text(f"{section}.{name}", pattern=ADDRESS) for name in given}

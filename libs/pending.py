@@ -1,0 +1,153 @@
+"""What a transaction will write besides its own changes: facts, audit entries, the answer to remember."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs import canonical, context
+from libs.bus import FACT_BYTES_MAX, subject_of
+from libs.errors import Exhausted, Reason
+from libs.idempotency import method_of, resource_of
+from libs.ids import new_id
+from quintet.fact.v1.fact_pb2 import Fact
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+    from datetime import datetime
+
+    from google.protobuf.message import Message
+
+    from libs.canonical import JsonValue
+    from libs.db import Connection
+    from libs.idempotency import Memory
+
+FACTS_PER_TRANSACTION_MAX = 10_000
+AUDIT_ENTRIES_PER_TRANSACTION_MAX = 10_000
+AUDIT_BYTES_MAX = 64 * 1024
+
+# One statement for everything. The rows keep their order, and with it the order of their ids.
+_FLUSH = """
+WITH stated AS (
+    INSERT INTO outbox (fact_id, subject, key, fact)
+    SELECT fact_id, subject, key, fact
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY
+        AS f(fact_id, subject, key, fact, place)
+    ORDER BY place
+), recorded AS (
+    INSERT INTO audit_entries (time, actor, action, resource, detail, trace_id)
+    SELECT $5, actor, action, resource, detail, trace_id
+    FROM unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::text[]) WITH ORDINALITY
+        AS e(actor, action, resource, detail, trace_id, place)
+    ORDER BY place
+)"""
+_REMEMBER = """, remembered AS (
+    UPDATE request_log SET response = $11 WHERE subject = $12 AND method = $13 AND request_id = $14
+)"""
+# Wakes relay and sealer in another process (see libs.duty.channel). Only then: commits that notify take turns.
+_NOTIFY = " SELECT pg_notify('quintet_' || current_schema(), '')"
+_QUIETLY = " SELECT"
+RELAY_DUTY = "outbox"
+SEALER_DUTY = "audit"
+
+
+class _Stated(NamedTuple):
+    fact_id: UUID
+    subject: str
+    key: str
+    fact: bytes
+
+
+class _Entry(NamedTuple):
+    actor: str
+    action: str
+    resource: str
+    detail: str
+    trace_id: str
+
+
+class Pending:
+    """Collected during one attempt, written by `flush` just before the commit."""
+
+    def __init__(self, node: str, part: str, now: datetime) -> None:
+        self._node = node
+        self._part = part
+        self._now = now
+        self._time = Timestamp()
+        self._time.FromDatetime(now)
+        self._facts: list[_Stated] = []
+        self._entries: list[_Entry] = []
+
+    def publish(self, message: Message, *, zone: str, key: str) -> None:
+        if not (zone and key):
+            raise ValueError("a fact needs a zone and a key")
+        self.forward(
+            Fact(
+                id=new_id(),
+                type=message.DESCRIPTOR.full_name,
+                node=self._node,
+                zone=zone,
+                key=key,
+                time=self._time,
+                data=message.SerializeToString(),
+                traceparent=context.traceparent.get(),
+            )
+        )
+
+    def forward(self, fact: Fact) -> None:
+        if len(self._facts) >= FACTS_PER_TRANSACTION_MAX:
+            raise Exhausted(Reason.QUOTA, f"more than {FACTS_PER_TRANSACTION_MAX} facts in one transaction")
+        data = fact.SerializeToString()
+        if len(data) > FACT_BYTES_MAX:
+            raise Exhausted(Reason.MESSAGE_TOO_LARGE, f"a fact of {len(data)} bytes; {FACT_BYTES_MAX} are allowed")
+        self._facts.append(_Stated(UUID(fact.id), subject_of(fact.type), fact.key, data))
+
+    def audit(self, action: str, resource: str, detail: Mapping[str, JsonValue]) -> None:
+        if len(self._entries) >= AUDIT_ENTRIES_PER_TRANSACTION_MAX:
+            text = f"more than {AUDIT_ENTRIES_PER_TRANSACTION_MAX} audit entries in one transaction"
+            raise Exhausted(Reason.QUOTA, text)
+        text = json.dumps(canonical.storable(detail), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        if len(text.encode()) > AUDIT_BYTES_MAX:
+            raise Exhausted(Reason.MESSAGE_TOO_LARGE, f"audit detail is larger than {AUDIT_BYTES_MAX} bytes")
+        # When no call is being served the service acts on its own account.
+        actor = context.caller_subject.get() or f"services/{self._part}"
+        self._entries.append(_Entry(actor, action, resource, text, _trace_id()))
+
+    def audit_by_default(self, request: Message, response: Message) -> None:
+        """Record the call itself when nothing else was recorded."""
+        if not self._entries:
+            self.audit(method_of(request), resource_of(response) or resource_of(request), {})
+
+    async def flush(self, conn: Connection, memory: Memory | None, duties: Container[str]) -> None:
+        """Write everything in one round trip. `duties` are those that this process holds.
+
+        Also a transaction without facts asks the server something here: a COMMIT after a swallowed error would roll
+        back and say nothing.
+        """
+        remember = memory is not None and memory.answer is not None
+        if not (self._facts or self._entries or remember):
+            await conn.execute("SELECT 1")
+            return
+        arguments: list[object] = [
+            *_columns(self._facts, len(_Stated._fields)),
+            self._now,
+            *_columns(self._entries, len(_Entry._fields)),
+        ]
+        if memory is not None and remember:
+            arguments += [memory.answer, memory.subject, memory.method, memory.request_id]
+        concerned = [RELAY_DUTY] * bool(self._facts) + [SEALER_DUTY] * bool(self._entries)
+        wake = _QUIETLY if all(duty in duties for duty in concerned) else _NOTIFY
+        await conn.execute(_FLUSH + (_REMEMBER if remember else "") + wake, *arguments)
+
+
+def _columns(rows: list[_Stated] | list[_Entry], width: int) -> list[list[object]]:
+    return [[row[column] for row in rows] for column in range(width)]
+
+
+def _trace_id() -> str:
+    """Return the second field of a W3C traceparent, 32 hex digits, or nothing."""
+    fields = context.traceparent.get().split("-")
+    return fields[1] if len(fields) == 4 else ""  # noqa: PLR2004 - version, trace id, parent id, flags

@@ -1,0 +1,102 @@
+"""The reasons that errors give: stable words that programs compare and people's texts are looked up by.
+
+A reason is never renamed or reused. Each stands under the part that raises it; the ones at the top are common to all.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    # Any part
+    FIELD_INVALID = "FIELD_INVALID"  # fields break the rules of the proto; the violations say which
+    PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"  # noqa: S105 - made by another list or another filter, or not by us
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"  # the same request_id came with another request
+    MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
+    QUOTA = "QUOTA"  # more than was agreed or configured
+    TOO_BUSY = "TOO_BUSY"
+    DEADLINE = "DEADLINE"  # the call's time ran out
+    CONFLICT = "CONFLICT"  # a concurrent change won, also after retries
+    ETAG_STALE = "ETAG_STALE"
+    WRONG_STATE = "WRONG_STATE"
+    DEPENDENCY_AWAY = "DEPENDENCY_AWAY"  # another service, the store or the bus does not answer
+    DEPENDENCY_SLOW = "DEPENDENCY_SLOW"  # another service did not answer in time
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+
+    # Access
+    TOKEN_MISSING = "TOKEN_MISSING"  # noqa: S105 - a word, not a secret
+    TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105
+    SESSION_ENDED = "SESSION_ENDED"  # signed out, disabled, or unknown
+    NOT_PERMITTED = "NOT_PERMITTED"
+    SERVICES_ONLY = "SERVICES_ONLY"  # the method is not for people
+    PEERS_ONLY = "PEERS_ONLY"  # the method is for other nodes
+
+    # Identity
+    CREDENTIALS_WRONG = "CREDENTIALS_WRONG"
+    LOGIN_LOCKED = "LOGIN_LOCKED"
+    REFRESH_TOKEN_USED = "REFRESH_TOKEN_USED"  # noqa: S105
+    PASSWORD_TOO_WEAK = "PASSWORD_TOO_WEAK"  # noqa: S105
+    LOGIN_TAKEN = "LOGIN_TAKEN"
+    ZONE_NOT_FOUND = "ZONE_NOT_FOUND"
+    ZONE_CIRCLE = "ZONE_CIRCLE"
+    ORGANISATION_NOT_FOUND = "ORGANISATION_NOT_FOUND"
+    PERSON_NOT_FOUND = "PERSON_NOT_FOUND"
+    ROLE_NOT_FOUND = "ROLE_NOT_FOUND"
+    ROLE_BUILT_IN = "ROLE_BUILT_IN"
+    ROLE_EXCEEDS_OWN = "ROLE_EXCEEDS_OWN"  # nobody gives a right that they do not hold
+    SERVICE_ACCOUNT_NOT_FOUND = "SERVICE_ACCOUNT_NOT_FOUND"
+
+    # Perception
+    DEVICE_MODEL_NOT_FOUND = "DEVICE_MODEL_NOT_FOUND"
+    DEVICE_NOT_FOUND = "DEVICE_NOT_FOUND"
+    DEVICE_ID_TAKEN = "DEVICE_ID_TAKEN"
+    METRIC_NOT_IN_MODEL = "METRIC_NOT_IN_MODEL"
+    RULE_NOT_FOUND = "RULE_NOT_FOUND"
+    WARNING_NOT_FOUND = "WARNING_NOT_FOUND"
+
+    # Sharing
+    PRODUCT_NOT_FOUND = "PRODUCT_NOT_FOUND"
+    PRODUCT_NOT_OWN = "PRODUCT_NOT_OWN"  # a partner's product can only be read
+    PRODUCT_VERSION_DIFFERS = "PRODUCT_VERSION_DIFFERS"
+    FIELD_NOT_IN_PRODUCT = "FIELD_NOT_IN_PRODUCT"
+    FIELD_NOT_IN_CONTRACT = "FIELD_NOT_IN_CONTRACT"
+    FIELD_ABOVE_CLEARANCE = "FIELD_ABOVE_CLEARANCE"
+    CONTRACT_NOT_ACTIVE = "CONTRACT_NOT_ACTIVE"
+    PURPOSE_MISSING = "PURPOSE_MISSING"
+
+    # Management
+    EVENT_TYPE_NOT_FOUND = "EVENT_TYPE_NOT_FOUND"
+    EVENT_TYPE_RETIRED = "EVENT_TYPE_RETIRED"  # it takes no new reports
+    EVENT_NOT_FOUND = "EVENT_NOT_FOUND"
+    LOOP_NOT_FOUND = "LOOP_NOT_FOUND"
+    TRANSITION_NOT_ALLOWED = "TRANSITION_NOT_ALLOWED"
+    SUB_ORDER_OPEN = "SUB_ORDER_OPEN"
+    EVIDENCE_MISSING = "EVIDENCE_MISSING"
+    ZONE_DELEGATED = "ZONE_DELEGATED"  # another node is authoritative there
+    NOT_AUTHORITATIVE = "NOT_AUTHORITATIVE"  # another node handles this very event
+
+    # Collaboration
+    CHANNEL_NOT_FOUND = "CHANNEL_NOT_FOUND"
+    MESSAGE_NOT_FOUND = "MESSAGE_NOT_FOUND"
+    TASK_NOT_FOUND = "TASK_NOT_FOUND"
+    NOT_A_MEMBER = "NOT_A_MEMBER"
+
+    # Delivery
+    REQUEST_NOT_FOUND = "REQUEST_NOT_FOUND"
+    SERVICE_ITEM_NOT_FOUND = "SERVICE_ITEM_NOT_FOUND"
+    APPLICATION_NOT_FOUND = "APPLICATION_NOT_FOUND"
+    CERTIFICATE_NOT_FOUND = "CERTIFICATE_NOT_FOUND"
+    CERTIFICATE_REVOKED = "CERTIFICATE_REVOKED"
+    ALREADY_RATED = "ALREADY_RATED"
+
+    # Federation
+    PEER_NOT_FOUND = "PEER_NOT_FOUND"
+    PEER_AWAY = "PEER_AWAY"
+    PEER_SUSPENDED = "PEER_SUSPENDED"
+    JOIN_TOKEN_INVALID = "JOIN_TOKEN_INVALID"  # noqa: S105
+    CONTRACT_NOT_FOUND = "CONTRACT_NOT_FOUND"
+    SIGNATURE_INVALID = "SIGNATURE_INVALID"
+    SEQUENCE_GAP = "SEQUENCE_GAP"
+
+    # Audit
+    AUDIT_BROKEN = "AUDIT_BROKEN"

@@ -1,0 +1,96 @@
+"""What is known of events, and its way into the requests that they stand for.
+
+Facts may come twice and in any order. Every value is therefore kept with the revision of the event that it comes from
+and gives way to a higher one only, so that any order of the same facts ends in the same rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.delivery.model import Link, Report, Status, Step
+
+if TYPE_CHECKING:
+    from libs.db import Connection
+
+# $1 event, $2 revision, $3 status, $4 event_status, $5 organisation, $6 due_at or null, $7 answer or ''
+_STATE = """
+    INSERT INTO event_states AS e
+        (event, revision, status, event_status, organisation, due_revision, due_at, answer_revision, answer)
+    VALUES ($1, $2::bigint, $3, $4, $5,
+        CASE WHEN $6::timestamptz IS NULL THEN 0 ELSE $2::bigint END, $6::timestamptz,
+        CASE WHEN $7 = '' THEN 0 ELSE $2::bigint END, $7)
+    ON CONFLICT (event) DO UPDATE SET
+        revision = greatest(e.revision, excluded.revision),
+        status = CASE WHEN excluded.revision > e.revision THEN excluded.status ELSE e.status END,
+        event_status = CASE WHEN excluded.revision > e.revision THEN excluded.event_status ELSE e.event_status END,
+        organisation = CASE WHEN excluded.revision > e.revision THEN excluded.organisation ELSE e.organisation END,
+        due_revision = greatest(e.due_revision, excluded.due_revision),
+        due_at = CASE WHEN excluded.due_revision > e.due_revision THEN excluded.due_at ELSE e.due_at END,
+        answer_revision = greatest(e.answer_revision, excluded.answer_revision),
+        answer = CASE WHEN excluded.answer_revision > e.answer_revision THEN excluded.answer ELSE e.answer END
+    WHERE excluded.revision > e.revision OR excluded.due_revision > e.due_revision
+        OR excluded.answer_revision > e.answer_revision
+    RETURNING e.*"""
+
+_COPY = """status = s.status, event_status = s.event_status, event_revision = s.revision, organisation = s.organisation,
+    due_at = s.due_at, answer = s.answer"""
+
+# The revision alone is no reason to write: it grows with every report that is merged, and an event may have hundreds.
+_NOTE = f"""WITH state AS ({_STATE})
+UPDATE requests r SET {_COPY} FROM state s
+WHERE r.event = s.event AND (r.event_status, r.organisation, r.due_at, r.answer)
+    IS DISTINCT FROM (s.event_status, s.organisation, s.due_at, s.answer)"""
+
+
+async def note(conn: Connection, report: Report) -> None:
+    """Take in what a fact says of an event, and tell it to all requests that the event stands for."""
+    await conn.execute(_NOTE, *_parameters(report))
+
+
+async def add_step(conn: Connection, event: str, step: Step) -> None:
+    """Keep a step of an event for its reporters to see."""
+    await conn.execute(
+        """INSERT INTO event_steps (event, revision, status, event_status, organisation, note, time)
+        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING""",
+        event, step.revision, step.status, step.event_status, step.organisation, step.note, step.time,
+    )  # fmt: skip
+
+
+async def link(conn: Connection, link: Link, report: Report) -> str:
+    """Tie a request, by name, to the event that `report` speaks of, as it stood then; `note` must have gone before.
+
+    The request then shows the newest that is known of the event. Returns the event that it is tied to now, which is an
+    earlier one when there was one, and "" when there is no such request here.
+    """
+    event: str | None = await conn.fetchval(
+        f"""UPDATE requests r SET event = s.event, merged = $3, linked_at = $4, linked_revision = $5,
+            linked_status = $6, linked_event_status = $7, linked_organisation = $8, {_COPY}
+        FROM event_states s
+        WHERE 'zones/' || r.zone || '/requests/' || r.id = $1 AND r.id = split_part($1, '/', 4)
+            AND s.event = $2 AND r.event = '' RETURNING r.event""",
+        link.request, report.event, link.merged, link.time, report.revision, report.status, report.event_status,
+        report.organisation,
+    )  # fmt: skip
+    if event is None:
+        event = await conn.fetchval("SELECT event FROM requests WHERE id = split_part($1, '/', 4)", link.request)
+    return event or ""
+
+
+async def steps(conn: Connection, event: str, after_revision: int, limit: int) -> list[Step]:
+    """Return the steps of an event after a revision, oldest first, at most `limit`."""
+    rows = await conn.fetch(
+        """SELECT revision, status, event_status, organisation, note, time FROM event_steps
+        WHERE event = $1 AND revision > $2 ORDER BY revision LIMIT $3""",
+        event,
+        after_revision,
+        limit,
+    )
+    return [Step(**{**dict(row), "status": Status(row["status"])}) for row in rows]
+
+
+def _parameters(report: Report) -> list[object]:
+    return [
+        report.event, report.revision, report.status, report.event_status, report.organisation, report.due_at,
+        report.answer,
+    ]  # fmt: skip

@@ -1,0 +1,79 @@
+"""What delivery consumes: management's word on the events that stand for requests, own and peers' alike.
+
+Each handler may run twice for a fact and in any order: see services/delivery/events_store.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import structlog
+
+from quintet.management.v1.facts_pb2 import EventAdvanced, EventOpened, ReportMerged
+from services.delivery import events_store
+from services.delivery.messages import time_of
+from services.delivery.model import Link, Report, Step, note_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.protobuf.message import Message
+
+    from libs.inbox import Handler
+    from libs.tx import Tx
+    from quintet.fact.v1.fact_pb2 import Fact
+
+log = structlog.get_logger()
+
+
+def handlers() -> Mapping[type[Message], Handler]:
+    return {EventOpened: event_opened, ReportMerged: report_merged, EventAdvanced: event_advanced}
+
+
+async def event_opened(tx: Tx, fact: Fact, message: Message) -> None:
+    """Note the event, and tie the request for which it was opened to it."""
+    opened = cast(EventOpened, message)
+    event = opened.event
+    report = Report(
+        event=event.name,
+        revision=event.revision,
+        event_status=event.status,
+        organisation=event.organisation,
+        due_at=time_of(event.due_at) if event.HasField("due_at") else None,
+        answer=event.answer,
+    )
+    await _take(tx, report, Link(opened.request, merged=False, time=time_of(fact.time)))
+
+
+async def report_merged(tx: Tx, fact: Fact, message: Message) -> None:
+    """Tie a further request to an event that is there already."""
+    merged = cast(ReportMerged, message)
+    report = Report(
+        event=merged.event,
+        revision=merged.revision,
+        event_status=merged.status,
+        organisation=merged.organisation,
+        due_at=time_of(merged.due_at) if merged.HasField("due_at") else None,
+    )
+    await _take(tx, report, Link(merged.request, merged=True, time=time_of(fact.time)))
+
+
+async def event_advanced(tx: Tx, fact: Fact, message: Message) -> None:
+    """Note a step, for all requests that the event stands for."""
+    advanced = cast(EventAdvanced, message)
+    note = note_of(advanced.status, advanced.answer, advanced.step.reason)
+    report = Report(advanced.event, advanced.revision, advanced.status, advanced.organisation, answer=note)
+    at = advanced.step.occurred_at if advanced.step.HasField("occurred_at") else fact.time
+    step = Step(report.revision, report.status, report.event_status, report.organisation, note, time_of(at))
+    await events_store.add_step(tx.conn, report.event, step)
+    await events_store.note(tx.conn, report)
+
+
+async def _take(tx: Tx, report: Report, link: Link) -> None:
+    await events_store.note(tx.conn, report)
+    if not link.request:
+        return
+    event = await events_store.link(tx.conn, link, report)
+    if event and event != report.event:
+        # Two nodes, or one node twice, took the same request for their own. The first to say so keeps it.
+        log.error("delivery.request_linked_twice", request=link.request, kept=event, refused=report.event)

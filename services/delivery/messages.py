@@ -1,0 +1,122 @@
+"""The wire's words for requests, and back."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs.zones import Doubt
+from quintet.common.v1.common_pb2 import Flag
+from quintet.common.v1.common_pb2 import Place as PlaceMessage
+from quintet.delivery.v1 import delivery_pb2 as pb
+from quintet.delivery.v1.facts_pb2 import RequestFiled, RequestRated
+from services.delivery.model import Draft, Place, Request, Status, Step
+
+_STATUS = {status: pb.RequestStatus.Value(f"REQUEST_STATUS_{status.name}") for status in Status}
+_STATUS_OF = {value: status for status, value in _STATUS.items()}
+_CHANNEL_PREFIX = "REQUEST_CHANNEL_"
+
+
+def timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    made = Timestamp()
+    made.FromDatetime(time)
+    return made
+
+
+def time_of(message: Timestamp) -> datetime:
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def draft(request: pb.FileRequestRequest) -> Draft:
+    """Return what somebody wants to file; the rules of its fields have been checked."""
+    return Draft(
+        type=request.type,
+        description=request.description,
+        place=_place(request.place) if request.HasField("place") else None,
+        channel=pb.RequestChannel.Name(request.channel).removeprefix(_CHANNEL_PREFIX).lower(),
+        contact=request.contact,
+        reported_at=time_of(request.reported_at) if request.HasField("reported_at") else None,
+        external_id=request.external_id,
+    )
+
+
+def request_message(request: Request, *, personal: bool, steps: Iterable[Step] = ()) -> pb.Request:
+    """Return a request as somebody gets to see it; without `personal` nothing that says who filed it."""
+    return pb.Request(
+        name=request.name,
+        number=request.number,
+        type=request.type,
+        description=request.description,
+        place=_place_message(request.place) if request.place is not None else None,
+        zone=request.zone,
+        channel=pb.RequestChannel.Value(_CHANNEL_PREFIX + request.channel.upper()),
+        reporter=request.reporter if personal else "",
+        contact=request.contact if personal else "",
+        reported_at=timestamp(request.reported_at),
+        filed_at=timestamp(request.filed_at),
+        status=_STATUS[request.status],
+        event=request.event,
+        event_status=request.event_status,
+        event_revision=request.event_revision,
+        merged=request.merged,
+        organisation=request.organisation,
+        due_at=timestamp(request.due_at),
+        answer=request.answer,
+        rating=request.rating,
+        rating_comment=request.rating_comment,
+        flags=[Flag(code=flag.code, field=flag.field, reason=flag.reason) for flag in request.flags],
+        updates=[_update(step) for step in steps],
+        external_id=request.external_id,
+    )
+
+
+def filed(request: Request) -> RequestFiled:
+    """Return the fact. How to reach the reporter is nobody's business but delivery's, so it does not go on the bus."""
+    return RequestFiled(request=request_message(replace(request, contact=""), personal=True))
+
+
+def rated(request: Request) -> RequestRated:
+    return RequestRated(
+        request=request.name, event=request.event, rating=request.rating, organisation=request.organisation
+    )
+
+
+def status_filter(value: pb.RequestStatus.ValueType) -> Status | None:
+    return _STATUS_OF.get(value)
+
+
+def doubts(flags: Iterable[Doubt]) -> list[str]:
+    """Return the codes of flags, for the audit: the reasons may quote what a reporter said."""
+    return [flag.code for flag in flags]
+
+
+def _update(step: Step) -> pb.RequestUpdate:
+    return pb.RequestUpdate(
+        status=_STATUS[step.status],
+        event_status=step.event_status,
+        time=timestamp(step.time),
+        organisation=step.organisation,
+        note=step.note,
+    )
+
+
+def _place(message: PlaceMessage) -> Place:
+    point = message.point if message.HasField("point") else None
+    return Place(
+        address=message.address,
+        latitude=point.latitude if point is not None else None,
+        longitude=point.longitude if point is not None else None,
+        zone_hint=message.zone_hint,
+        neighbourhood=message.neighbourhood,
+    )
+
+
+def _place_message(place: Place) -> PlaceMessage:
+    message = PlaceMessage(address=place.address, zone_hint=place.zone_hint, neighbourhood=place.neighbourhood)
+    if place.latitude is not None and place.longitude is not None:
+        message.point.latitude = place.latitude
+        message.point.longitude = place.longitude
+    return message

@@ -1,0 +1,209 @@
+"""Requests and what becomes of them: pure rules, no I/O."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+from libs.errors import AlreadyExists, Invalid, NotFound, Reason, WrongState
+from libs.zones import Doubt, Resolution
+
+NAME = "zones/{zone}/requests/{request}"
+
+# Crockford's alphabet in capitals: nothing that is misheard on the telephone. Six characters are a billion per day.
+NUMBER_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+NUMBER_CHARS = 6
+# Clocks of the reporters' devices may be ahead of ours by this much.
+CLOCK_SKEW_MAX = timedelta(seconds=60)
+# Below this, the zone of a request is a guess, and is flagged as one (see the confidences in libs.zones).
+ZONE_CONFIDENCE_MIN = 0.6
+
+
+class Status(StrEnum):
+    """What the reporter sees; names and order as in the proto."""
+
+    RECEIVED = "received"
+    ACCEPTED = "accepted"
+    IN_PROGRESS = "in_progress"
+    ANSWERED = "answered"
+    CLOSED = "closed"
+    REJECTED = "rejected"
+
+
+_STATUS_OF_EVENT = {
+    "collected": Status.ACCEPTED,
+    "filed": Status.ACCEPTED,
+    "dispatched": Status.IN_PROGRESS,
+    "disposed": Status.IN_PROGRESS,
+    "fed_back": Status.ANSWERED,
+    "closed": Status.CLOSED,
+    "evaluated": Status.CLOSED,
+    "voided": Status.REJECTED,
+}
+_RATABLE = frozenset({Status.ANSWERED, Status.CLOSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is, as the reporter said it. Degrees in WGS 84; None when no point was given."""
+
+    address: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    zone_hint: str = ""
+    neighbourhood: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request before it is kept. `place` is None for a matter of the whole city."""
+
+    type: str
+    description: str
+    place: Place | None
+    channel: str
+    contact: str
+    reported_at: datetime | None
+    external_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as kept, with the newest that is known of its event."""
+
+    id: str
+    number: str
+    zone: str
+    type: str
+    description: str
+    place: Place | None
+    channel: str
+    reporter: str
+    contact: str
+    external_id: str
+    reported_at: datetime
+    filed_at: datetime
+    flags: tuple[Doubt, ...] = ()
+    status: Status = Status.RECEIVED
+    event: str = ""
+    merged: bool = False
+    event_status: str = ""
+    event_revision: int = 0
+    organisation: str = ""
+    due_at: datetime | None = None
+    answer: str = ""
+    linked_at: datetime | None = None
+    linked_revision: int = 0
+    linked_status: str = ""
+    linked_event_status: str = ""
+    linked_organisation: str = ""
+    rating: int = 0
+    rating_comment: str = ""
+
+    @property
+    def name(self) -> str:
+        return NAME.format(zone=self.zone, request=self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an event, or one of a request as its reporter sees it. `revision` is the event's after it."""
+
+    revision: int
+    status: Status
+    event_status: str
+    organisation: str
+    note: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a fact says of an event. `due_at` None and `answer` "" mean that the fact does not speak of them."""
+
+    event: str
+    revision: int
+    event_status: str
+    organisation: str
+    due_at: datetime | None = None
+    answer: str = ""
+
+    @property
+    def status(self) -> Status:
+        return status_of(self.event_status)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """That an event stands for a request, from `time` on."""
+
+    request: str
+    merged: bool
+    time: datetime
+
+
+def status_of(event_status: str) -> Status:
+    """Return what a reporter sees of an event. Of a state of an unknown loop: that there is an event, no more."""
+    return _STATUS_OF_EVENT.get(event_status, Status.ACCEPTED)
+
+
+def note_of(event_status: str, answer: str, reason: str) -> str:
+    """Return what the reporters are told with a step.
+
+    Reasons are talk between departments, but who voids a request owes its reporter one.
+    """
+    return answer or (reason if status_of(event_status) is Status.REJECTED else "")
+
+
+def number_of(node: str, day: date, choose: Callable[[str], str]) -> str:
+    """Return a number to quote, "SF-20261121-7K3F9Q". `day` is the node's own; `choose` picks one character."""
+    tail = "".join(choose(NUMBER_ALPHABET) for _ in range(NUMBER_CHARS))
+    return f"{node.upper()}-{day:%Y%m%d}-{tail}"
+
+
+def reported_at(given: datetime | None, now: datetime) -> datetime:
+    """Return when it was by the reporter's word, `now` without one. Raises Invalid for a time in the future."""
+    if given is not None and given > now + CLOCK_SKEW_MAX:
+        raise Invalid("reportedAt", "must not be in the future")
+    return min(given or now, now)
+
+
+def whole_city(zone: str) -> Resolution:
+    """Return the resolution of a matter without a place: nothing was given, so nothing is in doubt."""
+    return Resolution(zone, 1.0, "a matter of the whole zone")
+
+
+def flags_of(resolution: Resolution) -> tuple[Doubt, ...]:
+    """Return the doubts about a place: those of its resolution, and that the zone rests on too little."""
+    if 0 < resolution.confidence < ZONE_CONFIDENCE_MIN:
+        reason = f"{resolution.reason}; confidence {resolution.confidence:g}"
+        return (*resolution.flags, Doubt("ZONE_UNCERTAIN", "place", reason))
+    return resolution.flags
+
+
+def steps_seen(request: Request, steps: Iterable[Step]) -> Sequence[Step]:
+    """Return what the reporter sees, oldest first: the filing, the event standing for it, and the steps since then.
+
+    `steps` are those of the event in any order; those from before the link belong to earlier reporters.
+    """
+    seen = [Step(0, Status.RECEIVED, "", "", "", request.filed_at)]
+    if request.linked_at is not None:
+        status, event_status = Status(request.linked_status), request.linked_event_status
+        link = Step(request.linked_revision, status, event_status, request.linked_organisation, "", request.linked_at)
+        later = (step for step in steps if step.revision > request.linked_revision)
+        seen += [link, *sorted(later, key=lambda step: step.revision)]
+    return seen
+
+
+def missing(name: str) -> NotFound:
+    """Return the error for a request that is not there, or not for the caller to know of."""
+    return NotFound(Reason.REQUEST_NOT_FOUND, f"{name} does not exist", name=name)
+
+
+def check_ratable(request: Request) -> None:
+    """Raise AlreadyExists when it is rated, and WrongState while nobody has answered it."""
+    if request.rating:
+        raise AlreadyExists(Reason.ALREADY_RATED, f"{request.name} is rated already", name=request.name)
+    if request.status not in _RATABLE:
+        text = f"{request.name} is {request.status}; only answered and closed requests are rated"
+        raise WrongState(Reason.WRONG_STATE, text, name=request.name, status=request.status)

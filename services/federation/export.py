@@ -1,0 +1,188 @@
+"""What leaves the node: every fact of the bus is held against the contracts that flow, projected, and queued for peers.
+
+A contract begins to flow at a place in the stream of facts. For a charter at the parent that place is the fact
+ZoneDelegated: management reads the same stream, and from the same fact on leaves the zone to the child. So each
+request is either handled here or sent down, never both and never neither.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from google.protobuf import symbol_database
+from google.protobuf.message import DecodeError
+
+from libs.errors import Reason
+from libs.masking import project_struct
+from quintet.fact.v1.fact_pb2 import Fact
+from quintet.federation.v1 import facts_pb2, link_pb2
+from quintet.federation.v1 import federation_pb2 as pb
+from quintet.sharing.v1 import facts_pb2 as sharing_facts
+from services.federation import contracts_store, peers_store
+from services.federation.contracts_store import NewRefusal, Tally
+from services.federation.terms import ActiveContract, clear_masked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from google.protobuf.message import Message
+
+    from libs.tx import Tx
+    from libs.zones import ZoneTree
+
+ROWS_FACT = sharing_facts.ProductRowsWritten.DESCRIPTOR.full_name
+ZONE_DELEGATED = facts_pb2.ZoneDelegated.DESCRIPTOR.full_name
+CONTRACT_CHANGED = facts_pb2.ContractChanged.DESCRIPTOR.full_name
+
+_symbols = symbol_database.Default()
+
+
+@dataclass
+class Outgoing:
+    """What one batch of facts sends: envelopes by peer, counters by contract, refusals."""
+
+    envelopes: dict[str, list[tuple[str, bytes]]] = field(default_factory=lambda: defaultdict(list))
+    tallies: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    refusals: list[NewRefusal] = field(default_factory=list)
+
+
+class Exporter:
+    """Handles every fact on the node's bus."""
+
+    def __init__(self, node: str, zones: Callable[[], ZoneTree], wake: Callable[[str], None]) -> None:
+        """`wake` is told the peers that have something waiting, as soon as they can find it."""
+        self._node = node
+        self._zones = zones
+        self._wake = wake
+
+    async def handle(self, tx: Tx, facts: Sequence[Fact]) -> None:
+        """Queue what the contracts let through. Runs in the transaction that marks the facts as taken."""
+        contracts = await contracts_store.flowing(tx.conn)
+        outgoing = Outgoing()
+        for fact in facts:
+            if await self._starts_flow(tx, fact):
+                contracts = await contracts_store.flowing(tx.conn)
+            for contract in contracts:
+                await self._offer(tx, contract, fact, outgoing)
+        for peer, envelopes in sorted(outgoing.envelopes.items()):
+            await peers_store.enqueue(tx.conn, peer, envelopes)
+            tx.after_commit(partial(self._wake, peer))
+        await contracts_store.count(tx.conn, outgoing.tallies)
+        await contracts_store.refuse(tx.conn, outgoing.refusals, tx.now)
+
+    async def _starts_flow(self, tx: Tx, fact: Fact) -> bool:
+        if fact.node != self._node or fact.received_from:
+            return False
+        if fact.type == ZONE_DELEGATED:
+            delegated = facts_pb2.ZoneDelegated.FromString(fact.data)
+            await contracts_store.set_flowing(tx.conn, charter_of=delegated.node)
+            return True
+        if fact.type == CONTRACT_CHANGED:
+            contract = facts_pb2.ContractChanged.FromString(fact.data).contract
+            own_charter = contract.kind == pb.CONTRACT_KIND_CHARTER and contract.consumer == self._node
+            own_product = contract.kind == pb.CONTRACT_KIND_EXCHANGE and contract.provider == self._node
+            if contract.state == pb.CONTRACT_STATE_FINALIZED and (own_charter or own_product):
+                await contracts_store.set_flowing(tx.conn, name=contract.name)
+                return True
+        return False
+
+    async def _offer(self, tx: Tx, contract: ActiveContract, fact: Fact, outgoing: Outgoing) -> None:
+        if fact.received_from == contract.peer or not contract.in_time(tx.now):
+            return
+        if contract.kind == pb.CONTRACT_KIND_EXCHANGE:
+            sent = await self._project_rows(tx, contract, fact, outgoing)
+        else:
+            sent = self._project_fact(contract, fact)
+        if sent is None:
+            return
+        projected, rows = sent
+        outgoing.envelopes[contract.peer].append((contract.name, _envelope(contract, projected)))
+        outgoing.tallies[contract.name].facts_sent += 1
+        outgoing.tallies[contract.name].rows_sent += rows
+
+    def _project_fact(self, contract: ActiveContract, fact: Fact) -> tuple[Fact, int] | None:
+        terms = contract.fact_terms(fact.type, self._node)
+        if terms is None or not contract.covers(self._zones(), fact.zone):
+            return None
+        if not terms.masked:
+            return fact, 0
+        projected = Fact()
+        projected.CopyFrom(fact)
+        message = _parse(fact)
+        if message is None:
+            return None  # what cannot be read cannot be masked: it stays here
+        clear_masked(message, terms.masked)
+        projected.data = message.SerializeToString()
+        return projected, 0
+
+    async def _project_rows(
+        self, tx: Tx, contract: ActiveContract, fact: Fact, outgoing: Outgoing
+    ) -> tuple[Fact, int] | None:
+        # Rows that came from a partner are not ours to pass on.
+        if fact.type != ROWS_FACT or fact.received_from or contract.provider != self._node:
+            return None
+        written = sharing_facts.ProductRowsWritten.FromString(fact.data)
+        if written.product != contract.terms.product or written.only_contract not in {"", contract.name}:
+            return None
+        if written.version != contract.terms.product_version:
+            return None  # a newer version needs a new contract
+        rows = len(written.rows)
+        if not await _within_quota(tx, contract, rows):
+            quota = contract.terms.quota_rows_per_day
+            text = f"{rows} rows were not sent: the quota is {quota} rows per day"
+            outgoing.refusals.append(NewRefusal(contract.name, Reason.QUOTA, text, "services/federation", self._node))
+            return None
+        return _with_rows(fact, written, contract), rows
+
+
+async def _within_quota(tx: Tx, contract: ActiveContract, rows: int) -> bool:
+    quota = contract.terms.quota_rows_per_day
+    return not quota or await contracts_store.take_quota(tx.conn, contract.name, tx.now.date(), rows, quota)
+
+
+def _with_rows(fact: Fact, written: sharing_facts.ProductRowsWritten, contract: ActiveContract) -> Fact:
+    visible = contract.fields()
+    given = sharing_facts.ProductRowsWritten(
+        product=written.product,
+        version=written.version,
+        key_fields=[name for name in written.key_fields if name in visible],
+    )
+    for row in written.rows:
+        given.rows.append(project_struct(row, contract.terms.fields, contract.terms.salt))
+    projected = Fact()
+    projected.CopyFrom(fact)
+    projected.data = given.SerializeToString()
+    return projected
+
+
+def _envelope(contract: ActiveContract, fact: Fact) -> bytes:
+    """Return the envelope without its sequence; what concerns only this node is taken out of the fact."""
+    lane = link_pb2.LANE_BULK if contract.kind == pb.CONTRACT_KIND_EXCHANGE else link_pb2.LANE_UNSPECIFIED
+    envelope = link_pb2.Envelope(lane=lane, contract=contract.name, agreement_hash=contract.agreement_hash, fact=fact)
+    envelope.fact.ClearField("received_from")
+    envelope.fact.ClearField("contract")
+    return envelope.SerializeToString()
+
+
+def _parse(fact: Fact) -> Message | None:
+    try:
+        message: Message = _symbols.GetSymbol(fact.type)()
+        message.MergeFromString(fact.data)
+    except (KeyError, DecodeError):
+        return None
+    return message
+
+
+def contract_envelope(message_type: str, message_id: str, contract: pb.Contract, now: datetime) -> tuple[str, bytes]:
+    """Return a negotiation step for `peers_store.enqueue`, without this node's counters."""
+    told = pb.Contract()
+    told.CopyFrom(contract)
+    for counter in ("facts_sent", "facts_received", "rows_sent", "rows_received", "refused"):
+        told.ClearField(counter)
+    message = link_pb2.ContractMessage(id=message_id, type=message_type, contract=told)
+    message.time.FromDatetime(now)
+    return "", link_pb2.Envelope(lane=link_pb2.LANE_CONTROL, contract_message=message).SerializeToString()

@@ -1,0 +1,96 @@
+"""FederationService, the half about peers: inviting, joining, looking at them and at what they offer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from libs import names, paging
+from quintet.federation.v1 import federation_pb2 as pb
+from quintet.federation.v1 import link_pb2
+from services.federation import peers_store, pki
+
+if TYPE_CHECKING:
+    import grpc
+
+    from libs.tx import Transactions
+    from services.federation.hub import Hub
+    from services.federation.membership import Membership
+    from services.federation.peers_store import Peer
+    from services.federation.queries import Questions
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+PEER = "peers/{peer}"
+CATALOGUE_TIMEOUT_S = 15.0
+
+
+class PeersHandler:
+    """What the methods about peers do."""
+
+    def __init__(self, transactions: Transactions, membership: Membership, hub: Hub, questions: Questions) -> None:
+        self._transactions = transactions
+        self._membership = membership
+        self._hub = hub
+        self._questions = questions
+
+    async def invite(self, request: pb.CreateInvitationRequest) -> pb.CreateInvitationResponse:
+        return pb.CreateInvitationResponse(invitation=await self._membership.invite(request))
+
+    async def join(self, request: pb.JoinPeerRequest) -> pb.JoinPeerResponse:
+        node, charter = await self._membership.join(request.invitation)
+        return pb.JoinPeerResponse(peer=await self._described(node), contract=charter)
+
+    async def get(self, request: pb.GetPeerRequest) -> pb.GetPeerResponse:
+        node = names.parse(request.name, PEER)["peer"]
+        return pb.GetPeerResponse(peer=await self._described(node))
+
+    async def page(self, request: pb.ListPeersRequest) -> pb.ListPeersResponse:
+        size = paging.size(request.page_size)
+        after = paging.after(request.page_token, str, of="peers")
+        last = after[0] if after else ""
+        rows = await self._transactions.read(lambda conn: peers_store.page(conn, last, size + 1))
+        page, token = paging.page(rows, size, lambda row: (row.node,), of="peers")
+        peers = [await self._described(row.node) for row in page]
+        return pb.ListPeersResponse(peers=peers, next_page_token=token)
+
+    async def products(self, request: pb.ListPeerProductsRequest, actor: str) -> pb.ListPeerProductsResponse:
+        """Ask the peer what it offers."""
+        node = names.parse(request.peer, PEER, field="peer")["peer"]
+        await self._transactions.read(lambda conn: peers_store.get(conn, node))
+        query = link_pb2.Query(actor=actor, products=request)
+        answer = await self._questions.ask(self._hub.session(node), query, CATALOGUE_TIMEOUT_S)
+        return pb.ListPeerProductsResponse(products=answer.products)
+
+    async def _described(self, node: str) -> pb.Peer:
+        async def read(conn: Any) -> tuple[Peer, peers_store.Backlog]:
+            return await peers_store.get(conn, node), await peers_store.backlog(conn, node)
+
+        peer, backlog = await self._transactions.read(read)
+        return _peer(peer, backlog, connected=self._hub.connected(node))
+
+
+def _peer(peer: Peer, backlog: peers_store.Backlog, *, connected: bool) -> pb.Peer:
+    described = pb.Peer(
+        name=f"peers/{peer.node}",
+        node=peer.node,
+        title=peer.title,
+        kind=peer.kind,  # type: ignore[arg-type]  # a number from the store
+        state=peer.state,  # type: ignore[arg-type]
+        zone=peer.zone,
+        link_address=peer.link_address,
+        connected=connected,
+        backlog=backlog.envelopes,
+        sent=peer.acknowledged,
+        received=peer.received,
+        root_fingerprint=pki.fingerprint(peer.root_certificate),
+        last_error="" if connected else peer.last_error,
+    )
+    described.joined_at.FromDatetime(peer.joined_at)
+    for field, value in (
+        ("last_contact", peer.last_contact),
+        ("oldest_unacknowledged", backlog.oldest),
+        ("certificate_expires_at", pki.expires_at(peer.certificate)),
+    ):
+        if value is not None:
+            getattr(described, field).FromDatetime(value)
+    return described

@@ -1,0 +1,70 @@
+"""FederationService: what the people of this node do with its peers and contracts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from libs.access import current_caller
+from quintet.federation.v1 import federation_pb2 as pb
+from quintet.federation.v1 import federation_pb2_grpc
+
+if TYPE_CHECKING:
+    import grpc
+
+    from services.federation.contracts_service import ContractsHandler
+    from services.federation.peers_service import PeersHandler
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
+    """Hands each call to the half that it is about."""
+
+    def __init__(self, peers: PeersHandler, contracts: ContractsHandler) -> None:
+        self._peers = peers
+        self._contracts = contracts
+
+    async def CreateInvitation(
+        self, request: pb.CreateInvitationRequest, context: Context
+    ) -> pb.CreateInvitationResponse:
+        return await self._peers.invite(request)
+
+    async def JoinPeer(self, request: pb.JoinPeerRequest, context: Context) -> pb.JoinPeerResponse:
+        return await self._peers.join(request)
+
+    async def GetPeer(self, request: pb.GetPeerRequest, context: Context) -> pb.GetPeerResponse:
+        return await self._peers.get(request)
+
+    async def ListPeers(self, request: pb.ListPeersRequest, context: Context) -> pb.ListPeersResponse:
+        return await self._peers.page(request)
+
+    async def ListPeerProducts(
+        self, request: pb.ListPeerProductsRequest, context: Context
+    ) -> pb.ListPeerProductsResponse:
+        return await self._peers.products(request, current_caller().subject)
+
+    async def RequestContract(self, request: pb.RequestContractRequest, context: Context) -> pb.RequestContractResponse:
+        return await self._contracts.request(request)
+
+    async def AgreeContract(self, request: pb.AgreeContractRequest, context: Context) -> pb.AgreeContractResponse:
+        return await self._contracts.agree(request)
+
+    async def VerifyContract(self, request: pb.VerifyContractRequest, context: Context) -> pb.VerifyContractResponse:
+        return await self._contracts.verify(request)
+
+    async def TerminateContract(
+        self, request: pb.TerminateContractRequest, context: Context
+    ) -> pb.TerminateContractResponse:
+        return await self._contracts.terminate(request)
+
+    async def GetContract(self, request: pb.GetContractRequest, context: Context) -> pb.GetContractResponse:
+        return await self._contracts.get(request)
+
+    async def ListContracts(self, request: pb.ListContractsRequest, context: Context) -> pb.ListContractsResponse:
+        return await self._contracts.page(request)
+
+    async def QueryContract(self, request: pb.QueryContractRequest, context: Context) -> pb.QueryContractResponse:
+        return await self._contracts.query(request, current_caller().subject)
+
+    async def ListRefusals(self, request: pb.ListRefusalsRequest, context: Context) -> pb.ListRefusalsResponse:
+        return await self._contracts.refusals(request)

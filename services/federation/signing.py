@@ -1,0 +1,107 @@
+"""Signatures of one node and of its peers: over batches, receipts and agreements. docs/protocol.md has the bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import zstandard
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from google.protobuf.message import DecodeError
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import OKPKey
+
+from libs.errors import Forbidden, Invalid, Reason
+from quintet.federation.v1 import link_pb2
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+BATCH_PREFIX = b"quintet-batch-v1\0"
+RECEIPT_PREFIX = b"quintet-receipt-v1\0"
+ALGORITHM = "Ed25519"  # RFC 9864
+SIGNING_KEY_BYTES = 32
+# A batch below this gains nothing from compression; one that unpacks to more than the limit is refused unread.
+COMPRESS_BYTES_MIN = 4 * 1024
+BATCH_UNPACKED_BYTES_MAX = 16 * 1024 * 1024
+COMPRESSION_LEVEL = 3
+
+
+def key_id(public_key: bytes) -> str:
+    """Return the id of a signing key: the first 16 hex digits of its SHA-256."""
+    return hashlib.sha256(public_key).hexdigest()[:16]
+
+
+class NodeSigner:
+    """Signs for this node."""
+
+    def __init__(self, node: str, key: Ed25519PrivateKey) -> None:
+        self.node = node
+        self._key = key
+        self.public_key = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.key_id = key_id(self.public_key)
+
+    def batch(self, batch: link_pb2.Batch) -> link_pb2.SignedBatch:
+        """Serialise, compress when it pays, and sign."""
+        data = batch.SerializeToString()
+        compressed = len(data) >= COMPRESS_BYTES_MIN
+        if compressed:
+            data = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(data)
+        signature = self._key.sign(BATCH_PREFIX + data)
+        return link_pb2.SignedBatch(batch=data, key_id=self.key_id, signature=signature, compressed=compressed)
+
+    def receipt(self, receipt: link_pb2.Receipt) -> link_pb2.SignedReceipt:
+        data = receipt.SerializeToString()
+        signature = self._key.sign(RECEIPT_PREFIX + data)
+        return link_pb2.SignedReceipt(receipt=data, key_id=self.key_id, signature=signature)
+
+    def agreement(self, canonical: bytes) -> str:
+        """Return a compact JWS with detached payload over the canonical agreement."""
+        key = OKPKey.import_key(self._key)
+        whole = jws.serialize_compact({"alg": ALGORITHM, "kid": self.key_id}, canonical, key, algorithms=[ALGORITHM])
+        return jws.detach_content(whole)
+
+
+def open_batch(signed: link_pb2.SignedBatch, public_key: bytes) -> link_pb2.Batch:
+    """Return the batch. Raises Forbidden(SIGNATURE_INVALID) for a bad signature, and Invalid for bad bytes."""
+    _verify(public_key, BATCH_PREFIX + signed.batch, signed.signature)
+    data = signed.batch
+    try:
+        if signed.compressed:
+            data = zstandard.ZstdDecompressor().decompress(data, max_output_size=BATCH_UNPACKED_BYTES_MAX)
+        return link_pb2.Batch.FromString(data)
+    except (zstandard.ZstdError, DecodeError) as error:
+        raise Invalid("batch", "must unpack to a Batch within the size limit") from error
+
+
+def open_receipt(signed: link_pb2.SignedReceipt, public_key: bytes) -> link_pb2.Receipt:
+    """Return the receipt. Raises like `open_batch`."""
+    _verify(public_key, RECEIPT_PREFIX + signed.receipt, signed.signature)
+    try:
+        return link_pb2.Receipt.FromString(signed.receipt)
+    except DecodeError as error:
+        raise Invalid("receipt", "must be a Receipt") from error
+
+
+def check_agreement(signature: str, canonical: bytes, public_key: bytes) -> None:
+    """Check a detached JWS over the canonical agreement. Raises Forbidden(SIGNATURE_INVALID)."""
+    try:
+        key = OKPKey.import_key(Ed25519PublicKey.from_public_bytes(public_key))
+        jws.deserialize_compact(signature, key, algorithms=[ALGORITHM], payload=canonical)
+    except (JoseError, ValueError) as error:
+        raise Forbidden(Reason.SIGNATURE_INVALID, "the agreement is not signed by the peer's key") from error
+
+
+def digest(signed: link_pb2.SignedBatch) -> bytes:
+    """Return what a receipt names the batch by: SHA-256 of its bytes, 32 bytes."""
+    return hashlib.sha256(signed.batch).digest()
+
+
+def _verify(public_key: bytes, message: bytes, signature: bytes) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError) as error:
+        raise Forbidden(Reason.SIGNATURE_INVALID, "the signature is not of the peer's pinned key") from error

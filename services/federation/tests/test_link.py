@@ -1,0 +1,254 @@
+"""Two nodes join and exchange over real TLS, each with its own database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from libs.clock import SystemClock
+from libs.errors import Forbidden, Invalid, WrongState
+from libs.ids import new_id
+from libs.testing import MakeTransactions, eventually
+from quintet.delivery.v1 import delivery_pb2
+from quintet.delivery.v1 import facts_pb2 as delivery_facts
+from quintet.fact.v1.fact_pb2 import Fact
+from quintet.federation.v1 import federation_pb2 as pb
+from quintet.federation.v1 import link_pb2
+from quintet.management.v1 import facts_pb2 as management_facts
+from quintet.sharing.v1 import facts_pb2 as sharing_facts
+from quintet.sharing.v1 import sharing_pb2
+from services.federation import contracts_store, peers_store
+from services.federation.tests.world import Node, World, world
+
+
+class Pair:
+    """A city and its district, joined, with the charter in force."""
+
+    def __init__(self, world: World, city: Node, district: Node) -> None:
+        self.world = world
+        self.city = city
+        self.district = district
+
+
+@pytest_asyncio.fixture
+async def made(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[World]:
+    async def live(part: str, *folders: Path, node: str = "sf") -> object:
+        return await transactions(part, *folders, node=node, clock=SystemClock())
+
+    async with world(tmp_path, live) as found:  # type: ignore[arg-type]
+        yield found
+
+
+@pytest_asyncio.fixture
+async def pair(made: World) -> Pair:
+    city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
+    invitation = await city.membership.invite(
+        pb.CreateInvitationRequest(node="sf-d10", kind=pb.PEER_KIND_CHILD, zone="d10")
+    )
+    await district.membership.join(invitation)
+    await made.dial(district)
+    for node in (city, district):
+        await eventually(partial(in_force, node))
+        await node.pump()
+    return Pair(made, city, district)
+
+
+async def in_force(node: Node) -> bool:
+    return [contract.state for contract in await node.contracts()] == [pb.CONTRACT_STATE_FINALIZED]
+
+
+def event(node: str, zone: str, number: int) -> Fact:
+    opened = management_facts.EventOpened()
+    opened.event.name = f"zones/{zone}/events/{number}"
+    return fact(node, zone, opened)
+
+
+def fact(node: str, zone: str, message: object) -> Fact:
+    data = message.SerializeToString()  # type: ignore[attr-defined]
+    made = Fact(id=new_id(), type=message.DESCRIPTOR.full_name, node=node, zone=zone, key=f"zones/{zone}", data=data)  # type: ignore[attr-defined]
+    made.time.FromDatetime(datetime.now(UTC))
+    return made
+
+
+async def names_at(node: Node) -> list[str]:
+    received = await node.received("EventOpened")
+    return [management_facts.EventOpened.FromString(each.data).event.name for each in received]
+
+
+async def test_joining_delegates_the_zone_and_signs_the_charter(pair: Pair) -> None:
+    contract = (await pair.city.contracts())[0]
+    assert contract.kind == pb.CONTRACT_KIND_CHARTER
+    assert contract.provider_signature
+    assert contract.consumer_signature
+    assert (await pair.district.contracts())[0].agreement_hash == contract.agreement_hash
+    delegated = [each for each in await pair.city.facts() if each.type.endswith("ZoneDelegated")]
+    assert [each.zone for each in delegated] == ["d10"]
+
+
+async def test_facts_go_up_and_requests_come_down_without_the_reporter(pair: Pair) -> None:
+    await pair.district.state(event("sf-d10", "hill", 1))
+    await pair.district.pump()
+    await eventually(lambda: names_at(pair.city))
+    arrived = (await pair.city.received("EventOpened"))[0]
+    assert (arrived.received_from, arrived.node) == ("sf-d10", "sf-d10")
+    assert arrived.contract == (await pair.city.contracts())[0].name
+
+    request = delivery_pb2.Request(name="zones/d10/requests/1", reporter="people/r", contact="r@example.org")
+    await pair.city.state(fact("sf", "d10", delivery_facts.RequestFiled(request=request)))
+    await pair.city.state(fact("sf", "d6", delivery_facts.RequestFiled(request=request)))
+    await pair.city.pump()
+    await eventually(lambda: pair.district.received("RequestFiled"))
+    filed = await pair.district.received("RequestFiled")
+    assert len(filed) == 1
+    told = delivery_facts.RequestFiled.FromString(filed[0].data).request
+    assert (told.name, told.reporter, told.contact) == ("zones/d10/requests/1", "", "")
+
+
+async def test_nothing_is_lost_or_doubled_while_the_link_breaks(pair: Pair) -> None:
+    total = 300
+    for number in range(total):
+        await pair.district.state(event("sf-d10", "d10", number))
+        if number % 50 == 0:
+            await pair.district.pump()
+            with suppress(Exception):
+                pair.city.hub.session("sf-d10").close()
+    await pair.district.pump()
+
+    async def all_there() -> bool:
+        return len(await names_at(pair.city)) >= total
+
+    await eventually(all_there)
+    assert await names_at(pair.city) == [f"zones/d10/events/{number}" for number in range(total)]
+
+    async def acknowledged() -> bool:
+        peer = await pair.district.peer("sf")
+        return peer.acknowledged == peer.last_assigned
+
+    await eventually(acknowledged)
+    contract = (await pair.district.contracts())[0]
+    assert contract.facts_sent == total
+    assert (await pair.city.contracts())[0].facts_received == total
+
+
+async def test_what_the_charter_does_not_allow_is_refused_and_holds_up_nobody(pair: Pair) -> None:
+    """The district's own queue is tampered with: the city must not believe it."""
+    contract = (await pair.district.contracts())[0]
+
+    def envelope(each: Fact) -> tuple[str, bytes]:
+        body = link_pb2.Envelope(
+            contract=contract.name, agreement_hash=bytes.fromhex(contract.agreement_hash), fact=each
+        )
+        return contract.name, body.SerializeToString()
+
+    bad = [
+        event("sf-d10", "d6", 1),  # another district's zone
+        event("sf", "d10", 2),  # stated in the city's name
+        fact("sf-d10", "d10", delivery_facts.RequestFiled()),  # the wrong way
+    ]
+    envelopes = [envelope(each) for each in [*bad, event("sf-d10", "d10", 4)]]
+    envelopes[0:0] = [
+        ("contracts/x", link_pb2.Envelope(contract="contracts/x", fact=event("sf-d10", "d10", 3)).SerializeToString())
+    ]
+    await pair.district.transactions.run(lambda tx: peers_store.enqueue(tx.conn, "sf", envelopes))
+    pair.district.hub.wake("sf")
+    await eventually(lambda: names_at(pair.city))
+    assert await names_at(pair.city) == ["zones/d10/events/4"]
+    refused = await pair.city.transactions.read(lambda conn: contracts_store.refusals(conn, contract.name, None, 10))
+    assert len(refused) == len(bad)
+    assert (await pair.city.contracts())[0].refused == len(bad)
+
+
+async def test_a_token_works_once_and_for_one_node(made: World) -> None:
+    city, district, other = await made.node("sf", "city"), await made.node("sf-d10", "d10"), await made.node("x", "d10")
+    request = pb.CreateInvitationRequest(node="sf-d10", kind=pb.PEER_KIND_CHILD, zone="d10")
+    invitation = await city.membership.invite(request)
+    with pytest.raises(Forbidden):
+        await other.membership.join(invitation)
+    wrong = pb.Invitation()
+    wrong.CopyFrom(invitation)
+    wrong.root_fingerprint = "0" * 64
+    with pytest.raises(Invalid):
+        await district.membership.join(wrong)
+    await district.membership.join(invitation)
+    with pytest.raises(WrongState):
+        await district.membership.join(invitation)
+    with pytest.raises(WrongState):
+        await city.membership.invite(pb.CreateInvitationRequest(node="y", kind=pb.PEER_KIND_CHILD, zone="hill"))
+
+
+async def test_a_sequence_that_went_backwards_stops_the_link(pair: Pair) -> None:
+    """The city was restored from a backup: the district must notice, not resend and not skip."""
+    await pair.district.state(event("sf-d10", "d10", 1))
+    await pair.district.pump()
+    await eventually(lambda: names_at(pair.city))
+
+    async def acknowledged() -> bool:
+        return (await pair.district.peer("sf")).acknowledged >= 2
+
+    await eventually(acknowledged)
+    await pair.city.transactions.run(lambda tx: tx.conn.execute("UPDATE peers SET received = received - 1"))
+    pair.city.hub.session("sf-d10").close()
+
+    async def alarmed() -> bool:
+        return "was acknowledged" in (await pair.district.peer("sf")).last_error
+
+    await eventually(alarmed)
+
+
+async def test_a_partner_contract_gives_three_fields_and_ends_at_once(made: World) -> None:
+    city, partner = await made.node("sf", "city"), await made.node("beijing", "d6")
+    await partner.membership.join(
+        await city.membership.invite(pb.CreateInvitationRequest(node="beijing", kind=pb.PEER_KIND_PARTNER))
+    )
+    await made.dial(partner)
+    await made.dial(city)
+    terms = pb.Terms(product="products/p", product_version=1, purpose="study")
+    terms.fields.extend(sharing_pb2.FieldTerms(field=name) for name in ("station", "day", "mean"))
+    peer = await city.peer("beijing")
+    contract = await city.transactions.run(lambda tx: city.negotiator.request(tx, peer, terms))
+    await state_is(partner, contract.name, pb.CONTRACT_STATE_REQUESTED)
+    with pytest.raises(WrongState):
+        await city.transactions.run(lambda tx: city.negotiator.agree(tx, contract.name))
+    await partner.transactions.run(lambda tx: partner.negotiator.agree(tx, contract.name))
+    await state_is(city, contract.name, pb.CONTRACT_STATE_AGREED)
+    await city.transactions.run(lambda tx: city.negotiator.verify(tx, contract.name))
+    await state_is(city, contract.name, pb.CONTRACT_STATE_FINALIZED)
+    await partner.pump()
+
+    await partner.state(rows_fact(1, 5))
+    await partner.state(rows_fact(2, 5))  # a newer version of the product leaks nothing into the old contract
+    await partner.pump()
+    await eventually(lambda: city.received("ProductRowsWritten"))
+    written = [sharing_facts.ProductRowsWritten.FromString(each.data) for each in await city.received("RowsWritten")]
+    assert [set(row) for each in written for row in each.rows] == [{"station", "day", "mean"}] * 5
+
+    await partner.transactions.run(lambda tx: partner.negotiator.terminate(tx, contract.name, "end of the study"))
+    await state_is(city, contract.name, pb.CONTRACT_STATE_TERMINATED)
+    await partner.state(rows_fact(1, 5))
+    await partner.pump()
+    await asyncio.sleep(0)
+    peer_row = await partner.peer("sf")
+    waiting = await partner.transactions.read(lambda conn: peers_store.backlog(conn, "sf"))
+    assert waiting.envelopes == 0 or peer_row.acknowledged == peer_row.last_assigned
+    mine, theirs = await partner.contracts(), await city.contracts()
+    assert (mine[0].rows_sent, theirs[0].rows_received) == (5, 5)
+
+
+async def state_is(node: Node, name: str, state: int) -> None:
+    async def reached() -> bool:
+        found = await node.transactions.read(lambda conn: contracts_store.find(conn, name))
+        return found is not None and found[0].state == state
+
+    await eventually(reached)
+
+
+def rows_fact(version: int, count: int) -> Fact:
+    written = sharing_facts.ProductRowsWritten(product="products/p", version=version, key_fields=["station", "day"])
+    for number in range(count):
+        written.rows.add().update({"station": f"s{number}", "day": "2026-01-01", "mean": 1.5, "secret": "x"})
+    return fact("beijing", "d6", written)

@@ -1,0 +1,148 @@
+"""The state machine of contracts, what is signed, and what contracts let through."""
+
+import itertools
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.errors import Invalid, WrongState
+from libs.zones import ZoneRecord, ZoneTree
+from quintet.delivery.v1 import delivery_pb2
+from quintet.delivery.v1 import facts_pb2 as delivery_facts
+from quintet.federation.v1 import federation_pb2 as pb
+from quintet.sharing.v1 import sharing_pb2
+from services.federation import terms as contract_terms
+from services.federation.terms import ActiveContract, Party
+
+MESSAGES = [
+    contract_terms.REQUEST,
+    contract_terms.AGREEMENT,
+    contract_terms.VERIFICATION,
+    contract_terms.EVENT,
+    contract_terms.TERMINATION,
+]
+STATES = pb.ContractState.values()
+TREE = ZoneTree(
+    [ZoneRecord("city"), ZoneRecord("d10", "city"), ZoneRecord("hill", "d10"), ZoneRecord("d6", "city")], root="city"
+)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def charter(zone: str = "d10") -> ActiveContract:
+    terms = contract_terms.default_charter(zone)
+    return ActiveContract("contracts/c", pb.CONTRACT_KIND_CHARTER, "d10-node", "city-node", "d10-node", terms, b"h")
+
+
+def exchange_terms() -> pb.Terms:
+    return pb.Terms(
+        product="products/p",
+        product_version=1,
+        purpose="study",
+        fields=[sharing_pb2.FieldTerms(field="day"), sharing_pb2.FieldTerms(field="mean")],
+    )
+
+
+@given(st.lists(st.sampled_from(MESSAGES), max_size=12))
+def test_only_declared_steps_happen(messages: list[str]) -> None:
+    """Whatever messages come, the state only moves along the protocol's arrows, and never out of TERMINATED."""
+    state = pb.CONTRACT_STATE_UNSPECIFIED
+    for message in messages:
+        try:
+            after = contract_terms.next_state(state, message)
+        except WrongState:
+            continue
+        assert state != pb.CONTRACT_STATE_TERMINATED
+        assert after > state
+        state = after
+
+
+def test_a_finalised_contract_only_ends() -> None:
+    for message in MESSAGES[:-1]:
+        with pytest.raises(WrongState):
+            contract_terms.next_state(pb.CONTRACT_STATE_FINALIZED, message)
+    assert contract_terms.next_state(pb.CONTRACT_STATE_FINALIZED, MESSAGES[-1]) == pb.CONTRACT_STATE_TERMINATED
+
+
+def test_each_message_has_one_sender_but_termination_has_two() -> None:
+    party = Party("p", "c")
+    allowed = {(node, message) for node, message in itertools.product("pcx", MESSAGES) if party.may(node, message)}
+    assert allowed == {
+        ("c", contract_terms.REQUEST),
+        ("p", contract_terms.AGREEMENT),
+        ("c", contract_terms.VERIFICATION),
+        ("p", contract_terms.EVENT),
+        ("p", contract_terms.TERMINATION),
+        ("c", contract_terms.TERMINATION),
+    }
+
+
+def test_the_agreement_covers_every_term() -> None:
+    contract = pb.Contract(name="contracts/1", provider="p", consumer="c", terms=exchange_terms())
+    before = contract_terms.agreement_hash(contract)
+    assert before == contract_terms.agreement_hash(contract)
+    contract.terms.quota_rows_per_day = 5
+    assert contract_terms.agreement_hash(contract) != before
+    # What is not agreed may change without a new signature.
+    contract.terms.quota_rows_per_day = 0
+    contract.state = pb.CONTRACT_STATE_FINALIZED
+    contract.reason = "x"
+    assert contract_terms.agreement_hash(contract) == before
+
+
+def test_exchange_terms_name_every_fault() -> None:
+    terms = pb.Terms(fields=[sharing_pb2.FieldTerms(field="a"), sharing_pb2.FieldTerms(field="a")], salt=b"x")
+    with pytest.raises(Invalid) as caught:
+        contract_terms.check_exchange(terms)
+    fields = {field for field, _ in caught.value.violations}
+    assert fields == {"terms.product", "terms.productVersion", "terms.fields", "terms.salt"}
+    contract_terms.check_exchange(exchange_terms())
+
+
+def test_a_charter_lets_facts_go_their_own_way_only() -> None:
+    contract = charter()
+    assert contract.fact_terms("quintet.management.v1.EventOpened", "d10-node") is not None
+    assert contract.fact_terms("quintet.management.v1.EventOpened", "city-node") is None
+    assert contract.fact_terms("quintet.delivery.v1.RequestFiled", "city-node") is not None
+    assert contract.fact_terms("quintet.identity.v1.AccessChanged", "d10-node") is None
+
+
+def test_a_charter_covers_its_zone_and_what_lies_below() -> None:
+    contract = charter()
+    assert contract.covers(TREE, "d10")
+    assert contract.covers(TREE, "hill")
+    assert not contract.covers(TREE, "d6")
+    assert not contract.covers(TREE, "city")
+
+
+def test_validity_bounds_a_contract() -> None:
+    contract = charter()
+    assert contract.in_time(NOW)
+    contract.terms.valid_from.FromDatetime(datetime(2026, 2, 1))  # noqa: DTZ001 - protobuf takes it as UTC
+    assert not contract.in_time(NOW)
+    contract.terms.ClearField("valid_from")
+    contract.terms.valid_until.FromDatetime(datetime(2026, 1, 1))  # noqa: DTZ001
+    assert not contract.in_time(NOW)
+
+
+def test_dropped_fields_are_not_visible() -> None:
+    terms = exchange_terms()
+    terms.fields.append(sharing_pb2.FieldTerms(field="secret", masking=sharing_pb2.MASKING_DROP))
+    contract = ActiveContract("contracts/c", pb.CONTRACT_KIND_EXCHANGE, "p", "p", "c", terms, b"h")
+    assert contract.fields() == {"day", "mean"}
+
+
+def test_masked_paths_are_cleared_and_the_rest_stays() -> None:
+    request = delivery_pb2.Request(name="zones/z/requests/1", reporter="people/r", contact="r@example.org")
+    fact = delivery_facts.RequestFiled(request=request)
+    contract_terms.clear_masked(fact, ["request.reporter", "request.contact", "request.nothing", "other.path"])
+    assert fact.request.name == "zones/z/requests/1"
+    assert fact.request.reporter == ""
+    assert fact.request.contact == ""
+
+
+def test_the_default_charter_leaves_the_reporter_at_home() -> None:
+    terms = contract_terms.default_charter("d10")
+    filed = next(fact for fact in terms.facts if fact.type.endswith("RequestFiled"))
+    assert set(filed.masked) == {"request.reporter", "request.contact"}

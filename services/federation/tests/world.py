@@ -1,0 +1,152 @@
+"""Nodes of a federation in one process: each with its own database, keys and TLS ports; only the bus is left out.
+
+Facts are given to the exporter as the bus would give them; what the acceptor puts on the bus is read from the outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from libs.config import Secrets
+from libs.tx import Transactions
+from libs.zones import ZoneRecord, ZoneTree
+from quintet.fact.v1.fact_pb2 import Fact
+from services.federation import contracts_store, link_server, peers_store
+from services.federation.accept import Acceptor
+from services.federation.export import Exporter
+from services.federation.hub import Hub
+from services.federation.link import LinkParts
+from services.federation.membership import Membership
+from services.federation.negotiation import Negotiator
+from services.federation.pki import Authority
+from services.federation.queries import Questions
+from services.federation.signing import NodeSigner
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from libs.testing import MakeTransactions
+    from quintet.federation.v1 import federation_pb2 as pb
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+RECORDS = [ZoneRecord("city"), ZoneRecord("d10", "city"), ZoneRecord("d6", "city"), ZoneRecord("hill", "d10")]
+
+
+@dataclass
+class Node:
+    """One node. `taken` counts the facts that were handed to the exporter."""
+
+    id: str
+    transactions: Transactions
+    membership: Membership
+    negotiator: Negotiator
+    exporter: Exporter
+    hub: Hub
+    secrets: Secrets
+    seen: set[str] = field(default_factory=set)
+
+    async def facts(self) -> list[Fact]:
+        """Return all facts on the node's way to the bus, in order."""
+        rows = await self.transactions.read(lambda conn: conn.fetch("SELECT fact FROM outbox ORDER BY id"))
+        return [Fact.FromString(row["fact"]) for row in rows]
+
+    async def pump(self) -> list[Fact]:
+        """Let the exporter see what is new on the bus, and return it."""
+        new = [fact for fact in await self.facts() if fact.id not in self.seen]
+        self.seen.update(fact.id for fact in new)
+        await self.transactions.run(lambda tx: self.exporter.handle(tx, new))
+        return new
+
+    async def state(self, fact: Fact) -> None:
+        """Put a fact on the node's bus."""
+
+        async def work(tx: Any) -> None:
+            tx.forward(fact)
+
+        await self.transactions.run(work)
+
+    async def received(self, kind: str) -> list[Fact]:
+        """Return the facts of a type that came from peers."""
+        return [fact for fact in await self.facts() if fact.received_from and fact.type.endswith(kind)]
+
+    async def peer(self, node: str) -> peers_store.Peer:
+        return await self.transactions.read(lambda conn: peers_store.get(conn, node))
+
+    async def contracts(self) -> list[pb.Contract]:
+        return await self.transactions.read(
+            lambda conn: contracts_store.page(conn, state=0, peer="", after=None, limit=100)
+        )
+
+
+class World:
+    """Makes nodes and runs them."""
+
+    def __init__(self, folder: Path, transactions: MakeTransactions, stack: AsyncExitStack) -> None:
+        self._folder = folder
+        self._transactions = transactions
+        self._stack = stack
+
+    async def node(self, name: str, zone: str) -> Node:
+        transactions = await self._transactions("federation", MIGRATIONS, node=name)
+        secrets = Secrets(self._folder / name)
+        signer = NodeSigner(name, Ed25519PrivateKey.generate())
+        tree = ZoneTree([record for record in RECORDS if zone == "city" or record.code != "city"], root=zone)
+        negotiator = Negotiator(name, zone, signer)
+        questions = Questions(name, transactions, cast("Any", None))
+        acceptor = Acceptor(name, transactions, lambda: tree, negotiator)
+        hub = Hub(LinkParts(name, transactions, signer, acceptor, questions), secrets)
+        authority = Authority.open(name, secrets, transactions.clock.now())
+        membership = Membership(
+            node=name,
+            title=name,
+            zone=zone,
+            authority=authority,
+            signer=signer,
+            secrets_folder=secrets,
+            transactions=transactions,
+            negotiator=negotiator,
+            zones=lambda: tree,
+        )
+        exporter = Exporter(name, lambda: tree, hub.wake)
+        node = Node(name, transactions, membership, negotiator, exporter, hub, secrets)
+        await self._serve(node, authority, tree)
+        return node
+
+    async def _serve(self, node: Node, authority: Authority, tree: ZoneTree) -> None:
+        own = authority.server(["127.0.0.1"], node.transactions.clock.now())
+        join = link_server.join_server(
+            link_server.JoinerAuthenticator(lambda: tree), link_server.MembershipServicer(node.membership)
+        )
+        link = link_server.link_server(
+            link_server.CertificateAuthenticator(node.id, node.transactions, lambda: tree),
+            link_server.LinkServicer(node.id, node.hub, node.transactions),
+        )
+        join_port = await join.start("127.0.0.1:0", link_server.credentials(own))
+        link_port = await link.start("127.0.0.1:0", link_server.credentials(own, authority.root_certificate))
+        node.membership.join_address = f"127.0.0.1:{join_port}"
+        node.membership.link_address = f"127.0.0.1:{link_port}"
+        self._stack.push_async_callback(join.stop, 0)
+        self._stack.push_async_callback(link.stop, 0)
+
+    async def dial(self, node: Node) -> asyncio.Task[None]:
+        """Let a node call its peers, until the test ends or the task is cancelled."""
+        task = asyncio.create_task(node.hub.run())
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._stack.push_async_callback(end)
+        return task
+
+
+@asynccontextmanager
+async def world(folder: Path, transactions: MakeTransactions) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        yield World(folder, transactions, stack)

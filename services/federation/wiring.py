@@ -1,0 +1,81 @@
+"""What federation is made of."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from libs.host import Part, Wired
+from quintet.federation.v1 import federation_pb2, federation_pb2_grpc
+from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceStub
+from services.federation import link_server, metrics
+from services.federation.accept import Acceptor
+from services.federation.contracts_service import ContractsHandler
+from services.federation.export import Exporter
+from services.federation.hub import Hub
+from services.federation.link import LinkParts
+from services.federation.membership import Membership
+from services.federation.negotiation import Negotiator
+from services.federation.peers_service import PeersHandler
+from services.federation.pki import Authority
+from services.federation.ports import Ports
+from services.federation.queries import Questions
+from services.federation.service import FederationServicer
+from services.federation.signing import NodeSigner
+
+if TYPE_CHECKING:
+    from libs.host import Host
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+SERVICE = federation_pb2.DESCRIPTOR.services_by_name["FederationService"]
+
+
+async def build(host: Host) -> Wired:
+    """Wire the service and the two ports for other nodes."""
+    transactions, config = host.transactions, host.config
+    sharing = SharingServiceStub(host.channel_to("sharing"))
+    signer = NodeSigner(host.node, host.node_key)
+    negotiator = Negotiator(host.node, host.zone, signer)
+    questions = Questions(host.node, transactions, sharing)
+    acceptor = Acceptor(host.node, transactions, host.zones.tree, negotiator)
+    hub = Hub(LinkParts(host.node, transactions, signer, acceptor, questions), config.secrets)
+    authority = Authority.open(host.node, config.secrets, host.clock.now())
+    membership = Membership(
+        node=host.node,
+        title=config.node.name,
+        zone=host.zone,
+        authority=authority,
+        signer=signer,
+        secrets_folder=config.secrets,
+        transactions=transactions,
+        negotiator=negotiator,
+        zones=host.zones.tree,
+    )
+    peers = PeersHandler(transactions, membership, hub, questions)
+    contracts = ContractsHandler(host.node, transactions, negotiator, hub, questions, sharing)
+    servicer = FederationServicer(peers, contracts)
+    return Wired(
+        servicers=[(federation_pb2_grpc.add_FederationServiceServicer_to_server, servicer, SERVICE)],
+        handle_all=Exporter(host.node, host.zones.tree, hub.wake).handle,
+        tasks={
+            "ports": partial(_serve_ports, host, authority, membership, hub),
+            "links": hub.run,
+            "metrics": partial(metrics.watch, transactions, hub),
+        },
+    )
+
+
+async def _serve_ports(host: Host, authority: Authority, membership: Membership, hub: Hub) -> None:
+    """A server serves once: a restart of this task makes new ones, with a new certificate."""
+    own = authority.server([host.config.federation.advertise], host.clock.now())
+    zones, transactions = host.zones.tree, host.transactions
+    join = link_server.join_server(link_server.JoinerAuthenticator(zones), link_server.MembershipServicer(membership))
+    link = link_server.link_server(
+        link_server.CertificateAuthenticator(host.node, transactions, zones),
+        link_server.LinkServicer(host.node, hub, transactions),
+    )
+    await Ports(host.config, authority, own, membership, join=join, link=link).run()
+
+
+PART = Part("federation", MIGRATIONS, build)

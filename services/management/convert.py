@@ -1,0 +1,256 @@
+"""The model's nouns as protos, and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs import names
+from quintet.common.v1 import common_pb2
+from quintet.management.v1 import management_pb2 as pb
+from services.management.model import EventType, Explanation, Flag, MergePolicy, Place, Route, Step, SubOrder
+from services.management.model_loop import LOOP_DEFAULT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from google.protobuf.message import Message
+
+    from services.management.model import Event
+    from services.management.model_loop import Loop
+    from services.management.store_counters import Count
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_S = 24 * 3600
+
+
+def zone_of(name: str, pattern: str = "zones/{zone}", *, field: str = "parent") -> str:
+    """Return the zone's code in a resource name. Raises Invalid naming `field`."""
+    return names.parse(name, pattern, field=field)["zone"]
+
+
+def time_pb(time: datetime | None) -> Timestamp | None:
+    """Return None, which leaves a field unset, for a time that is not known."""
+    if time is None:
+        return None
+    since = time - _EPOCH  # FromDatetime takes ten times as long, and an event has five times
+    return Timestamp(seconds=since.days * _DAY_S + since.seconds, nanos=since.microseconds * 1000)
+
+
+def time_of(message: Message, field: str) -> datetime | None:
+    """Return a field's time, aware, in UTC; None when it is not set."""
+    if not message.HasField(field):
+        return None
+    value: Timestamp = getattr(message, field)
+    return value.ToDatetime(tzinfo=UTC)
+
+
+# -------------------------------------------------------------------------------------------------------- small values
+
+
+def place_of(place: common_pb2.Place) -> Place:
+    """Read a place; the point (0, 0) is not known."""
+    known = place.HasField("point") and (place.point.latitude, place.point.longitude) != (0.0, 0.0)
+    return Place(
+        address=place.address,
+        latitude=place.point.latitude if known else None,
+        longitude=place.point.longitude if known else None,
+        zone_hint=place.zone_hint,
+        neighbourhood=place.neighbourhood,
+    )
+
+
+def place_pb(place: Place) -> common_pb2.Place:
+    found = common_pb2.Place(
+        address=place.address, zone_hint=place.zone_hint, neighbourhood=place.neighbourhood
+    )  # fmt: skip
+    if place.latitude is not None and place.longitude is not None:
+        found.point.latitude = place.latitude
+        found.point.longitude = place.longitude
+    return found
+
+
+def flags_of(flags: Iterable[common_pb2.Flag]) -> tuple[Flag, ...]:
+    return tuple(Flag(flag.code, flag.field, flag.reason) for flag in flags)
+
+
+def flags_pb(flags: Iterable[Flag]) -> list[common_pb2.Flag]:
+    return [common_pb2.Flag(code=flag.code, field=flag.field, reason=flag.reason) for flag in flags]
+
+
+def explanation_of(explanation: common_pb2.Explanation) -> Explanation:
+    return Explanation(
+        explanation.rule, explanation.text.zh, explanation.text.en, dict(explanation.inputs)
+    )  # fmt: skip
+
+
+def explanation_pb(explanation: Explanation | None) -> common_pb2.Explanation | None:
+    if explanation is None:
+        return None
+    text = common_pb2.LocalText(zh=explanation.zh, en=explanation.en)
+    return common_pb2.Explanation(rule=explanation.rule, text=text, inputs=explanation.inputs)
+
+
+# -------------------------------------------------------------------------------------------------------------- events
+
+
+def event_pb(event: Event, requests: Sequence[str] = (), shares: Sequence[SubOrder] = ()) -> pb.Event:
+    return pb.Event(
+        name=event.name,
+        zone=event.zone,
+        node=event.node,
+        type=event.type,
+        type_version=event.type_version,
+        title=event.title,
+        description=event.description,
+        place=place_pb(event.place),
+        status=event.status,
+        organisation=event.organisation,
+        routing=explanation_pb(event.routing),
+        occurred_at=time_pb(event.occurred_at),
+        opened_at=time_pb(event.opened_at),
+        due_at=time_pb(event.due_at),
+        closed_at=time_pb(event.closed_at),
+        revision=event.revision,
+        requests=requests,
+        reports=event.reports,
+        warning=event.warning,
+        sub_orders=[sub_order_pb(share) for share in shares],
+        flags=flags_pb(event.flags),
+        returns=event.returns,
+        answer=event.answer,
+    )
+
+
+def step_pb(step: Step) -> pb.EventStep:
+    found = pb.EventStep(
+        revision=step.revision,
+        action=step.action,
+        to=step.to_status,
+        actor=step.actor,
+        organisation=step.organisation,
+        reason=step.reason,
+        explanation=explanation_pb(step.explanation),
+        occurred_at=time_pb(step.occurred_at),
+        recorded_at=time_pb(step.recorded_at),
+    )
+    setattr(found, "from", step.from_status)  # a keyword in Python
+    return found
+
+
+def step_of(step: pb.EventStep, *, revision: int, fallback: datetime) -> Step:
+    """Read a step that another node took; `fallback` stands in for times that it does not give."""
+    occurred_at = time_of(step, "occurred_at") or fallback
+    return Step(
+        revision=revision,
+        action=step.action,
+        from_status=getattr(step, "from"),
+        to_status=step.to,
+        actor=step.actor,
+        organisation=step.organisation,
+        reason=step.reason,
+        explanation=explanation_of(step.explanation) if step.HasField("explanation") else None,
+        occurred_at=occurred_at,
+        recorded_at=time_of(step, "recorded_at") or fallback,
+    )
+
+
+def sub_order_pb(share: SubOrder) -> pb.SubOrder:
+    return pb.SubOrder(
+        id=share.id,
+        organisation=share.organisation,
+        instruction=share.instruction,
+        lead=share.lead,
+        done=share.done_at is not None,
+        done_at=time_pb(share.done_at),
+        note=share.note,
+    )
+
+
+def sub_order_of(share: pb.SubOrder, *, fallback: datetime) -> SubOrder:
+    """Read a share that another node gave; `fallback` stands in for the time of one that is done at no known time."""
+    done_at = time_of(share, "done_at") or fallback
+    return SubOrder(
+        id=share.id,
+        organisation=share.organisation,
+        instruction=share.instruction,
+        lead=share.lead,
+        done_at=done_at if share.done else None,
+        note=share.note,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- types
+
+
+def type_of(event_type: pb.EventType) -> EventType:
+    """Read a type as somebody wants it; its version is the store's affair."""
+    return EventType(
+        name=event_type.name,
+        title_zh=event_type.title.zh,
+        title_en=event_type.title.en,
+        code=event_type.code,
+        loop=event_type.loop or LOOP_DEFAULT,
+        deadline_h=event_type.deadline_h,
+        merge=MergePolicy(event_type.merge.radius_m, event_type.merge.window_h),
+        routes=tuple(Route(route.zone, route.organisation) for route in event_type.routes),
+        retired=event_type.retired,
+    )
+
+
+def type_pb(event_type: EventType) -> pb.EventType:
+    merge = event_type.merge
+    return pb.EventType(
+        name=event_type.name,
+        title=common_pb2.LocalText(zh=event_type.title_zh, en=event_type.title_en),
+        code=event_type.code,
+        loop=event_type.loop,
+        deadline_h=event_type.deadline_h,
+        merge=pb.MergePolicy(radius_m=merge.radius_m, window_h=merge.window_h),
+        routes=[pb.Route(zone=route.zone, organisation=route.organisation) for route in event_type.routes],
+        version=event_type.version,
+        retired=event_type.retired,
+    )
+
+
+def loop_pb(loop: Loop) -> pb.Loop:
+    found = pb.Loop(
+        name=loop.name,
+        title=common_pb2.LocalText(zh=loop.title_zh, en=loop.title_en),
+        initial=loop.initial,
+        states=loop.states,
+        open_states=loop.open_states,
+    )
+    for action in loop.actions:
+        added = found.actions.add(
+            action=action.action,
+            title=common_pb2.LocalText(zh=action.title_zh, en=action.title_en),
+            to=action.target,
+            permission=action.permission,
+            needs_reason=action.needs_reason,
+            needs_organisation=action.needs_organisation,
+        )
+        getattr(added, "from").extend(action.sources)  # a keyword in Python
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ counters
+
+
+def counters_pb(zone: str, node: str, counts: Sequence[Count]) -> pb.GetCountersResponse:
+    """Return one entry per zone and node that has events there, and the sum of all as that of `zone` and `node`."""
+    response = pb.GetCountersResponse(total=pb.ZoneCounters(zone=zone, node=node))
+    entries: dict[tuple[str, str], pb.ZoneCounters] = {}
+    for count in counts:
+        entry = entries.setdefault((count.zone, count.node), pb.ZoneCounters(zone=count.zone, node=count.node))
+        for sums in (entry, response.total):
+            sums.events += count.events
+            sums.requests += count.requests
+            sums.merged += count.merged
+            if count.events:
+                sums.by_status[count.status] += count.events
+    response.zones.extend(entry for entry in entries.values() if entry.events)
+    return response

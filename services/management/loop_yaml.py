@@ -1,0 +1,231 @@
+"""Loops as files: YAML that a platform team writes, read with every fault named by its line and key."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import yaml
+
+from services.management.model import StepAction
+from services.management.model_loop import Action, Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+LOOP_BYTES_MAX = 256 * 1024
+STATES_MAX = 64
+ACTIONS_MAX = 128
+LOOP_NAME = re.compile(r"loops/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+WORD = re.compile(r"[a-z][a-z_]{0,31}")
+PERMISSION = re.compile(r"management\.[a-z_]+\.[a-z_]+")
+
+_RESERVED = frozenset(StepAction)
+_LOOP_KEYS = ("name", "title", "initial", "states", "open_states", "joint_states", "actions")
+_SWITCHES = (
+    "needs_reason", "needs_organisation", "needs_sub_orders_done", "sets_answer", "releases_organisation",
+    "counts_return",
+)  # fmt: skip
+_ACTION_KEYS = ("action", "title", "from", "to", "permission", *_SWITCHES)
+
+
+class LoopError(ValueError):
+    """A loop file breaks rules; `problems` holds one "file:line: key: rule" each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def load_loops(folder: Path) -> Mapping[str, Loop]:
+    """Read every *.yaml of a folder; return the loops by name. Raises LoopError with the faults of all files."""
+    loops: dict[str, Loop] = {}
+    problems: list[str] = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            loop = parse_loop(path.read_text(), path.name)
+        except LoopError as error:
+            problems.extend(error.problems)
+            continue
+        if loop.name in loops:
+            problems.append(f"{path.name}:1: name: {loop.name} stands in another file too")
+        loops[loop.name] = loop
+    if problems:
+        raise LoopError(problems)
+    return loops
+
+
+def parse_loop(text: str, source: str) -> Loop:
+    """Read one loop; `source` names it in faults. Raises LoopError."""
+    if len(text.encode()) > LOOP_BYTES_MAX:
+        raise LoopError([f"{source}:1: file: is larger than {LOOP_BYTES_MAX} bytes"])
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise LoopError([f"{source}:{line}: file: {getattr(error, 'problem', None) or 'is not YAML'}"]) from error
+    reader = _Reader(source)
+    loop = _loop(reader, node)
+    if loop is not None and not reader.problems:
+        _check_paths(reader, loop)
+    if loop is None or reader.problems:
+        raise LoopError(reader.problems)
+    return loop
+
+
+class _Reader:
+    """Takes typed values out of YAML nodes, noting each fault with its line; what is missing reads as empty."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.problems: list[str] = []
+        self.lines: dict[str, int] = {}  # of states and actions, by "state x" and "action y"
+
+    def problem(self, line: int, key: str, rule: str) -> None:
+        self.problems.append(f"{self.source}:{line}: {key}: {rule}")
+
+    def mapping(self, node: yaml.Node | None, key: str, known: Iterable[str]) -> dict[str, yaml.Node]:
+        if not isinstance(node, yaml.MappingNode):
+            self.problem(_line(node), key or "file", "must be a mapping")
+            return {}
+        found: dict[str, yaml.Node] = {}
+        for name, value in node.value:
+            path = f"{key}.{name.value}" if key else str(name.value)
+            if name.value not in known:
+                self.problem(_line(name), path, "is not a known key")
+            elif name.value in found:
+                self.problem(_line(name), path, "stands here twice")
+            found[str(name.value)] = value
+        return found
+
+    def sequence(self, node: yaml.Node | None, key: str, line: int, items_max: int) -> list[yaml.Node]:
+        if node is None:
+            self.problem(line, key, "is required")
+        elif not isinstance(node, yaml.SequenceNode) or not node.value:
+            self.problem(_line(node), key, "must be a list of at least one item")
+        elif len(node.value) > items_max:
+            self.problem(_line(node), key, f"has more than {items_max} items")
+        else:
+            return list(node.value)
+        return []
+
+    def text(self, node: yaml.Node | None, key: str, line: int, pattern: re.Pattern[str] | None = None) -> str:
+        if node is None:
+            self.problem(line, key, "is required")
+        elif not isinstance(node, yaml.ScalarNode) or not node.value or node.tag == "tag:yaml.org,2002:null":
+            self.problem(_line(node), key, "must be text")
+        elif pattern is not None and not pattern.fullmatch(node.value):
+            self.problem(_line(node), key, f"{node.value!r} must match {pattern.pattern}")
+        else:
+            return str(node.value)
+        return ""
+
+    def switch(self, node: yaml.Node | None, key: str) -> bool:
+        if node is None:
+            return False
+        if node.tag != "tag:yaml.org,2002:bool":
+            self.problem(_line(node), key, "must be true or false")
+        return str(node.value).lower() in {"true", "yes", "on"}
+
+    def title(self, node: yaml.Node | None, key: str, line: int) -> tuple[str, str]:
+        if node is None:
+            self.problem(line, key, "is required")
+            return "", ""
+        found = self.mapping(node, key, ("zh", "en"))
+        zh, en = (self.text(found.get(word), f"{key}.{word}", _line(node)) for word in ("zh", "en"))
+        return zh, en
+
+    def states(self, node: yaml.Node | None, key: str, line: int, known: tuple[str, ...] | None) -> tuple[str, ...]:
+        """Read a list of states: new ones when `known` is None, else some of the known."""
+        found: list[str] = []
+        for index, item in enumerate(self.sequence(node, key, line, STATES_MAX)):
+            path = f"{key}[{index}]"
+            state = self.state(item, path, line, known)
+            if state in found:
+                self.problem(_line(item), path, f"{state!r} stands in the list twice")
+            elif state:
+                found.append(state)
+                if known is None:
+                    self.lines[f"state {state}"] = _line(item)
+        return tuple(found)
+
+    def state(self, node: yaml.Node | None, key: str, line: int, known: tuple[str, ...] | None) -> str:
+        state = self.text(node, key, line, WORD)
+        if state and known is not None and state not in known:
+            self.problem(_line(node), key, f"{state!r} is not one of the states")
+        return state
+
+
+def _line(node: yaml.Node | None) -> int:
+    return node.start_mark.line + 1 if node is not None and node.start_mark is not None else 1
+
+
+def _loop(reader: _Reader, node: yaml.Node | None) -> Loop | None:
+    found = reader.mapping(node, "", _LOOP_KEYS)
+    if not found:
+        return None
+    states = reader.states(found.get("states"), "states", 1, None)
+    open_states = reader.states(found.get("open_states"), "open_states", 1, states)
+    initial = reader.state(found.get("initial"), "initial", 1, states)
+    if initial and initial in states and initial not in open_states:
+        reader.problem(_line(found["initial"]), "initial", f"{initial!r} must be one of the open states")
+    joint = found.get("joint_states")
+    title_zh, title_en = reader.title(found.get("title"), "title", 1)
+    return Loop(
+        name=reader.text(found.get("name"), "name", 1, LOOP_NAME),
+        title_zh=title_zh,
+        title_en=title_en,
+        initial=initial,
+        states=states,
+        open_states=open_states,
+        joint_states=reader.states(joint, "joint_states", 1, open_states) if joint is not None else (),
+        actions=tuple(_actions(reader, found.get("actions"), states)),
+    )
+
+
+def _actions(reader: _Reader, node: yaml.Node | None, states: tuple[str, ...]) -> Iterator[Action]:
+    for index, item in enumerate(reader.sequence(node, "actions", 1, ACTIONS_MAX)):
+        yield _action(reader, item, f"actions[{index}]", states)
+
+
+def _action(reader: _Reader, node: yaml.Node, key: str, states: tuple[str, ...]) -> Action:
+    line = _line(node)
+    found = reader.mapping(node, key, _ACTION_KEYS)
+    name = reader.text(found.get("action"), f"{key}.action", line, WORD)
+    if name in _RESERVED:
+        reader.problem(line, f"{key}.action", f"{name!r} is a step of every event and cannot be declared")
+    if f"action {name}" in reader.lines:
+        reader.problem(line, f"{key}.action", f"{name!r} is declared in line {reader.lines[f'action {name}']} already")
+    reader.lines.setdefault(f"action {name}", line)
+    title_zh, title_en = reader.title(found.get("title"), f"{key}.title", line)
+    return Action(
+        action=name,
+        title_zh=title_zh,
+        title_en=title_en,
+        sources=reader.states(found.get("from"), f"{key}.from", line, states),
+        target=reader.state(found.get("to"), f"{key}.to", line, states),
+        permission=reader.text(found.get("permission"), f"{key}.permission", line, PERMISSION),
+        **{switch: reader.switch(found.get(switch), f"{key}.{switch}") for switch in _SWITCHES},
+    )
+
+
+def _check_paths(reader: _Reader, loop: Loop) -> None:
+    """Every state can be reached, and from every open state the event can come to an end."""
+    reached = _closure({loop.initial}, [(source, a.target) for a in loop.actions for source in a.sources])
+    ends = set(loop.states) - set(loop.open_states)
+    ending = _closure(ends, [(a.target, source) for a in loop.actions for source in a.sources])
+    for state in loop.states:
+        line = reader.lines[f"state {state}"]
+        if state not in reached:
+            reader.problem(line, "states", f"{state!r} cannot be reached from {loop.initial!r}")
+        elif state not in ending:
+            reader.problem(line, "states", f"an event that is {state!r} can never be closed")
+
+
+def _closure(start: set[str], edges: list[tuple[str, str]]) -> set[str]:
+    found = set(start)
+    while more := {after for before, after in edges if before in found} - found:
+        found |= more
+    return found

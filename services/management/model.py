@@ -1,0 +1,200 @@
+"""The nouns of management: events, their steps and reports, event types. Frozen, without wire format or store.
+
+The rules over them stand beside: the loop (model_loop), merging (model_merge), routing and opening (model_report),
+joint disposal (model_joint). All times are aware and in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+EVENT_NAME = "zones/{zone}/events/{event}"
+WARNING_NAME = "zones/{zone}/warnings/{warning}"
+REQUEST_NAME = "zones/{zone}/requests/{request}"
+# An event lists at most this many of its requests, and keeps at most this many doubts.
+REQUESTS_LISTED_MAX = 1000
+FLAGS_MAX = 50
+
+
+class StepAction(StrEnum):
+    """What may befall an event besides the actions that its loop declares; no loop may declare one of these."""
+
+    OPEN = "open"
+    MERGE = "merge"
+    START_JOINT_DISPOSAL = "start_joint_disposal"
+    COMPLETE_SUB_ORDER = "complete_sub_order"
+    WITHDRAW_SUB_ORDER = "withdraw_sub_order"
+
+
+class Doubt(StrEnum):
+    """Codes of the flags that management itself raises."""
+
+    TIME_REVERSED = "TIME_REVERSED"  # a step is said to have happened before the step before it
+    TIME_IN_FUTURE = "TIME_IN_FUTURE"  # a report says that it was after it was taken in
+    TYPE_UNKNOWN = "TYPE_UNKNOWN"  # the node's catalogue does not have the type
+    TYPE_RETIRED = "TYPE_RETIRED"  # the type takes no new reports; this one was kept all the same
+    NO_ROUTE = "NO_ROUTE"  # no route of the type covers the zone
+    ZONE_DELEGATED = "ZONE_DELEGATED"  # it was raised here though another node handles its zone
+    SUB_ORDER_CANCELLED = "SUB_ORDER_CANCELLED"  # a share of a joint disposal will not be done
+    HISTORY_MISSING = "HISTORY_MISSING"  # another node's event of which this node was told only later steps
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A doubt about a record that was kept all the same. `field` is in the JSON spelling."""
+
+    code: str
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why software decided: the resource name of the rule, the reason in two languages, the values that it saw."""
+
+    rule: str
+    zh: str
+    en: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is, as far as it was said. Degrees in WGS 84; None when not known, (0, 0) among that."""
+
+    address: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    zone_hint: str = ""
+    neighbourhood: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Events in `zone` and below go to `organisation`; the deepest route that matches wins."""
+
+    zone: str
+    organisation: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergePolicy:
+    """Two reports of one thing: at most `radius_m` metres apart or at one address, at most `window_h` hours apart."""
+
+    radius_m: float = 0.0
+    window_h: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One version of a kind of event. `deadline_h` in hours, 0 only for a type that the catalogue does not have."""
+
+    name: str
+    title_zh: str = ""
+    title_en: str = ""
+    code: str = ""
+    loop: str = ""
+    deadline_h: int = 0
+    merge: MergePolicy = MergePolicy()
+    routes: tuple[Route, ...] = ()
+    version: int = 0
+    retired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as this node knows it, its own or one that another node handles.
+
+    `id` is the row, 0 before it is stored. `suggestion` is the organisation that routing found, `supporters` those
+    with shares of a joint disposal. `step_at` is when the last step of the loop happened by its actor's word. `partial`
+    marks another node's event of whose opening this node was not told.
+    """
+
+    name: str
+    zone: str
+    node: str
+    type: str
+    status: str
+    occurred_at: datetime
+    opened_at: datetime
+    step_at: datetime
+    id: int = 0
+    type_version: int = 0
+    loop: str = ""
+    title: str = ""
+    description: str = ""
+    place: Place = Place()
+    organisation: str = ""
+    supporters: tuple[str, ...] = ()
+    suggestion: str = ""
+    routing: Explanation | None = None
+    due_at: datetime | None = None
+    closed_at: datetime | None = None
+    revision: int = 1
+    reports: int = 1
+    warning: str = ""
+    shares: int = 0
+    shares_open: int = 0
+    flags: tuple[Flag, ...] = ()
+    returns: int = 0
+    answer: str = ""
+    partial: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes further reports. A loop sets `closed_at` when the event leaves its open states."""
+        return self.closed_at is None
+
+    @property
+    def handlers(self) -> tuple[str, ...]:
+        """All organisations that work on it, for the access check."""
+        return tuple(dict.fromkeys((self.organisation, *self.supporters) if self.organisation else self.supporters))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry of an event's history: what made its `revision`."""
+
+    revision: int
+    action: str
+    from_status: str
+    to_status: str
+    actor: str
+    organisation: str
+    occurred_at: datetime
+    recorded_at: datetime
+    reason: str = ""
+    explanation: Explanation | None = None
+
+
+class ReportKind(StrEnum):
+    """Where a report came from."""
+
+    REQUEST = "request"
+    WARNING = "warning"
+    OFFICER = "officer"
+
+
+@dataclass(frozen=True, slots=True)
+class SubOrder:
+    """One organisation's share of a joint disposal. A cancelled share is withdrawn: not done, and not waited for."""
+
+    id: str
+    organisation: str
+    instruction: str
+    lead: bool = False
+    done_at: datetime | None = None
+    withdrawn_at: datetime | None = None
+    note: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        return self.done_at is None and self.withdrawn_at is None
+
+
+def flagged(flags: tuple[Flag, ...], *more: Flag) -> tuple[Flag, ...]:
+    """Add doubts, each once, up to FLAGS_MAX in all."""
+    return tuple(dict.fromkeys((*flags, *more)))[:FLAGS_MAX]

@@ -1,0 +1,163 @@
+"""The closed loop as a state machine that is data: which action leads where, and what it needs and does besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from libs.errors import Invalid, Reason, WrongState
+from services.management.model import Doubt, Event, Flag, Step, flagged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LOOP_DEFAULT = "loops/seven-step"
+# Clocks of callers may run this far ahead of ours; beyond it a time lies in the future.
+CLOCK_AHEAD_MAX_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One declared transition.
+
+    needs_reason: the actor says why. needs_organisation: the event must have an organisation afterwards, given with the
+    action, had before, or suggested by routing. needs_sub_orders_done: no share of a joint disposal may be open.
+    sets_answer: the reporters are told something. releases_organisation: nobody handles it afterwards.
+    counts_return: it was sent back.
+    """
+
+    action: str
+    title_zh: str
+    title_en: str
+    sources: tuple[str, ...]
+    target: str
+    permission: str
+    needs_reason: bool = False
+    needs_organisation: bool = False
+    needs_sub_orders_done: bool = False
+    sets_answer: bool = False
+    releases_organisation: bool = False
+    counts_return: bool = False
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A state machine for events. In `open_states` an event takes further reports, in `joint_states` sub-orders."""
+
+    name: str
+    title_zh: str
+    title_en: str
+    initial: str
+    states: tuple[str, ...]
+    open_states: tuple[str, ...]
+    joint_states: tuple[str, ...]
+    actions: tuple[Action, ...]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Action]:
+        return {action.action: action for action in self.actions}
+
+    def allowed(self, status: str) -> tuple[str, ...]:
+        """Return the actions declared for a state, in the order of the loop."""
+        return tuple(action.action for action in self.actions if status in action.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What an actor asks for. `occurred_at` None means `now`."""
+
+    action: str
+    actor: str
+    now: datetime
+    reason: str = ""
+    organisation: str = ""
+    answer: str = ""
+    occurred_at: datetime | None = None
+
+
+def advance(loop: Loop, event: Event, command: Command) -> tuple[Event, Step]:
+    """Return the event after one action, and the step for its history.
+
+    Raises WrongState for what the loop does not declare in the present state, with the actions that it does, and while
+    sub-orders are open; Invalid for what the action needs and was not given, or was given and does not take.
+    """
+    action = loop.by_name.get(command.action)
+    if action is None or event.status not in action.sources:
+        raise not_allowed(loop, event, command.action)
+    if action.needs_sub_orders_done and event.shares_open:
+        text = f"{event.shares_open} sub-orders of {event.name} are not done"
+        raise WrongState(Reason.SUB_ORDER_OPEN, text, name=event.name, open=str(event.shares_open))
+    _check(action, command)
+    occurred_at = said_time(command.occurred_at, command.now)
+    flags = event.flags
+    if occurred_at < event.step_at:
+        flags = flagged(flags, time_reversed(action.action))
+    organisation = _organisation(action, event, command)
+    after = replace(
+        event,
+        status=action.target,
+        organisation=organisation,
+        answer=(command.answer or command.reason or event.answer) if action.sets_answer else event.answer,
+        closed_at=None if action.target in loop.open_states else event.closed_at or occurred_at,
+        step_at=occurred_at,
+        revision=event.revision + 1,
+        flags=flags,
+        returns=event.returns + action.counts_return,
+    )
+    return after, Step(
+        revision=after.revision,
+        action=action.action,
+        from_status=event.status,
+        to_status=after.status,
+        actor=command.actor,
+        organisation=organisation,
+        occurred_at=occurred_at,
+        recorded_at=command.now,
+        reason=command.reason,
+    )
+
+
+def time_reversed(action: str) -> Flag:
+    """Return the doubt about a step that is said to have happened before the one before it."""
+    return Flag(Doubt.TIME_REVERSED, "occurredAt", f"{action} is said to have happened before the step before it")
+
+
+def said_time(said: datetime | None, now: datetime) -> datetime:
+    """Return when something happened by somebody's word; `now` when not said. Raises Invalid for the future."""
+    if said is None:
+        return now
+    if said > now + timedelta(seconds=CLOCK_AHEAD_MAX_S):
+        raise Invalid("occurredAt", "must not lie in the future")
+    return min(said, now)
+
+
+def not_allowed(loop: Loop, event: Event, action: str) -> WrongState:
+    """Return what is said when an action is not declared in the present state."""
+    allowed = ", ".join(loop.allowed(event.status)) or "nothing"
+    text = f"{action} is not possible while {event.name} is {event.status}; possible: {allowed}"
+    return WrongState(Reason.WRONG_STATE, text, name=event.name, status=event.status, allowed=allowed)
+
+
+def _check(action: Action, command: Command) -> None:
+    problems: list[tuple[str, str]] = []
+    if action.needs_reason and not command.reason.strip():
+        problems.append(("reason", f"is required for {action.action}"))
+    if command.organisation and not action.needs_organisation:
+        problems.append(("organisation", f"is not taken by {action.action}"))
+    if command.answer and not action.sets_answer:
+        problems.append(("answer", f"is not taken by {action.action}"))
+    if problems:
+        raise Invalid.many(problems)
+
+
+def _organisation(action: Action, event: Event, command: Command) -> str:
+    if action.releases_organisation:
+        return ""
+    if not action.needs_organisation:
+        return event.organisation
+    organisation = command.organisation or event.organisation or event.suggestion
+    if not organisation:
+        raise Invalid("organisation", f"is required for {action.action}: routing suggests none")
+    return organisation

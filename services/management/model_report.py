@@ -1,0 +1,157 @@
+"""What a report becomes: which organisation it goes to, when it is due, which doubts stand with it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from services.management import texts
+from services.management.model import (
+    Doubt,
+    Event,
+    EventType,
+    Explanation,
+    Flag,
+    Place,
+    ReportKind,
+    Step,
+    StepAction,
+    flagged,
+)
+from services.management.model_loop import CLOCK_AHEAD_MAX_S
+
+if TYPE_CHECKING:
+    from libs.zones import ZoneTree
+
+TITLE_CHARS_MAX = 120
+
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report as it came in. `source` is the request or the warning, "" for an officer's own."""
+
+    kind: ReportKind
+    source: str
+    zone: str
+    type: str
+    description: str
+    place: Place
+    occurred_at: datetime
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Where routing sends events of a type and zone; `organisation` is "" when no route covers the zone."""
+
+    organisation: str
+    explanation: Explanation
+
+
+def route(event_type: EventType, zone: str, tree: ZoneTree) -> Routing:
+    """Choose the deepest route of the type that covers the zone."""
+    covering = [candidate for candidate in event_type.routes if tree.covers(candidate.zone, zone)]
+    inputs = {"type": event_type.name, "type_version": str(event_type.version), "zone": zone}
+    if not covering:
+        return Routing("", Explanation(event_type.name, *texts.NOT_ROUTED.fill(**inputs), inputs))
+    best = max(covering, key=lambda candidate: len(tree.path(candidate.zone)))
+    inputs |= {"route_zone": best.zone, "organisation": best.organisation, "routes_covering": str(len(covering))}
+    return Routing(best.organisation, Explanation(event_type.name, *texts.ROUTED.fill(**inputs), inputs))
+
+
+def unknown_type(name: str, loop: str) -> EventType:
+    """Return what stands in for a type that the catalogue does not have: no deadline, no merging, no routes."""
+    return EventType(name=name, loop=loop)
+
+
+def open_event(
+    report: Report, event_type: EventType, initial: str, routing: Routing, *, node: str, name: str, now: datetime
+) -> Event:
+    """Return the event that a report opens. `initial` is the first state of the type's loop."""
+    due_at = report.occurred_at + timedelta(hours=event_type.deadline_h) if event_type.deadline_h else None
+    return Event(
+        name=name,
+        zone=report.zone,
+        node=node,
+        type=report.type,
+        type_version=event_type.version,
+        loop=event_type.loop,
+        title=title(event_type, report),
+        description=report.description,
+        place=report.place,
+        status=initial,
+        suggestion=routing.organisation,
+        routing=routing.explanation,
+        occurred_at=report.occurred_at,
+        opened_at=now,
+        step_at=report.occurred_at,
+        due_at=due_at,
+        warning=report.source if report.kind is ReportKind.WARNING else "",
+        flags=flagged(report.flags, *_doubts(report, event_type, routing, now)),
+    )
+
+
+def merge_report(
+    event: Event, report: Report, explanation: Explanation, *, actor: str, now: datetime
+) -> tuple[Event, Step]:
+    """Return the event with one more report, and the step for its history. The event's own time and place stay."""
+    after = replace(
+        event,
+        revision=event.revision + 1,
+        reports=event.reports + 1,
+        warning=event.warning or (report.source if report.kind is ReportKind.WARNING else ""),
+    )
+    return after, Step(
+        revision=after.revision,
+        action=StepAction.MERGE,
+        from_status=event.status,
+        to_status=event.status,
+        actor=actor,
+        organisation=event.organisation,
+        occurred_at=report.occurred_at,
+        recorded_at=now,
+        explanation=explanation,
+    )
+
+
+def opening_step(event: Event, *, actor: str) -> Step:
+    """Return the first step of an event's history."""
+    return Step(
+        revision=event.revision,
+        action=StepAction.OPEN,
+        from_status="",
+        to_status=event.status,
+        actor=actor,
+        organisation=event.organisation,
+        occurred_at=event.occurred_at,
+        recorded_at=event.opened_at,
+        explanation=event.routing,
+    )
+
+
+def title(event_type: EventType, report: Report) -> str:
+    """Return a line for lists: the type in the report's language and the part of town.
+
+    Nothing of the reporter's own words: lists are read by more people than events are.
+    """
+    chinese = bool(_CHINESE.search(report.description))
+    first, second = event_type.title_en, event_type.title_zh
+    kind = (second or first if chinese else first or second) or report.type.removeprefix("eventTypes/")
+    return f"{kind} · {report.place.neighbourhood or report.zone}"[:TITLE_CHARS_MAX]
+
+
+def _doubts(report: Report, event_type: EventType, routing: Routing, now: datetime) -> list[Flag]:
+    found: list[Flag] = []
+    if not event_type.version:
+        found.append(Flag(Doubt.TYPE_UNKNOWN, "type", f"{report.type} is not in the catalogue of this node"))
+    elif event_type.retired:
+        found.append(Flag(Doubt.TYPE_RETIRED, "type", f"{report.type} takes no new reports"))
+    if not routing.organisation:
+        found.append(Flag(Doubt.NO_ROUTE, "organisation", routing.explanation.en))
+    if report.occurred_at > now + timedelta(seconds=CLOCK_AHEAD_MAX_S):
+        found.append(Flag(Doubt.TIME_IN_FUTURE, "occurredAt", "the report says that it was later than it was taken in"))
+    return found

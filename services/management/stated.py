@@ -1,0 +1,87 @@
+"""The facts that management states, each with its audit entry, in the transaction of the change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quintet.management.v1 import facts_pb2
+from services.management.convert import event_pb, step_pb, sub_order_pb, time_pb
+from services.management.model import ReportKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from google.protobuf.message import Message
+
+    from libs.canonical import JsonValue
+    from libs.tx import Tx
+    from services.management.model import Event, Step, SubOrder
+    from services.management.model_report import Report
+
+
+def opened(tx: Tx, event: Event, report: Report) -> None:
+    request = _request(report)
+    message = facts_pb2.EventOpened(event=event_pb(event, [request] if request else []), request=request)
+    _state(tx, event, message, "open", type=event.type, source=report.source)
+
+
+def merged(tx: Tx, event: Event, report: Report) -> None:
+    message = facts_pb2.ReportMerged(
+        event=event.name,
+        request=_request(report),
+        status=event.status,
+        organisation=event.organisation,
+        due_at=time_pb(event.due_at),
+        revision=event.revision,
+        zone=event.zone,
+        node=event.node,
+        reports=event.reports,
+    )
+    _state(tx, event, message, "merge", source=report.source)
+
+
+def advanced(tx: Tx, event: Event, step: Step, *, answer: str = "") -> None:
+    """State a step; `answer` is what the reporters are told, "" when nothing new."""
+    message = facts_pb2.EventAdvanced(
+        event=event.name,
+        step=step_pb(step),
+        status=event.status,
+        organisation=event.organisation,
+        answer=answer,
+        revision=event.revision,
+        zone=event.zone,
+        node=event.node,
+        closed_at=time_pb(event.closed_at),
+    )
+    detail = {"from": step.from_status, "to": step.to_status}
+    _state(tx, event, message, step.action, **detail)
+
+
+def joint_disposal_started(tx: Tx, event: Event, step: Step, shares: Sequence[SubOrder]) -> None:
+    message = facts_pb2.JointDisposalStarted(
+        event=event.name,
+        title=event.title,
+        lead=event.organisation,
+        sub_orders=[sub_order_pb(share) for share in shares],
+        due_at=time_pb(event.due_at),
+        revision=event.revision,
+        started_by=step.actor,
+    )
+    _state(tx, event, message, step.action, organisations=[share.organisation for share in shares])
+
+
+def sub_order_completed(tx: Tx, event: Event, step: Step, share: SubOrder) -> None:
+    message = facts_pb2.SubOrderCompleted(
+        event=event.name, sub_order=sub_order_pb(share), remaining=event.shares_open, revision=event.revision
+    )
+    _state(tx, event, message, step.action, share=share.id, organisation=share.organisation)
+
+
+def _request(report: Report) -> str:
+    return report.source if report.kind is ReportKind.REQUEST else ""
+
+
+def _state(tx: Tx, event: Event, message: Message, action: str, **detail: JsonValue) -> None:
+    # Facts of an event keep the order of its revisions: whoever states one holds the lock on its row.
+    tx.publish(message, zone=event.zone, key=event.name)
+    tx.audit(f"management.events.{action}", event.name, revision=event.revision, **detail)

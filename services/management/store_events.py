@@ -1,0 +1,168 @@
+"""Events of this node: opened, merged into, advanced. The service opens the transactions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from libs import db
+from libs.errors import Reason, Stale
+from services.management.model import REQUESTS_LISTED_MAX
+from services.management.model_merge import CANDIDATES_MAX, Candidate, address_key, box
+from services.management.store_rows import (
+    EVENT_COLUMNS,
+    EVENT_SELECTED,
+    STEP_COLUMNS,
+    event_of,
+    event_values,
+    flags_json,
+    parameters,
+    step_values,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from libs.db import Connection
+    from services.management.model import Event, MergePolicy, Place, Step
+    from services.management.model_report import Report
+
+_REQUESTS = f"""ARRAY(SELECT r.source FROM event_reports r WHERE r.event_id = e.id AND r.kind = 'request'
+    AND r.source IS NOT NULL ORDER BY r.revision LIMIT {REQUESTS_LISTED_MAX})"""
+
+_KIND, _SOURCE = f"${len(EVENT_COLUMNS) + len(STEP_COLUMNS) + 1}", f"${len(EVENT_COLUMNS) + len(STEP_COLUMNS) + 2}"
+_STEP = f"INSERT INTO event_steps (event_id, {', '.join(STEP_COLUMNS)})"
+
+_INSERT = f"""
+WITH event AS (
+    INSERT INTO events ({", ".join(EVENT_COLUMNS)}) VALUES ({parameters(1, len(EVENT_COLUMNS))})
+    RETURNING id, zone, node, status
+), step AS (
+    {_STEP} SELECT id, {parameters(len(EVENT_COLUMNS) + 1, len(STEP_COLUMNS))} FROM event
+), report AS (
+    INSERT INTO event_reports (event_id, revision, kind, source, merged)
+    SELECT id, ${len(EVENT_COLUMNS) + 1}, {_KIND}, nullif({_SOURCE}, ''), false FROM event
+), counted AS (
+    INSERT INTO counter_deltas (zone, node, status, events, requests, merged)
+    SELECT zone, node, status, 1, ({_KIND} = 'request')::int, 0 FROM event
+)
+SELECT id FROM event"""
+
+# One statement writes the change, its step and the counters, and reads the requests for the answer.
+_UPDATE = f"""
+WITH step AS (
+    {_STEP} VALUES ($1, {parameters(2, len(STEP_COLUMNS))})
+), counted AS (
+    INSERT INTO counter_deltas (zone, node, status, events, requests, merged)
+    SELECT $12, $13, status, change, 0, 0 FROM (VALUES ($4, -1), ($5, 1)) AS moved (status, change) WHERE $4 <> $5
+)
+UPDATE events e SET status = $5, organisation = $7, revision = $2, supporters = $14, step_at = $15, closed_at = $16,
+    shares = $17, shares_open = $18, flags = $19, returns = $20, answer = $21
+WHERE e.id = $1 RETURNING {_REQUESTS} AS requests"""
+
+_MERGE = f"""
+WITH step AS (
+    {_STEP} VALUES ($1, {parameters(2, len(STEP_COLUMNS))})
+), report AS (
+    INSERT INTO event_reports (event_id, revision, kind, source, merged) VALUES ($1, $2, $14, nullif($15, ''), true)
+), counted AS (
+    INSERT INTO counter_deltas (zone, node, status, events, requests, merged)
+    SELECT $12, $13, $5, 0, 1, 1 WHERE $14 = 'request'
+)
+UPDATE events SET revision = $2, reports = $16, warning = $17 WHERE id = $1"""
+
+
+async def insert(conn: Connection, event: Event, step: Step, report: Report) -> Event:
+    """Store a new event of this node with its first step and report; return it with its id.
+
+    Raises Stale when its name is taken, as two processes may make one short id in the same millisecond.
+    """
+    with db.violations({"events_name_key": Stale(Reason.CONFLICT, "two events got one name; try again")}):
+        event_id = await conn.fetchval(
+            _INSERT, *event_values(event), *step_values(step), report.kind, report.source
+        )  # fmt: skip
+    return replace(event, id=event_id)
+
+
+async def update(conn: Connection, event: Event, step: Step) -> list[str]:
+    """Store a locked event after a step; return the requests that it stands for, at most REQUESTS_LISTED_MAX."""
+    requests = await conn.fetchval(
+        _UPDATE, event.id, *step_values(step), event.zone, event.node, list(event.supporters), event.step_at,
+        event.closed_at, event.shares, event.shares_open, flags_json(event.flags), event.returns, event.answer,
+    )  # fmt: skip
+    return list(requests or [])
+
+
+async def merge(conn: Connection, event: Event, step: Step, report: Report) -> None:
+    """Store one more report of a locked event."""
+    await conn.execute(
+        _MERGE, event.id, *step_values(step), event.zone, event.node, report.kind, report.source, event.reports,
+        event.warning,
+    )  # fmt: skip
+
+
+async def lock(conn: Connection, name: str) -> Event | None:
+    """Return an event and keep others from changing it until the transaction ends."""
+    row = await conn.fetchrow(f"SELECT {EVENT_SELECTED} FROM events e WHERE e.name = $1 FOR UPDATE", name)
+    return event_of(row) if row else None
+
+
+async def get(conn: Connection, name: str) -> tuple[Event, list[str]] | None:
+    """Return an event with the requests that it stands for, at most REQUESTS_LISTED_MAX."""
+    row = await conn.fetchrow(f"SELECT {EVENT_SELECTED}, {_REQUESTS} AS requests FROM events e WHERE name = $1", name)
+    return (event_of(row), list(row["requests"])) if row else None
+
+
+async def requests_of(conn: Connection, event_id: int) -> list[str]:
+    """Return the requests that an event stands for, the first report first, at most REQUESTS_LISTED_MAX."""
+    return list(await conn.fetchval(f"SELECT {_REQUESTS} FROM events e WHERE e.id = $1", event_id) or [])
+
+
+async def event_for(conn: Connection, source: str) -> str | None:
+    """Return the name of the event that stands for a request or warning."""
+    name: str | None = await conn.fetchval(
+        "SELECT e.name FROM event_reports r JOIN events e ON e.id = r.event_id WHERE r.source = $1", source
+    )
+    return name
+
+
+# ------------------------------------------------------------------------------------------------------------- merging
+
+
+async def take_turns(conn: Connection, type_name: str) -> None:
+    """Let one transaction at a time decide about merging reports of a type, until it ends.
+
+    The lock is on the type rather than on the place: two reports at the two sides of a border between cells must see
+    each other, and who holds one lock only cannot be part of a circle of waiting.
+    """
+    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"management.merge {type_name}")
+
+
+async def candidates(
+    conn: Connection, node: str, type_name: str, policy: MergePolicy, place: Place, occurred_at: datetime
+) -> list[Candidate]:
+    """Return open events of the node and type around a place or at its address, nearest first, at most CANDIDATES_MAX.
+
+    The caller measures exactly: a box is a little larger than its circle.
+    """
+    columns = "id, name, occurred_at, address, latitude, longitude"
+    known = place.latitude is not None and place.longitude is not None
+    window = timedelta(hours=policy.window_h)
+    around = box(place.latitude or 0.0, place.longitude or 0.0, policy.radius_m)
+    rows = await conn.fetch(
+        f"""SELECT * FROM (
+            (SELECT {columns} FROM events WHERE closed_at IS NULL AND latitude IS NOT NULL AND node = $1 AND type = $2
+                AND $3::bool AND latitude BETWEEN $4 AND $5 AND longitude BETWEEN $6 AND $7
+                AND occurred_at BETWEEN $8 AND $9)
+            UNION
+            (SELECT {columns} FROM events WHERE closed_at IS NULL AND address_key <> '' AND node = $1 AND type = $2
+                AND address_key = $10
+                AND occurred_at BETWEEN $8 AND $9)
+        ) AS found
+        ORDER BY coalesce(power(latitude - $11, 2) + power(longitude - $12, 2), 0), occurred_at, id LIMIT $13""",
+        node, type_name, known and policy.radius_m > 0, around.south, around.north, around.west, around.east,
+        occurred_at - window, occurred_at + window, address_key(place.address), place.latitude, place.longitude,
+        CANDIDATES_MAX,
+    )  # fmt: skip
+    return [Candidate(**dict(row)) for row in rows]

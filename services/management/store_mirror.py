@@ -1,0 +1,159 @@
+"""Events that other nodes handle, kept up to date from their facts. Only the consumer of facts writes them.
+
+Each fact carries the event's revision: one that is older than what is known adds what it alone can tell (its step, its
+report), once, and leaves the event's state. A fact of an event of whose opening this node was not told (it was opened
+before there was a charter) makes a partial event rather than an error: trying again would never help, and an upper tier
+that sees an event without its first report knows more than one that sees nothing. Should the opening come after all, it
+completes the event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from services.management.model import Doubt, ReportKind, Step
+from services.management.model_loop import time_reversed
+from services.management.store_joint import put_sub_orders
+from services.management.store_rows import (
+    EVENT_COLUMNS,
+    STEP_COLUMNS,
+    event_values,
+    flags_json,
+    parameters,
+    step_values,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from libs.db import Connection
+    from services.management.model import Event, SubOrder
+
+_STEP = f"INSERT INTO event_steps (event_id, {', '.join(STEP_COLUMNS)})"
+_COUNT = "INSERT INTO counter_deltas (zone, node, status, events, requests, merged)"
+
+# What the opening says of an event that was partial until then; what later facts said of it stays.
+_OPENED = (
+    "type", "type_version", "loop", "title", "description", "address", "address_key", "latitude", "longitude",
+    "zone_hint", "neighbourhood", "suggestion", "routing", "occurred_at", "opened_at", "due_at", "warning",
+)  # fmt: skip
+_STEP_FIRST = len(EVENT_COLUMNS) + 1
+_KIND, _SOURCE, _MERGED = (f"${_STEP_FIRST + len(STEP_COLUMNS) + place}" for place in range(3))
+_INSERT = f"""
+WITH event AS (
+    INSERT INTO events ({", ".join(EVENT_COLUMNS)}) VALUES ({parameters(1, len(EVENT_COLUMNS))})
+    ON CONFLICT (name) DO UPDATE SET partial = false,
+        {", ".join(f"{column} = excluded.{column}" for column in _OPENED)},
+        flags = excluded.flags || (
+            SELECT coalesce(jsonb_agg(flag), '[]') FROM jsonb_array_elements(events.flags) AS flag
+            WHERE flag ->> 'code' <> '{Doubt.HISTORY_MISSING}'
+        )
+        WHERE events.partial AND NOT excluded.partial AND events.node = excluded.node
+    RETURNING id, zone, node, status, xmax = 0 AS fresh
+), step AS (
+    {_STEP} SELECT id, {parameters(_STEP_FIRST, len(STEP_COLUMNS))} FROM event ON CONFLICT DO NOTHING
+), report AS (
+    INSERT INTO event_reports (event_id, revision, kind, source, merged)
+    SELECT id, ${_STEP_FIRST}, {_KIND}, nullif({_SOURCE}, ''), {_MERGED} FROM event WHERE {_KIND} <> ''
+    ON CONFLICT DO NOTHING RETURNING (kind = 'request')::int AS request, (kind = 'request' AND merged)::int AS merged
+), counted AS (
+    {_COUNT} SELECT zone, node, status, fresh::int, coalesce(request, 0), coalesce(merged, 0)
+    FROM event LEFT JOIN report ON true
+)
+SELECT id FROM event"""
+
+_CHANGE = f"""
+WITH old AS (
+    SELECT id, zone, node, status, revision < $3 AS newer FROM events WHERE name = $1 AND node = $2 FOR UPDATE
+), step AS (
+    {_STEP}
+    SELECT id, $3, $4, coalesce(nullif($5, ''), status), coalesce(nullif($6, ''), status), {parameters(7, 6)} FROM old
+    ON CONFLICT DO NOTHING RETURNING event_id
+), report AS (
+    INSERT INTO event_reports (event_id, revision, kind, source, merged)
+    SELECT id, $3, $20, nullif($21, ''), true FROM old WHERE $20 <> '' ON CONFLICT DO NOTHING RETURNING kind
+), newer AS (
+    UPDATE events e SET revision = $3, status = coalesce($13, e.status), organisation = coalesce($23, e.organisation),
+        closed_at = CASE WHEN $13 IS NULL THEN e.closed_at ELSE $14 END,
+        step_at = CASE WHEN $15 THEN $11 ELSE e.step_at END,
+        flags = CASE WHEN $15 AND $11 < e.step_at AND NOT e.flags @> $22 THEN e.flags || $22 ELSE e.flags END,
+        answer = coalesce(nullif($16, ''), e.answer), reports = greatest(e.reports, $17),
+        due_at = coalesce($18, e.due_at), returns = e.returns + $19
+    FROM old WHERE e.id = old.id AND old.newer RETURNING e.id, e.status
+), older AS (
+    UPDATE events e SET answer = coalesce(nullif(e.answer, ''), $16), reports = greatest(e.reports, $17),
+        due_at = coalesce(e.due_at, $18), returns = e.returns + $19
+    FROM old JOIN step ON step.event_id = old.id WHERE e.id = old.id AND NOT old.newer
+), counted AS (
+    {_COUNT} SELECT old.zone, old.node, moved.status, moved.change, 0, 0 FROM old JOIN newer USING (id)
+        CROSS JOIN LATERAL (VALUES (old.status, -1), (newer.status, 1)) AS moved (status, change)
+        WHERE old.status <> newer.status
+    UNION ALL SELECT zone, node, status, 0, 1, 1 FROM old CROSS JOIN report WHERE report.kind = 'request'
+)
+SELECT id FROM old"""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a fact says of an event of another node.
+
+    status "" keeps status and closed_at, organisation None the organisation. in_loop: the step is one of the loop,
+    whose time counts. kind and source tell of the report merged. returned: it was sent back.
+    """
+
+    name: str
+    node: str
+    step: Step
+    status: str = ""
+    organisation: str | None = None
+    closed_at: datetime | None = None
+    in_loop: bool = False
+    answer: str = ""
+    reports: int = 0
+    due_at: datetime | None = None
+    returned: bool = False
+    kind: ReportKind | None = None
+    source: str = ""
+
+
+async def insert(
+    conn: Connection, event: Event, step: Step, kind: ReportKind | None, source: str, *, merged: bool
+) -> int | None:
+    """Store an event that is new here, or complete a partial one; return its id, None when it is known already."""
+    event_id: int | None = await conn.fetchval(
+        _INSERT, *event_values(event), *step_values(step), kind or "", source, merged
+    )  # fmt: skip
+    return event_id
+
+
+async def change(conn: Connection, said: Change) -> int | None:
+    """Apply a fact to an event; return its id, None when this node knows no such event of that node."""
+    step = said.step
+    event_id: int | None = await conn.fetchval(
+        _CHANGE, said.name, said.node, *step_values(step), said.status or None, said.closed_at, said.in_loop,
+        said.answer, said.reports, said.due_at, int(said.returned), said.kind or "", said.source,
+        flags_json((time_reversed(step.action),)), said.organisation,
+    )  # fmt: skip
+    return event_id
+
+
+async def node_of(conn: Connection, name: str) -> str | None:
+    """Return the node that handles an event, as far as this node knows."""
+    node: str | None = await conn.fetchval("SELECT node FROM events WHERE name = $1", name)
+    return node
+
+
+async def put_shares(conn: Connection, event_id: int, shares: Sequence[SubOrder]) -> None:
+    """Store shares of an event and count anew how many it has."""
+    await put_sub_orders(conn, event_id, shares)
+    await conn.execute(
+        """UPDATE events e SET shares = s.shares, shares_open = s.open, supporters = s.supporters
+        FROM (
+            SELECT count(*) AS shares, count(*) FILTER (WHERE done_at IS NULL AND withdrawn_at IS NULL) AS open,
+                array_agg(DISTINCT organisation ORDER BY organisation) AS supporters
+            FROM sub_orders WHERE event_id = $1
+        ) AS s WHERE e.id = $1""",
+        event_id,
+    )

@@ -1,0 +1,160 @@
+"""Rows of management's tables as the model's nouns, and back. JSON columns hold plain objects."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from services.management.model import Event, EventType, Explanation, Flag, MergePolicy, Place, Route, Step, SubOrder
+from services.management.model_merge import address_key
+
+if TYPE_CHECKING:
+    from libs.db import Record
+
+# All columns of an event but its id and what the database derives, in the order of `event_values`.
+EVENT_COLUMNS = (
+    "name", "zone", "node", "type", "type_version", "loop", "title", "description", "address", "address_key",
+    "latitude", "longitude", "zone_hint", "neighbourhood", "status", "organisation", "suggestion", "supporters",
+    "routing", "occurred_at", "opened_at", "step_at", "due_at", "closed_at", "revision", "reports", "warning",
+    "shares", "shares_open", "flags", "returns", "answer", "partial",
+)  # fmt: skip
+# "e.id, e.name, ...": what `event_of` reads.
+EVENT_SELECTED = ", ".join(f"e.{column}" for column in ("id", *EVENT_COLUMNS) if column != "address_key")
+STEP_COLUMNS = (
+    "revision", "action", "from_status", "to_status", "actor", "organisation", "reason", "explanation", "occurred_at",
+    "recorded_at",
+)  # fmt: skip
+STEP_SELECTED = ", ".join(STEP_COLUMNS)
+
+
+def parameters(first: int, count: int) -> str:
+    """Return "$3, $4, $5" for `count` parameters from number `first`."""
+    return ", ".join(f"${number}" for number in range(first, first + count))
+
+
+def event_values(event: Event) -> tuple[object, ...]:
+    """Return the values of EVENT_COLUMNS."""
+    place = event.place
+    return (
+        event.name, event.zone, event.node, event.type, event.type_version, event.loop, event.title, event.description,
+        place.address, address_key(place.address), place.latitude, place.longitude, place.zone_hint,
+        place.neighbourhood, event.status, event.organisation, event.suggestion, list(event.supporters),
+        explanation_json(event.routing), event.occurred_at, event.opened_at, event.step_at, event.due_at,
+        event.closed_at, event.revision, event.reports, event.warning, event.shares, event.shares_open,
+        flags_json(event.flags), event.returns, event.answer, event.partial,
+    )  # fmt: skip
+
+
+def event_of(row: Record) -> Event:
+    """Read a row with the columns EVENT_SELECTED."""
+    return Event(
+        id=row["id"],
+        name=row["name"],
+        zone=row["zone"],
+        node=row["node"],
+        type=row["type"],
+        type_version=row["type_version"],
+        loop=row["loop"],
+        title=row["title"],
+        description=row["description"],
+        place=Place(row["address"], row["latitude"], row["longitude"], row["zone_hint"], row["neighbourhood"]),
+        status=row["status"],
+        organisation=row["organisation"],
+        suggestion=row["suggestion"],
+        supporters=tuple(row["supporters"]),
+        routing=_explanation(row["routing"]),
+        occurred_at=row["occurred_at"],
+        opened_at=row["opened_at"],
+        step_at=row["step_at"],
+        due_at=row["due_at"],
+        closed_at=row["closed_at"],
+        revision=row["revision"],
+        reports=row["reports"],
+        warning=row["warning"],
+        shares=row["shares"],
+        shares_open=row["shares_open"],
+        flags=_flags(row["flags"]),
+        returns=row["returns"],
+        answer=row["answer"],
+        partial=row["partial"],
+    )
+
+
+def step_values(step: Step) -> tuple[object, ...]:
+    """Return the values of STEP_COLUMNS."""
+    return (
+        step.revision, step.action, step.from_status, step.to_status, step.actor, step.organisation, step.reason,
+        explanation_json(step.explanation), step.occurred_at, step.recorded_at,
+    )  # fmt: skip
+
+
+def step_of(row: Record) -> Step:
+    return Step(
+        revision=row["revision"],
+        action=row["action"],
+        from_status=row["from_status"],
+        to_status=row["to_status"],
+        actor=row["actor"],
+        organisation=row["organisation"],
+        reason=row["reason"],
+        explanation=_explanation(row["explanation"]),
+        occurred_at=row["occurred_at"],
+        recorded_at=row["recorded_at"],
+    )
+
+
+def sub_order_of(row: Record) -> SubOrder:
+    return SubOrder(
+        id=str(row["number"]),
+        organisation=row["organisation"],
+        instruction=row["instruction"],
+        lead=row["lead"],
+        done_at=row["done_at"],
+        withdrawn_at=row["withdrawn_at"],
+        note=row["note"],
+    )
+
+
+def explanation_json(explanation: Explanation | None) -> str | None:
+    if explanation is None:
+        return None
+    found = {"rule": explanation.rule, "zh": explanation.zh, "en": explanation.en, "inputs": dict(explanation.inputs)}
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _explanation(text: str | None) -> Explanation | None:
+    return Explanation(**json.loads(text)) if text else None
+
+
+def flags_json(flags: tuple[Flag, ...]) -> str:
+    if not flags:
+        return "[]"
+    found = [{"code": flag.code, "field": flag.field, "reason": flag.reason} for flag in flags]
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _flags(text: str) -> tuple[Flag, ...]:
+    return tuple(Flag(**flag) for flag in json.loads(text)) if text != "[]" else ()
+
+
+def type_json(event_type: EventType) -> str:
+    """Return a type without its name and version, which are columns."""
+    found: dict[str, Any] = {
+        "title_zh": event_type.title_zh,
+        "title_en": event_type.title_en,
+        "code": event_type.code,
+        "loop": event_type.loop,
+        "deadline_h": event_type.deadline_h,
+        "merge": {"radius_m": event_type.merge.radius_m, "window_h": event_type.merge.window_h},
+        "routes": [{"zone": route.zone, "organisation": route.organisation} for route in event_type.routes],
+        "retired": event_type.retired,
+    }
+    return json.dumps(found, ensure_ascii=False)
+
+
+def type_of(row: Record) -> EventType:
+    """Read a row with name, version and definition."""
+    found = json.loads(row["definition"])
+    merge = MergePolicy(**found.pop("merge"))
+    routes = tuple(Route(**route) for route in found.pop("routes"))
+    return EventType(name=row["name"], version=row["version"], merge=merge, routes=routes, **found)

@@ -1,0 +1,46 @@
+"""Event types and their versions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from services.management.store_rows import type_json, type_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from libs.db import Connection
+    from services.management.model import EventType
+
+_PRESENT = "SELECT t.name, t.version, v.definition FROM event_types t JOIN event_type_versions v USING (name, version)"
+
+
+async def get_type(conn: Connection, name: str) -> EventType | None:
+    """Return the present version of a type."""
+    row = await conn.fetchrow(f"{_PRESENT} WHERE t.name = $1", name)
+    return type_of(row) if row else None
+
+
+async def list_types(conn: Connection, *, after: str, limit: int) -> list[EventType]:
+    """Return present versions by name, those behind `after`."""
+    rows = await conn.fetch(f"{_PRESENT} WHERE t.name > $1 ORDER BY t.name LIMIT $2", after, limit)
+    return [type_of(row) for row in rows]
+
+
+async def put_type(conn: Connection, event_type: EventType, *, actor: str, now: datetime) -> tuple[EventType, bool]:
+    """Store a type as its next version unless it is as given already; return it with its version, and if it changed."""
+    await conn.execute("INSERT INTO event_types (name, version) VALUES ($1, 0) ON CONFLICT DO NOTHING", event_type.name)
+    # Two who put the same type at once take turns here.
+    version = await conn.fetchval("SELECT version FROM event_types WHERE name = $1 FOR UPDATE", event_type.name)
+    present = await get_type(conn, event_type.name)
+    if present is not None and present == replace(event_type, version=version):
+        return present, False
+    stored = replace(event_type, version=version + 1)
+    await conn.execute(
+        """INSERT INTO event_type_versions (name, version, definition, changed_by, changed_at)
+        VALUES ($1, $2, $3, $4, $5)""",
+        stored.name, stored.version, type_json(stored), actor, now,
+    )  # fmt: skip
+    await conn.execute("UPDATE event_types SET version = $2 WHERE name = $1", stored.name, stored.version)
+    return stored, True

@@ -1,0 +1,211 @@
+"""A node's management over a real database and a real channel."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs import context
+from libs.access import Grant, Grants, Scope
+from libs.clock import ManualClock
+from libs.config import load_config
+from libs.host import Host, Wired
+from libs.ids import new_id
+from libs.rpc import Server, TokenAuthenticator, channel
+from libs.tests import callers
+from libs.tx import Transactions, Tx
+from libs.zone_directory import ZoneDirectory
+from libs.zones import ZoneTree
+from quintet.fact.v1.fact_pb2 import Fact
+from quintet.federation.v1.facts_pb2 import ZoneDelegated
+from quintet.identity.v1.directory_pb2 import ListZonesRequest, ListZonesResponse, Zone
+from quintet.management.v1 import facts_pb2
+from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
+from services.management import store_types
+from services.management.tests import samples
+from services.management.wiring import PART
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from google.protobuf.message import Message
+
+    from libs.db import Connection, Record
+    from libs.testing import MakeTransactions
+    from services.management.model import EventType
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "duty-officer": ("open", "read", "advance", "file", "void"),
+    "dispatcher": ("read", "advance", "dispatch", "void"),
+    "verifier": ("read", "advance", "verify"),
+    "supervisor": ("read", "advance", "evaluate", "void"),
+}
+
+
+def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
+    """Posts with the rights that the built-in roles have; handlers by the last word of their organisation."""
+    held: dict[str, list[Grant]] = {
+        f"people/{role}": [Grant(f"management.events.{verb}", Scope.ZONE, "us-ca-sf") for verb in verbs]
+        for role, verbs in ROLES.items()
+    }
+    for role in ("duty-officer", "supervisor"):
+        held[f"people/{role}"].append(Grant("management.counters.read", Scope.ZONE, "us-ca-sf"))
+    held["people/dispatcher.d10"] = [
+        Grant(f"management.events.{verb}", Scope.ZONE, "us-ca-sf-d10") for verb in ROLES["dispatcher"]
+    ]
+    for organisation in (samples.WORKS, samples.SEWERS, samples.PARKS):
+        held[f"people/handler.{organisation.rpartition('-')[2].rpartition('/')[2]}"] = [
+            Grant(f"management.events.{verb}", Scope.ORGANISATION, "us-ca-sf", organisation)
+            for verb in ("read", "advance", "dispose")
+        ]
+    held["people/admin"] = [Grant("management.event_types.write", Scope.ZONE, "us-ca-sf")]
+    held["people/admin.d10"] = [Grant("management.event_types.write", Scope.ZONE, "us-ca-sf-d10")]
+    held["people/resident.01"] = []
+    return {subject: Grants(subject, grants, zones) for subject, grants in held.items()}
+
+
+@dataclass
+class Node:
+    """One node's management, as tests use it."""
+
+    id: str
+    transactions: Transactions
+    clock: ManualClock
+    zones: ZoneTree
+    wired: Wired
+    stub: Any
+    _relayed: int = 0
+
+    async def call(self, method: str, request: Message, subject: str) -> Any:
+        """Call as somebody over the channel. Raises the domain error that the service answers with."""
+        metadata = (("authorization", f"Bearer {callers.token(subject)}"),) if subject else ()
+        return await getattr(self.stub, method)(request, metadata=metadata, timeout=10)
+
+    async def hear(self, message: Message, **about: str) -> Fact:
+        """Take in a fact as the consumer of the bus does, in a transaction of its own."""
+        fact = self.fact(message, **about)
+        await self.take_in(fact)
+        return fact
+
+    def fact(self, message: Message, **about: str) -> Fact:
+        at = Timestamp()
+        at.FromDatetime(self.clock.now())
+        values = {"node": self.id, "zone": "us-ca-sf", "key": "k"} | about
+        return Fact(
+            id=new_id(), type=message.DESCRIPTOR.full_name, time=at, data=message.SerializeToString(), **values
+        )  # fmt: skip
+
+    async def take_in(self, fact: Fact) -> None:
+        kind, handle = next((k, h) for k, h in self.wired.handlers.items() if k.DESCRIPTOR.full_name == fact.type)
+
+        async def work(tx: Tx) -> None:
+            token = context.caller_subject.set("services/management")
+            try:
+                await handle(tx, fact, kind.FromString(fact.data))
+            finally:
+                context.caller_subject.reset(token)
+
+        await self.transactions.run(work)
+
+    async def stated(self) -> list[tuple[Fact, Any]]:
+        """Return all facts stated so far, in order, with their messages."""
+        facts = [Fact.FromString(row["fact"]) for row in await self.rows("SELECT fact FROM outbox ORDER BY id")]
+        return [(fact, getattr(facts_pb2, fact.type.rpartition(".")[2]).FromString(fact.data)) for fact in facts]
+
+    async def stated_types(self) -> list[str]:
+        return [fact.type.rpartition(".")[2] for fact, _ in await self.stated()]
+
+    async def report_to(self, parent: Node) -> None:
+        """Let a parent take in what was stated since the last time, as federation delivers it."""
+        facts = await self.stated()
+        for fact, _ in facts[self._relayed :]:
+            await parent.take_in(received(fact))
+        self._relayed = len(facts)
+
+    async def rows(self, query: str, *values: object) -> list[Record]:
+        async def read(conn: Connection) -> list[Record]:
+            return await conn.fetch(query, *values)
+
+        return await self.transactions.read(read)
+
+    async def put(self, *types: EventType) -> None:
+        async def work(tx: Tx) -> None:
+            for event_type in types:
+                await store_types.put_type(tx.conn, event_type, actor="people/admin", now=tx.now)
+
+        await self.transactions.run(work)
+
+
+def received(fact: Fact) -> Fact:
+    """Return the fact as it comes from the peer that stated it."""
+    copy = Fact()
+    copy.CopyFrom(fact)
+    copy.received_from = fact.node
+    return copy
+
+
+MakeNode = Callable[..., Awaitable[Node]]
+
+
+class Places:
+    """Lists the zones of the sample tree, as identity does."""
+
+    async def ListZones(self, _request: ListZonesRequest) -> ListZonesResponse:
+        zones = [Zone(name=f"zones/{code}", parent=parent and f"zones/{parent}") for code, parent in samples.ZONES]
+        return ListZonesResponse(zones=zones)
+
+
+@pytest_asyncio.fixture
+async def make_node(transactions: MakeTransactions, clock: ManualClock, tmp_path: Path) -> AsyncIterator[MakeNode]:
+    """Makes nodes with some of their zones delegated; each has GRAFFITI and NOISE, a database and a port of its own."""
+    async with AsyncExitStack() as stack:
+
+        async def make(node: str = samples.NODE, *delegated: str, root: str = "us-ca-sf") -> Node:
+            made_transactions = await transactions("management", samples.MIGRATIONS, node=node)
+            host = await _host(node, root, made_transactions, clock, tmp_path)
+            wired = await PART.build(host)
+            authenticator = TokenAuthenticator(callers.verifier(), callers.StaticGrants(city_grants(host.zones.tree)))
+            server = Server("management", authenticator)
+            for servicer in wired.servicers:
+                server.add(*servicer)
+            port = await server.start()
+            stack.push_async_callback(server.stop, 0)
+            opened = channel(f"127.0.0.1:{port}", dependency="management")
+            stack.push_async_callback(opened.close)
+            made = Node(node, made_transactions, clock, host.zones.tree(), wired, ManagementServiceStub(opened))
+            await made.put(samples.GRAFFITI, samples.NOISE)
+            for zone in delegated:
+                await made.hear(ZoneDelegated(zone=zone, node=zone.removeprefix("us-ca-")), zone=zone)
+            return made
+
+        yield make
+
+
+async def _host(node: str, root: str, transactions: Transactions, clock: ManualClock, folder: Path) -> Host:
+    """Return what the runtime hands to the part; there is no bus, and nobody else to call."""
+    config = folder / f"{node}.toml"
+    config.write_text(f'[node]\nid = "{node}"\nname = "Node"\nzone = "{root}"\ntimezone = "UTC"\nstate = "state"\n')
+    unused: Any = None
+    places: Any = Places()
+    host = Host(
+        part="management",
+        config=load_config(config),
+        transactions=transactions,
+        bus=unused,
+        clock=clock,
+        zones=ZoneDirectory(places, root),
+        signer=unused,
+        node_key=unused,
+    )
+    await host.zones.refresh()
+    return host
+
+
+@pytest_asyncio.fixture
+async def city(make_node: MakeNode) -> Node:
+    return await make_node()

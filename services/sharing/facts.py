@@ -1,0 +1,218 @@
+"""What sharing makes of facts: rows of its own products, rows of partners' products, and which contracts stand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC
+from typing import TYPE_CHECKING, cast
+
+import structlog
+from prometheus_client import Counter
+
+from libs.masking import from_struct
+from quintet.federation.v1.facts_pb2 import ContractChanged
+from quintet.federation.v1.federation_pb2 import CONTRACT_KIND_EXCHANGE, CONTRACT_STATE_FINALIZED
+from quintet.perception.v1.facts_pb2 import DailyAggregateComputed
+from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
+from quintet.sharing.v1.sharing_pb2 import MASKING_DROP
+from services.sharing import store, store_rows
+from services.sharing.model import (
+    Classification,
+    Contract,
+    Field,
+    FieldType,
+    Product,
+    Text,
+    check_row,
+    held_name,
+    key_of,
+    type_of,
+)
+from services.sharing.source import Extraction, extraction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from google.protobuf.descriptor import Descriptor
+    from google.protobuf.message import Message
+
+    from libs.canonical import JsonValue
+    from libs.inbox import Handler
+    from libs.tx import Tx
+    from libs.zones import ZoneTree
+    from quintet.fact.v1.fact_pb2 import Fact
+    from quintet.federation.v1.federation_pb2 import Contract as ContractMessage
+
+# The facts that a product may be made from. A type that is added here is also subscribed to.
+SOURCES: tuple[type[Message], ...] = (DailyAggregateComputed,)
+SOURCE_TYPES = {kind.DESCRIPTOR.full_name: cast("Descriptor", kind.DESCRIPTOR) for kind in SOURCES}
+
+ROWS = Counter("quintet_sharing_rows", "Rows that facts brought.", ["result"])
+
+log = structlog.get_logger()
+
+
+class Facts:
+    """The handlers. `zones` gives the present tree; `node` is this node's id."""
+
+    def __init__(self, node: str, zones: Callable[[], ZoneTree]) -> None:
+        self._node = node
+        self._zones = zones
+        # By name, with the product that it was made for: the next fact most often finds it unchanged.
+        self._extractions: dict[str, tuple[Product, Extraction]] = {}
+
+    def handlers(self) -> dict[type[Message], Handler]:
+        return {
+            **dict.fromkeys(SOURCES, self.on_source),
+            ProductRowsWritten: self.on_rows_written,
+            ContractChanged: self.on_contract_changed,
+        }
+
+    async def on_source(self, tx: Tx, fact: Fact, message: Message) -> None:
+        """Write the row of every product that this fact is a source of. Facts of other nodes are none of ours."""
+        if fact.received_from:
+            return
+        tree = self._zones()
+        for product in await store.products_from(tx.conn, fact.type):
+            if not tree.covers(product.zone, fact.zone):
+                continue
+            row = self._extraction(product).row(message)
+            if row is not None:
+                await _write(tx, fact, product, "", [row], state=True)
+
+    def _extraction(self, product: Product) -> Extraction:
+        before, found = self._extractions.get(product.name, (None, None))
+        if found is None or before is None or (before.fields, before.source) != (product.fields, product.source):
+            found = extraction(product, SOURCE_TYPES)
+            self._extractions[product.name] = (product, found)
+        return found
+
+    async def on_rows_written(self, tx: Tx, fact: Fact, message: Message) -> None:
+        """Keep what a partner sent. Federation let it in under the contract that the fact names."""
+        if not isinstance(message, ProductRowsWritten) or not fact.received_from:
+            return
+        rows = [from_struct(row) for row in message.rows]
+        product = await self._held(tx, fact.received_from, message, fact.zone, rows)
+        changed = await _write(tx, fact, product, fact.contract, rows, state=False)
+        tx.audit("sharing.rows.receive", product.name, contract=fact.contract, rows=len(rows), changed=changed)
+
+    async def on_contract_changed(self, tx: Tx, fact: Fact, message: Message) -> None:
+        """Follow the contracts under which this node receives a product."""
+        # Only this node's own federation says which contracts stand here.
+        if not isinstance(message, ContractChanged) or fact.received_from:
+            return
+        stated = message.contract
+        if stated.kind == CONTRACT_KIND_EXCHANGE and stated.provider == self._node:
+            await _restate(tx, stated)
+        if stated.kind != CONTRACT_KIND_EXCHANGE or stated.consumer != self._node:
+            return
+        contract = _contract(stated)
+        if not await store.put_contract(
+            tx.conn,
+            contract,
+            provider=stated.provider,
+            version=stated.terms.product_version,
+            fact_id=fact.id,
+            now=tx.now,
+        ):
+            return
+        if contract.active:
+            await self._hold(tx, stated, contract)
+        tx.audit("sharing.contracts.follow", contract.name, product=contract.product, active=contract.active)
+
+    async def _hold(self, tx: Tx, stated: ContractMessage, contract: Contract) -> None:
+        """Put the product into the catalogue, or bring it up to the contract."""
+        before = await store.lock_product(tx.conn, contract.product)
+        product = before or _unknown(contract.product, stated.provider, stated.terms.product)
+        fields = _merged(product.fields, dict.fromkeys(sorted(contract.fields), FieldType.UNKNOWN), ())
+        wanted = replace(
+            product,
+            zone=stated.terms.zone or product.zone,
+            version=max(stated.terms.product_version, product.version),
+            fields=fields,
+        )
+        if wanted != before:
+            await store.put_product(tx.conn, wanted)
+
+    async def _held(
+        self, tx: Tx, peer: str, message: ProductRowsWritten, zone: str, rows: Sequence[Mapping[str, JsonValue]]
+    ) -> Product:
+        """Return the partner's product; what its rows teach of its fields is noted."""
+        name = held_name(peer, message.product)
+        before = await store.lock_product(tx.conn, name)
+        product = before or replace(_unknown(name, peer, message.product), zone=zone)
+        types = {field: type_of(value) for row in rows for field, value in row.items() if value is not None}
+        fields = _merged(product.fields, types, message.key_fields)
+        wanted = replace(product, version=max(message.version, product.version), fields=fields)
+        if wanted != before:
+            await store.put_product(tx.conn, wanted)
+        return wanted
+
+
+async def _write(
+    tx: Tx, fact: Fact, product: Product, contract: str, rows: Iterable[Mapping[str, JsonValue]], *, state: bool
+) -> int:
+    """Write rows; those that no product can hold are counted and logged. Returns how many really changed."""
+    texts: dict[str, str] = {}
+    for row in rows:
+        try:
+            texts[key_of(row, product.key_fields)] = check_row(row)
+        except ValueError as error:
+            ROWS.labels("refused").inc()
+            log.warning("sharing.row_refused", product=product.name, fact=fact.id, error=str(error))
+    if not texts:
+        return 0
+    changed = await store_rows.write_rows(
+        tx.conn,
+        texts,
+        product=product.name,
+        contract=contract,
+        version=product.version,
+        zone=fact.zone,
+        fact_id=fact.id,
+        now=tx.now,
+        state=state,
+    )
+    ROWS.labels("changed").inc(changed)
+    ROWS.labels("unchanged").inc(len(texts) - changed)
+    return changed
+
+
+async def _restate(tx: Tx, stated: ContractMessage) -> None:
+    """A consumer whose contract comes into force is told of the rows that were there before."""
+    if stated.state == CONTRACT_STATE_FINALIZED:
+        terms = stated.terms
+        await store_rows.want_restatement(tx.conn, stated.name, terms.product, terms.product_version)
+    else:
+        await store_rows.drop_restatement(tx.conn, stated.name)
+
+
+def _contract(stated: ContractMessage) -> Contract:
+    terms = stated.terms
+    return Contract(
+        name=stated.name,
+        product=held_name(stated.provider, terms.product),
+        fields=frozenset(one.field for one in terms.fields if one.masking != MASKING_DROP),
+        active=stated.state == CONTRACT_STATE_FINALIZED,
+        valid_from=terms.valid_from.ToDatetime(UTC) if terms.HasField("valid_from") else None,
+        valid_until=terms.valid_until.ToDatetime(UTC) if terms.HasField("valid_until") else None,
+    )
+
+
+def _unknown(name: str, node: str, called: str) -> Product:
+    """Return a partner's product of which only its name is known: `name` here, `called` there."""
+    title = called.removeprefix("products/")
+    return Product(name, node, Text(title, title), Text(), owner="", zone="", version=1, fields=())
+
+
+def _merged(fields: Sequence[Field], types: Mapping[str, FieldType], key_fields: Sequence[str]) -> tuple[Field, ...]:
+    """Return the fields with what was learnt: new ones, types that were not known, which of them are keys.
+
+    A partner's data was given for a purpose, so it counts as INTERNAL; what is personal in it the partner has masked.
+    """
+    known = {one.name: one for one in fields}
+    for name in dict.fromkeys((*key_fields, *types)):
+        found = known.get(name, Field(name, FieldType.UNKNOWN, classification=Classification.INTERNAL))
+        kind = found.type or types.get(name, FieldType.UNKNOWN)
+        known[name] = replace(found, type=kind, key=found.key or name in key_fields)
+    return tuple(known.values())

@@ -29,7 +29,7 @@ def days_to_state(touched: Iterable[date], latest_before: date | None, latest_no
     if latest_now is None:
         return []
     open_before = () if latest_before is None else (latest_before,)
-    return sorted({day for day in (*touched, *open_before) if day <= latest_now})
+    return sorted({day for day in (*touched, *open_before) if day < latest_now})
 
 
 def _start(day: date, timezone: ZoneInfo) -> datetime:

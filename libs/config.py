@@ -92,7 +92,8 @@ class GatewaySection:
     """The public edge. Rates are requests per second or minute; bursts of twice the rate pass.
 
     status says who may see how the node is doing (status page, metrics): "public" everybody who reaches the edge,
-    "token" who knows the secret `status-token`. Without a word it is public on the loopback interface only.
+    "token" who knows the secret `status-token`, "local" these and who asks for it by a name of this machine. Without a
+    word it is "local" on the loopback interface, else "token".
     """
 
     enabled: bool
@@ -233,7 +234,7 @@ def _gateway(reader: "_Reader") -> GatewaySection:
     if (cert is None) != (key is None):
         reader.problem("gateway.tls_cert", "must be given together with gateway.tls_key")
     host = reader.host("gateway.host")
-    status = "public" if ipaddress.ip_address(host).is_loopback else "token"
+    status = "local" if ipaddress.ip_address(host).is_loopback else "token"
     return GatewaySection(
         enabled=reader.boolean("gateway.enabled", default=True),
         host=host,
@@ -249,7 +250,7 @@ def _gateway(reader: "_Reader") -> GatewaySection:
             "gateway.max_request_bytes", default=4 * 1024 * 1024, low=1_024, high=REQUEST_BYTES_MAX
         ),
         max_connections=reader.integer("gateway.max_connections", default=1_000, low=1, high=100_000),
-        status=reader.text("gateway.status", default=status, pattern="public|token"),
+        status=reader.text("gateway.status", default=status, pattern="public|local|token"),
     )
 
 

@@ -1,0 +1,54 @@
+"""Whether PostgreSQL and NATS take connections: asked as any client may, without a login and its cost."""
+
+import asyncio
+import struct
+from urllib.parse import parse_qs, unquote, urlsplit
+
+POSTGRES_PORT = 5432
+NATS_PORT = 4222
+PROTOCOL_3_0 = 196_608
+# "cannot connect now": the server starts, recovers or stops. Any other refusal comes from one that works.
+CANNOT_CONNECT_NOW = b"57P03"
+ANSWER_BYTES_MAX = 4_096
+
+
+async def probe_postgres(dsn: str) -> None:
+    """Begins a login and stops when the server asks for the password. OSError or RuntimeError when it does not ask."""
+    reader, writer = await _open_postgres(dsn)
+    try:
+        body = struct.pack("!I", PROTOCOL_3_0) + b"user\0identity\0database\0quintet\0application_name\0ready\0\0"
+        writer.write(struct.pack("!I", len(body) + 4) + body)
+        await writer.drain()
+        answer = await reader.read(ANSWER_BYTES_MAX)
+    finally:
+        writer.close()
+    if answer[:1] not in {b"R", b"E"} or CANNOT_CONNECT_NOW in answer:
+        raise RuntimeError("PostgreSQL does not take connections")
+
+
+async def probe_nats(url: str) -> None:
+    """Waits for the greeting. OSError or RuntimeError when there is none."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname or "", parts.port or NATS_PORT)
+    try:
+        greeting = await reader.read(ANSWER_BYTES_MAX)
+    finally:
+        writer.close()
+    if not greeting.startswith(b"INFO "):
+        raise RuntimeError("NATS does not take connections")
+
+
+async def _open_postgres(dsn: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    parts = urlsplit(dsn)
+    query = parse_qs(parts.query)
+    # Several hosts may stand in a DSN; whoever asks whether the node is ready wants to know of the first.
+    host = unquote(parts.netloc.partition(",")[0].partition(":")[0]) or query.get("host", ["127.0.0.1"])[0]
+    port = _port(parts.netloc.partition(",")[0]) or int(query.get("port", [str(POSTGRES_PORT)])[0])
+    if host.startswith("/"):
+        return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+    return await asyncio.open_connection(host, port)
+
+
+def _port(netloc: str) -> int:
+    digits = netloc.rpartition(":")[2]
+    return int(digits) if digits.isdigit() else 0

@@ -37,9 +37,11 @@ _COPY = """status = s.status, event_status = s.event_status, event_revision = s.
     due_at = s.due_at, answer = s.answer"""
 
 # The revision alone is no reason to write: it grows with every report that is merged, and an event may have hundreds.
+# The requests are found by $1: s.event sorts by another collation, so that comparing with it would read every request
+# ever filed instead of the index, which knows no request without an event.
 _NOTE = f"""WITH state AS ({_STATE})
 UPDATE requests r SET {_COPY} FROM state s
-WHERE r.event = s.event AND (r.event_status, r.organisation, r.due_at, r.answer)
+WHERE r.event = $1 AND r.event <> '' AND (r.event_status, r.organisation, r.due_at, r.answer)
     IS DISTINCT FROM (s.event_status, s.organisation, s.due_at, s.answer)"""
 
 

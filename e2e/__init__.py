@@ -1,0 +1,1 @@
+"""Whole federations under test: the demo, as a newcomer starts it, seen from outside."""

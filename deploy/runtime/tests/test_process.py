@@ -66,7 +66,12 @@ async def test_child_dies_with_its_parent(folder: Path, kind: str) -> None:
 async def test_ctrl_c_at_the_terminal_reaches_the_node_only(folder: Path) -> None:
     """Where the node owns the terminal; else its servers stay in its process group, and end with it at one signal."""
     terminal, other_end = os.openpty()
-    own_terminal = f"import os; os.dup2(os.open({os.ttyname(other_end)!r}, os.O_RDWR), 0)"
+    # Who runs these tests as a background job of a script hands SIGINT down as ignored; a terminal does not.
+    own_terminal = f"""
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.dup2(os.open({os.ttyname(other_end)!r}, os.O_RDWR), 0)
+"""
     async with node_process(own_terminal + SPAWN, str(folder), "own") as parent:
         pid = int(await read_line(parent))
         assert os.getpgid(pid) == pid

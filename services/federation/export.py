@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from google.protobuf import symbol_database
-from google.protobuf.message import DecodeError
-
 from libs.errors import Reason
 from libs.masking import project_struct
 from quintet.fact.v1.fact_pb2 import Fact
@@ -23,13 +20,12 @@ from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import facts_pb2 as sharing_facts
 from services.federation import contracts_store, peers_store
 from services.federation.contracts_store import NewRefusal, Tally
+from services.federation.known_facts import parse
 from services.federation.terms import ActiveContract, clear_masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
-
-    from google.protobuf.message import Message
 
     from libs.tx import Tx
     from libs.zones import ZoneTree
@@ -37,8 +33,6 @@ if TYPE_CHECKING:
 ROWS_FACT = sharing_facts.ProductRowsWritten.DESCRIPTOR.full_name
 ZONE_DELEGATED = facts_pb2.ZoneDelegated.DESCRIPTOR.full_name
 CONTRACT_CHANGED = facts_pb2.ContractChanged.DESCRIPTOR.full_name
-
-_symbols = symbol_database.Default()
 
 
 @dataclass
@@ -96,7 +90,7 @@ class Exporter:
         if contract.kind == pb.CONTRACT_KIND_EXCHANGE:
             sent = await self._project_rows(tx, contract, fact, outgoing)
         else:
-            sent = self._project_fact(contract, fact)
+            sent = self._project_fact(contract, fact, outgoing)
         if sent is None:
             return
         projected, rows = sent
@@ -104,7 +98,7 @@ class Exporter:
         outgoing.tallies[contract.name].facts_sent += 1
         outgoing.tallies[contract.name].rows_sent += rows
 
-    def _project_fact(self, contract: ActiveContract, fact: Fact) -> tuple[Fact, int] | None:
+    def _project_fact(self, contract: ActiveContract, fact: Fact, outgoing: Outgoing) -> tuple[Fact, int] | None:
         terms = contract.fact_terms(fact.type, self._node)
         if terms is None or not contract.covers(self._zones(), fact.zone):
             return None
@@ -112,9 +106,13 @@ class Exporter:
             return fact, 0
         projected = Fact()
         projected.CopyFrom(fact)
-        message = _parse(fact)
+        message = parse(fact)
         if message is None:
-            return None  # what cannot be read cannot be masked: it stays here
+            text = f"{fact.type} {fact.id} was not sent: it cannot be read here, so nothing of it can be masked"
+            outgoing.refusals.append(
+                NewRefusal(contract.name, Reason.FIELD_INVALID, text, "services/federation", self._node)
+            )
+            return None
         clear_masked(message, terms.masked)
         projected.data = message.SerializeToString()
         return projected, 0
@@ -166,15 +164,6 @@ def _envelope(contract: ActiveContract, fact: Fact) -> bytes:
     envelope.fact.ClearField("received_from")
     envelope.fact.ClearField("contract")
     return envelope.SerializeToString()
-
-
-def _parse(fact: Fact) -> Message | None:
-    try:
-        message: Message = _symbols.GetSymbol(fact.type)()
-        message.MergeFromString(fact.data)
-    except (KeyError, DecodeError):
-        return None
-    return message
 
 
 def contract_envelope(message_type: str, message_id: str, contract: pb.Contract, now: datetime) -> tuple[str, bytes]:

@@ -91,6 +91,8 @@ class Negotiator:
         """Keep the charter that came with joining, and countersign it."""
         if (charter.kind, charter.provider, charter.consumer) != (pb.CONTRACT_KIND_CHARTER, parent.node, self._node):
             raise Invalid("charter", "must be a tier charter between the inviting node and this one")
+        if charter.terms.zone != self._zone:
+            raise Invalid("charter.terms.zone", f"must be {self._zone}, the zone of this node")
         contract = _stated(charter, pb.CONTRACT_STATE_AGREED)
         check_agreement(contract.provider_signature, contract_terms.agreement(contract), parent.signing_key)
         await contracts_store.insert(tx.conn, contract, parent.node, contract_terms.agreement_hash(contract), tx.now)

@@ -163,6 +163,15 @@ async def test_what_the_charter_does_not_allow_is_refused_and_holds_up_nobody(pa
     assert (await pair.city.contracts())[0].refused == len(bad)
 
 
+async def test_what_cannot_be_masked_stays_and_is_listed(pair: Pair) -> None:
+    broken = fact("sf", "d10", delivery_facts.RequestFiled())
+    broken.data = b"\xff"
+    await pair.city.state(broken)
+    await pair.city.pump()
+    contract = (await pair.city.contracts())[0]
+    assert (contract.facts_sent, contract.refused) == (0, 1)
+
+
 async def test_a_token_works_once_and_for_one_node(made: World) -> None:
     city, district, other = await made.node("sf", "city"), await made.node("sf-d10", "d10"), await made.node("x", "d10")
     request = pb.CreateInvitationRequest(node="sf-d10", kind=pb.PEER_KIND_CHILD, zone="d10")

@@ -13,6 +13,7 @@ from quintet.delivery.v1 import delivery_pb2
 from quintet.delivery.v1 import facts_pb2 as delivery_facts
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import sharing_pb2
+from services.federation import known_facts
 from services.federation import terms as contract_terms
 from services.federation.terms import ActiveContract, Party
 
@@ -140,6 +141,14 @@ def test_masked_paths_are_cleared_and_the_rest_stays() -> None:
     assert fact.request.name == "zones/z/requests/1"
     assert fact.request.reporter == ""
     assert fact.request.contact == ""
+
+
+def test_every_fact_of_the_default_charter_can_be_read_by_this_service_alone() -> None:
+    for fact in contract_terms.default_charter("d10").facts:
+        message = known_facts.TYPES[fact.type]()
+        for path in fact.masked:
+            first, second = path.split(".")
+            assert second in getattr(message, first).DESCRIPTOR.fields_by_name
 
 
 def test_the_default_charter_leaves_the_reporter_at_home() -> None:

@@ -16,6 +16,7 @@ from libs.context import caller_subject, deadline, rpc_method
 from libs.errors import Away, Exhausted, Forbidden, Invalid, NotFound, Reason, Stale, TooLate, Unauthenticated
 from libs.methods import MESSAGE_BYTES_MAX
 from libs.rpc import PolicyError, RemoteFaultError, Server, TokenAuthenticator, channel
+from libs.testing import eventually
 from libs.tests import callers, sample
 from libs.tests.sample import Request, Response
 from libs.tokens import ServiceSigner
@@ -455,7 +456,10 @@ async def test_calls_are_measured(running: Running) -> None:
         labels = {"part": "sample", "method": "quintet.sample.v1.SampleService/Mine", "code": "UNAUTHENTICATED"}
         return telemetry.REGISTRY.get_sample_value("quintet_rpc_seconds_count", labels) or 0.0
 
+    async def counted() -> bool:
+        return count() == before + 1
+
     before = count()
     await failure(running.stub().Mine(Request()))
-    assert count() == before + 1
+    await eventually(counted)  # the caller has its answer a moment before the call is counted
     assert telemetry.REGISTRY.get_sample_value("quintet_rpc_in_flight", {"part": "sample"}) == 0

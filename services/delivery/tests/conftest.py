@@ -70,17 +70,6 @@ HELD = {
 }
 
 
-class PersonsChannel(Channel):
-    """Calls with the access token of one person, or without any for ""."""
-
-    def __init__(self, address: str, subject: str) -> None:
-        super().__init__(channel(address, dependency="delivery").connection, None, as_caller=False, cap_s=10)
-        self._headers = [("authorization", f"Bearer {callers.token(subject)}")] if subject else []
-
-    def metadata(self, given: Any) -> list[tuple[str, str | bytes]]:
-        return [*super().metadata(given), *self._headers]
-
-
 class Management:
     """Answers GetEventType, the only method that delivery calls."""
 
@@ -159,7 +148,8 @@ class Delivery:
 
     def _channel(self, subject: str) -> Channel:
         if subject not in self._channels:
-            self._channels[subject] = PersonsChannel(self.address, subject)
+            token = callers.token(subject) if subject else ""
+            self._channels[subject] = channel(self.address, token=token, dependency="delivery", cap_s=10)
             self.stack.push_async_callback(self._channels[subject].close)
         return self._channels[subject]
 

@@ -63,7 +63,7 @@ class ContractsHandler:
         await self._check_terms(contract, request.approver)
 
         async def work(tx: Tx) -> pb.AgreeContractResponse:
-            return pb.AgreeContractResponse(contract=await self._negotiator.agree(tx, request.name))
+            return pb.AgreeContractResponse(contract=await self._negotiator.agree(tx, request.name, request.approver))
 
         response = await self._transactions.mutate(request, pb.AgreeContractResponse, work)
         self._hub.wake(peer)

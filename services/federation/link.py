@@ -70,7 +70,7 @@ class LinkSession:
         self.dialled_by = dialled_by
         self.ready = asyncio.Event()
         self._parts = parts
-        self._key = peer.signing_key
+        self._row = peer
         self._wire = wire
         self._sending = asyncio.Lock()
         self._work = asyncio.Event()
@@ -249,9 +249,8 @@ class LinkSession:
                 pass  # a ping, or a kind of frame that a later release knows
 
     async def _take_batch(self, signed: link_pb2.SignedBatch) -> None:
-        peer = await self._parts.transactions.read(lambda conn: peers_store.get(conn, self.peer))
         try:
-            accepted, receipt = await self._parts.acceptor.accept(peer, self._peer_epoch, signed)
+            accepted, receipt = await self._parts.acceptor.accept(self._row, self._peer_epoch, signed)
         except (Forbidden, WrongState) as error:
             await self._refuse(error.reason, error.message)
             return
@@ -261,7 +260,7 @@ class LinkSession:
             self._work.set()  # a step may have an answer
 
     async def _take_receipt(self, signed: link_pb2.SignedReceipt) -> None:
-        receipt = open_receipt(signed, self._key)
+        receipt = open_receipt(signed, self._row.signing_key)
         if (receipt.receiver, receipt.sender, receipt.epoch) != (self.peer, self._parts.node, self._epoch):
             await self._refuse(Reason.SIGNATURE_INVALID, "the receipt is not for this node's present life")
         expected = self._digests.pop(receipt.sequence, None)

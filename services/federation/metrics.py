@@ -37,8 +37,10 @@ async def watch(transactions: Transactions, hub: Hub) -> None:
 
 async def _refresh(conn: Connection, transactions: Transactions, hub: Hub) -> None:
     now = transactions.clock.now()
-    for peer in await peers_store.page(conn, "", PEERS_MAX):
-        backlog = await peers_store.backlog(conn, peer.node)
+    peers = await peers_store.page(conn, "", PEERS_MAX)
+    backlogs = await peers_store.backlogs(conn, [peer.node for peer in peers])
+    for peer in peers:
+        backlog = backlogs[peer.node]
         CONNECTED.labels(peer.node).set(hub.connected(peer.node))
         BACKLOG.labels(peer.node).set(backlog.envelopes)
         OLDEST.labels(peer.node).set((now - backlog.oldest).total_seconds() if backlog.oldest else 0)

@@ -47,9 +47,17 @@ class Negotiator:
         await contracts_store.insert(tx.conn, contract, peer.node, b"", tx.now)
         return await self._tell(tx, contract_terms.REQUEST, contract, peer.node)
 
-    async def agree(self, tx: Tx, name: str) -> pb.Contract:
-        """Agree, as provider, to what was requested: choose the salt, fix the terms, sign."""
+    async def agree(self, tx: Tx, name: str, approver: str = "") -> pb.Contract:
+        """Agree, as provider, to what was requested: choose the salt, fix the terms, sign.
+
+        `approver` answers for data classified IMPORTANT and stands in the audit log. Raises Invalid for a zone that is
+        only a part of this node's: sharing cannot narrow rows to it yet, and more than agreed must never be given.
+        """
         contract, peer = await self._step(tx, name, contract_terms.AGREEMENT)
+        if contract.terms.zone not in {"", self._zone}:
+            raise Invalid("terms.zone", f"must be empty or {self._zone}: rows of a part of it cannot be given yet")
+        if approver:
+            tx.audit("federation.contracts.approve", contract.name, approver=approver)
         if any(field.masking == sharing_pb2.MASKING_HASH for field in contract.terms.fields):
             contract.terms.salt = secrets.token_bytes(SALT_BYTES)
         contract.provider_signature = self._signer.agreement(contract_terms.agreement(contract))

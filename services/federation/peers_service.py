@@ -12,10 +12,11 @@ from services.federation import peers_store, pki
 if TYPE_CHECKING:
     import grpc
 
+    from libs.db import Connection
     from libs.tx import Transactions
     from services.federation.hub import Hub
     from services.federation.membership import Membership
-    from services.federation.peers_store import Peer
+    from services.federation.peers_store import Backlog, Peer
     from services.federation.queries import Questions
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -48,9 +49,14 @@ class PeersHandler:
         size = paging.size(request.page_size)
         after = paging.after(request.page_token, str, of="peers")
         last = after[0] if after else ""
-        rows = await self._transactions.read(lambda conn: peers_store.page(conn, last, size + 1))
+
+        async def read(conn: Connection) -> tuple[list[Peer], dict[str, Backlog]]:
+            rows = await peers_store.page(conn, last, size + 1)
+            return rows, await peers_store.backlogs(conn, [row.node for row in rows])
+
+        rows, backlogs = await self._transactions.read(read)
         page, token = paging.page(rows, size, lambda row: (row.node,), of="peers")
-        peers = [await self._described(row.node) for row in page]
+        peers = [_peer(row, backlogs[row.node], connected=self._hub.connected(row.node)) for row in page]
         return pb.ListPeersResponse(peers=peers, next_page_token=token)
 
     async def products(self, request: pb.ListPeerProductsRequest, actor: str) -> pb.ListPeerProductsResponse:
@@ -62,14 +68,14 @@ class PeersHandler:
         return pb.ListPeerProductsResponse(products=answer.products)
 
     async def _described(self, node: str) -> pb.Peer:
-        async def read(conn: Any) -> tuple[Peer, peers_store.Backlog]:
-            return await peers_store.get(conn, node), await peers_store.backlog(conn, node)
+        async def read(conn: Connection) -> tuple[Peer, Backlog]:
+            return await peers_store.get(conn, node), (await peers_store.backlogs(conn, [node]))[node]
 
         peer, backlog = await self._transactions.read(read)
         return _peer(peer, backlog, connected=self._hub.connected(node))
 
 
-def _peer(peer: Peer, backlog: peers_store.Backlog, *, connected: bool) -> pb.Peer:
+def _peer(peer: Peer, backlog: Backlog, *, connected: bool) -> pb.Peer:
     described = pb.Peer(
         name=f"peers/{peer.node}",
         node=peer.node,

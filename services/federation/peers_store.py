@@ -115,11 +115,14 @@ async def page(conn: Connection, after: str, limit: int) -> list[Peer]:
     return [_peer(row) for row in await conn.fetch(query, after, limit)]
 
 
-async def backlog(conn: Connection, node: str) -> Backlog:
-    """Return what waits for the peer."""
-    query = "SELECT count(*) AS envelopes, min(created_at) AS oldest FROM peer_outbox WHERE peer = $1"
-    rows = await conn.fetch(query, node)
-    return Backlog(rows[0]["envelopes"], rows[0]["oldest"])
+async def backlogs(conn: Connection, nodes: Sequence[str]) -> dict[str, Backlog]:
+    """Return what waits for each of the peers."""
+    query = """
+        SELECT peer, count(*) AS envelopes, min(created_at) AS oldest FROM peer_outbox
+        WHERE peer = ANY($1::text[]) GROUP BY peer
+    """
+    waiting = {row["peer"]: Backlog(row["envelopes"], row["oldest"]) for row in await conn.fetch(query, list(nodes))}
+    return {node: waiting.get(node, Backlog(0, None)) for node in nodes}
 
 
 async def touch(conn: Connection, node: str, now: datetime, error: str = "") -> None:

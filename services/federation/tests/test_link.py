@@ -219,12 +219,20 @@ async def test_a_partner_contract_gives_three_fields_and_ends_at_once(made: Worl
     terms = pb.Terms(product="products/p", product_version=1, purpose="study")
     terms.fields.extend(sharing_pb2.FieldTerms(field=name) for name in ("station", "day", "mean"))
     peer = await city.peer("beijing")
+    part = pb.Terms(zone="a-part-of-it")
+    part.MergeFrom(terms)
+    narrow = await city.transactions.run(lambda tx: city.negotiator.request(tx, peer, part))
+    await state_is(partner, narrow.name, pb.CONTRACT_STATE_REQUESTED)
+    with pytest.raises(Invalid, match=r"terms\.zone"):
+        await partner.transactions.run(lambda tx: partner.negotiator.agree(tx, narrow.name))
     contract = await city.transactions.run(lambda tx: city.negotiator.request(tx, peer, terms))
     await state_is(partner, contract.name, pb.CONTRACT_STATE_REQUESTED)
     with pytest.raises(WrongState):
         await city.transactions.run(lambda tx: city.negotiator.agree(tx, contract.name))
-    await partner.transactions.run(lambda tx: partner.negotiator.agree(tx, contract.name))
+    await partner.transactions.run(lambda tx: partner.negotiator.agree(tx, contract.name, "people/approver"))
     await state_is(city, contract.name, pb.CONTRACT_STATE_AGREED)
+    query = "SELECT detail::text FROM audit_entries WHERE action = 'federation.contracts.approve'"
+    assert "people/approver" in await partner.transactions.read(lambda conn: conn.fetchval(query))
     await city.transactions.run(lambda tx: city.negotiator.verify(tx, contract.name))
     await state_is(city, contract.name, pb.CONTRACT_STATE_FINALIZED)
     await partner.pump()
@@ -242,10 +250,10 @@ async def test_a_partner_contract_gives_three_fields_and_ends_at_once(made: Worl
     await partner.pump()
     await asyncio.sleep(0)
     peer_row = await partner.peer("sf")
-    waiting = await partner.transactions.read(lambda conn: peers_store.backlog(conn, "sf"))
-    assert waiting.envelopes == 0 or peer_row.acknowledged == peer_row.last_assigned
+    waiting = await partner.transactions.read(lambda conn: peers_store.backlogs(conn, ["sf"]))
+    assert waiting["sf"].envelopes == 0 or peer_row.acknowledged == peer_row.last_assigned
     mine, theirs = await partner.contracts(), await city.contracts()
-    assert (mine[0].rows_sent, theirs[0].rows_received) == (5, 5)
+    assert (mine[0].rows_sent, theirs[0].rows_received) == (5, 5)  # newest first: the contract in force
 
 
 async def state_is(node: Node, name: str, state: int) -> None:

@@ -80,6 +80,10 @@ class Subscription:
             if self._inbox is None or self._reconnects != self._bus.reconnects:
                 await self._open()
             await self._wait(limit, timeout_s)
+            if self._reconnects != self._bus.reconnects:
+                # The connection broke under a request that was waiting: start again from the last acknowledged.
+                await self.close()
+                return []
         except BUS_ERRORS as error:
             await self.close()
             raise away() from error

@@ -61,7 +61,15 @@ class _PeerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PeerState.V
     PEER_STATE_ACTIVE: _PeerState.ValueType  # 1
     """PEER_STATE_ACTIVE exchanges."""
     PEER_STATE_SUSPENDED: _PeerState.ValueType  # 2
-    """PEER_STATE_SUSPENDED waits; nothing is exchanged."""
+    """PEER_STATE_SUSPENDED waits; nothing is exchanged, what is meant for it is kept."""
+    PEER_STATE_REQUESTED: _PeerState.ValueType  # 3
+    """PEER_STATE_REQUESTED has asked to join; two different people have to approve."""
+    PEER_STATE_REJECTED: _PeerState.ValueType  # 4
+    """PEER_STATE_REJECTED was not approved."""
+    PEER_STATE_LEFT: _PeerState.ValueType  # 5
+    """PEER_STATE_LEFT has left by its own will; its evidence is kept."""
+    PEER_STATE_EXPELLED: _PeerState.ValueType  # 6
+    """PEER_STATE_EXPELLED was expelled; its evidence is kept."""
 
 class PeerState(_PeerState, metaclass=_PeerStateEnumTypeWrapper):
     """PeerState is where the membership of a peer stands."""
@@ -71,7 +79,15 @@ PEER_STATE_UNSPECIFIED: PeerState.ValueType  # 0
 PEER_STATE_ACTIVE: PeerState.ValueType  # 1
 """PEER_STATE_ACTIVE exchanges."""
 PEER_STATE_SUSPENDED: PeerState.ValueType  # 2
-"""PEER_STATE_SUSPENDED waits; nothing is exchanged."""
+"""PEER_STATE_SUSPENDED waits; nothing is exchanged, what is meant for it is kept."""
+PEER_STATE_REQUESTED: PeerState.ValueType  # 3
+"""PEER_STATE_REQUESTED has asked to join; two different people have to approve."""
+PEER_STATE_REJECTED: PeerState.ValueType  # 4
+"""PEER_STATE_REJECTED was not approved."""
+PEER_STATE_LEFT: PeerState.ValueType  # 5
+"""PEER_STATE_LEFT has left by its own will; its evidence is kept."""
+PEER_STATE_EXPELLED: PeerState.ValueType  # 6
+"""PEER_STATE_EXPELLED was expelled; its evidence is kept."""
 Global___PeerState: _TypeAlias = PeerState  # noqa: Y015
 
 class _ContractKind:
@@ -166,6 +182,70 @@ DIRECTION_DOWN: Direction.ValueType  # 2
 """DIRECTION_DOWN is from the parent to the child."""
 Global___Direction: _TypeAlias = Direction  # noqa: Y015
 
+class _DeliveryMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeliveryModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeliveryMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DELIVERY_MODE_UNSPECIFIED: _DeliveryMode.ValueType  # 0
+    """DELIVERY_MODE_UNSPECIFIED is DELIVERY_MODE_PUSH_ON_CHANGE."""
+    DELIVERY_MODE_PUSH_ON_CHANGE: _DeliveryMode.ValueType  # 1
+    """DELIVERY_MODE_PUSH_ON_CHANGE sends each row soon after it changed."""
+    DELIVERY_MODE_PUSH_ON_SCHEDULE: _DeliveryMode.ValueType  # 2
+    """DELIVERY_MODE_PUSH_ON_SCHEDULE sends what changed at every `frequency`."""
+    DELIVERY_MODE_PULL: _DeliveryMode.ValueType  # 3
+    """DELIVERY_MODE_PULL sends nothing by itself: the consumer asks."""
+
+class DeliveryMode(_DeliveryMode, metaclass=_DeliveryModeEnumTypeWrapper):
+    """DeliveryMode is how rows come to the consumer."""
+
+DELIVERY_MODE_UNSPECIFIED: DeliveryMode.ValueType  # 0
+"""DELIVERY_MODE_UNSPECIFIED is DELIVERY_MODE_PUSH_ON_CHANGE."""
+DELIVERY_MODE_PUSH_ON_CHANGE: DeliveryMode.ValueType  # 1
+"""DELIVERY_MODE_PUSH_ON_CHANGE sends each row soon after it changed."""
+DELIVERY_MODE_PUSH_ON_SCHEDULE: DeliveryMode.ValueType  # 2
+"""DELIVERY_MODE_PUSH_ON_SCHEDULE sends what changed at every `frequency`."""
+DELIVERY_MODE_PULL: DeliveryMode.ValueType  # 3
+"""DELIVERY_MODE_PULL sends nothing by itself: the consumer asks."""
+Global___DeliveryMode: _TypeAlias = DeliveryMode  # noqa: Y015
+
+class _TransferState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TransferStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TransferState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRANSFER_STATE_UNSPECIFIED: _TransferState.ValueType  # 0
+    """TRANSFER_STATE_UNSPECIFIED is no state."""
+    TRANSFER_STATE_REQUESTED: _TransferState.ValueType  # 1
+    """TRANSFER_STATE_REQUESTED was asked for by the consumer."""
+    TRANSFER_STATE_STARTED: _TransferState.ValueType  # 2
+    """TRANSFER_STATE_STARTED flows."""
+    TRANSFER_STATE_SUSPENDED: _TransferState.ValueType  # 3
+    """TRANSFER_STATE_SUSPENDED stands still until either side starts it again."""
+    TRANSFER_STATE_COMPLETED: _TransferState.ValueType  # 4
+    """TRANSFER_STATE_COMPLETED has given all there was to give."""
+    TRANSFER_STATE_TERMINATED: _TransferState.ValueType  # 5
+    """TRANSFER_STATE_TERMINATED was ended."""
+
+class TransferState(_TransferState, metaclass=_TransferStateEnumTypeWrapper):
+    """TransferState is where a transfer stands, in the words of the Dataspace Protocol 2025-1."""
+
+TRANSFER_STATE_UNSPECIFIED: TransferState.ValueType  # 0
+"""TRANSFER_STATE_UNSPECIFIED is no state."""
+TRANSFER_STATE_REQUESTED: TransferState.ValueType  # 1
+"""TRANSFER_STATE_REQUESTED was asked for by the consumer."""
+TRANSFER_STATE_STARTED: TransferState.ValueType  # 2
+"""TRANSFER_STATE_STARTED flows."""
+TRANSFER_STATE_SUSPENDED: TransferState.ValueType  # 3
+"""TRANSFER_STATE_SUSPENDED stands still until either side starts it again."""
+TRANSFER_STATE_COMPLETED: TransferState.ValueType  # 4
+"""TRANSFER_STATE_COMPLETED has given all there was to give."""
+TRANSFER_STATE_TERMINATED: TransferState.ValueType  # 5
+"""TRANSFER_STATE_TERMINATED was ended."""
+Global___TransferState: _TypeAlias = TransferState  # noqa: Y015
+
 @_typing.final
 class Peer(_message.Message):
     """Peer is another node that this one exchanges with."""
@@ -189,6 +269,13 @@ class Peer(_message.Message):
     ROOT_FINGERPRINT_FIELD_NUMBER: _builtins.int
     JOINED_AT_FIELD_NUMBER: _builtins.int
     LAST_ERROR_FIELD_NUMBER: _builtins.int
+    APPROVALS_FIELD_NUMBER: _builtins.int
+    STATE_REASON_FIELD_NUMBER: _builtins.int
+    LANES_FIELD_NUMBER: _builtins.int
+    BACKLOG_BYTES_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    TRUST_NUMBER_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `peers/{node}`."""
     node: _builtins.str
@@ -215,6 +302,14 @@ class Peer(_message.Message):
     """root_fingerprint is SHA-256 of the peer's pinned root certificate, in hex."""
     last_error: _builtins.str
     """last_error says why the link is down; empty while it is up."""
+    state_reason: _builtins.str
+    """state_reason says why it is suspended, rejected, left or expelled; empty otherwise."""
+    backlog_bytes: _builtins.int
+    """backlog_bytes is the size of what waits for the peer."""
+    trust_number: _builtins.int
+    """trust_number is the number of the peer's trust list that this node holds."""
+    dead_letters: _builtins.int
+    """dead_letters is the number of envelopes from the peer that could not be applied and wait for a person."""
     @_builtins.property
     def last_contact(self) -> _timestamp_pb2.Timestamp:
         """last_contact is when a frame last came in."""
@@ -230,6 +325,20 @@ class Peer(_message.Message):
     @_builtins.property
     def joined_at(self) -> _timestamp_pb2.Timestamp:
         """joined_at is when it joined."""
+
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerApproval]:
+        """approvals are the people who have approved the peer, with the fingerprint that each of them compared."""
+
+    @_builtins.property
+    def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaneStatus]:
+        """lanes say how each lane stands."""
+
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """alarms name what people should look at, for example "CERTIFICATE_ENDS_SOON", "BACKLOG_FULL", "SEQUENCE_REVERSED"; empty
+        when there is nothing.
+        """
 
     def __init__(
         self,
@@ -251,14 +360,91 @@ class Peer(_message.Message):
         root_fingerprint: _builtins.str = ...,
         joined_at: _timestamp_pb2.Timestamp | None = ...,
         last_error: _builtins.str = ...,
+        approvals: _abc.Iterable[Global___PeerApproval] | None = ...,
+        state_reason: _builtins.str = ...,
+        lanes: _abc.Iterable[Global___LaneStatus] | None = ...,
+        backlog_bytes: _builtins.int = ...,
+        alarms: _abc.Iterable[_builtins.str] | None = ...,
+        trust_number: _builtins.int = ...,
+        dead_letters: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "joined_at", b"joined_at", "last_contact", b"last_contact", "oldest_unacknowledged", b"oldest_unacknowledged"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "certificate_expires_at", b"certificate_expires_at", "connected", b"connected", "joined_at", b"joined_at", "kind", b"kind", "last_contact", b"last_contact", "last_error", b"last_error", "link_address", b"link_address", "name", b"name", "node", b"node", "oldest_unacknowledged", b"oldest_unacknowledged", "received", b"received", "root_fingerprint", b"root_fingerprint", "sent", b"sent", "state", b"state", "title", b"title", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "approvals", b"approvals", "backlog", b"backlog", "backlog_bytes", b"backlog_bytes", "certificate_expires_at", b"certificate_expires_at", "connected", b"connected", "dead_letters", b"dead_letters", "joined_at", b"joined_at", "kind", b"kind", "lanes", b"lanes", "last_contact", b"last_contact", "last_error", b"last_error", "link_address", b"link_address", "name", b"name", "node", b"node", "oldest_unacknowledged", b"oldest_unacknowledged", "received", b"received", "root_fingerprint", b"root_fingerprint", "sent", b"sent", "state", b"state", "state_reason", b"state_reason", "title", b"title", "trust_number", b"trust_number", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Peer: _TypeAlias = Peer  # noqa: Y015
+
+@_typing.final
+class PeerApproval(_message.Message):
+    """PeerApproval is one person's approval of a peer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERSON_FIELD_NUMBER: _builtins.int
+    ROOT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    person: _builtins.str
+    """person is who approved, `people/{person}`."""
+    root_fingerprint: _builtins.str
+    """root_fingerprint is the fingerprint that the person compared out of band, in hex."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when."""
+
+    def __init__(
+        self,
+        *,
+        person: _builtins.str = ...,
+        root_fingerprint: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["person", b"person", "root_fingerprint", b"root_fingerprint", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerApproval: _TypeAlias = PeerApproval  # noqa: Y015
+
+@_typing.final
+class LaneStatus(_message.Message):
+    """LaneStatus is how one lane of the link with a peer stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANE_FIELD_NUMBER: _builtins.int
+    ASSIGNED_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    BACKLOG_FIELD_NUMBER: _builtins.int
+    lane: _builtins.str
+    """lane is "control", "facts" or "bulk"."""
+    assigned: _builtins.int
+    """assigned is the last sequence given out to the peer."""
+    acknowledged: _builtins.int
+    """acknowledged is the last sequence acknowledged by the peer."""
+    received: _builtins.int
+    """received is the last sequence received from the peer."""
+    backlog: _builtins.int
+    """backlog is the number of envelopes not yet acknowledged."""
+    def __init__(
+        self,
+        *,
+        lane: _builtins.str = ...,
+        assigned: _builtins.int = ...,
+        acknowledged: _builtins.int = ...,
+        received: _builtins.int = ...,
+        backlog: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "assigned", b"assigned", "backlog", b"backlog", "lane", b"lane", "received", b"received"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaneStatus: _TypeAlias = LaneStatus  # noqa: Y015
 
 @_typing.final
 class Invitation(_message.Message):
@@ -356,6 +542,12 @@ class Terms(_message.Message):
     PROVIDER_CONTACT_FIELD_NUMBER: _builtins.int
     CONSUMER_CONTACT_FIELD_NUMBER: _builtins.int
     SALT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    FREQUENCY_FIELD_NUMBER: _builtins.int
+    AGGREGATION_FIELD_NUMBER: _builtins.int
+    FRESHNESS_S_FIELD_NUMBER: _builtins.int
+    DELIVERY_S_FIELD_NUMBER: _builtins.int
     product: _builtins.str
     """product is `products/{id}` at the provider; empty in a charter."""
     product_version: _builtins.int
@@ -376,6 +568,16 @@ class Terms(_message.Message):
     """consumer_contact answers for the consumer."""
     salt: _builtins.bytes
     """salt is for MASKING_HASH, chosen by the provider on agreeing."""
+    mode: Global___DeliveryMode.ValueType
+    """mode is how rows come to the consumer; unspecified for PUSH_ON_CHANGE."""
+    frequency: _builtins.str
+    """frequency is how often rows are pushed on schedule, an ISO 8601 duration, for example "PT1H"; empty otherwise."""
+    freshness_s: _builtins.int
+    """freshness_s is how old, in seconds, a change at the provider may be when the consumer has it; missing it raises an
+    alarm at both ends; 0 for no such objective.
+    """
+    delivery_s: _builtins.int
+    """delivery_s is how long, in seconds, an envelope may wait for its receipt before an alarm; 0 for no such objective."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[_sharing_pb2.FieldTerms]:
         """fields are the fields given with their masking."""
@@ -391,6 +593,14 @@ class Terms(_message.Message):
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:
         """valid_until is when it ends; unset for until terminated."""
+
+    @_builtins.property
+    def filter(self) -> _sharing_pb2.RowFilter:
+        """filter keeps only some of the product's rows."""
+
+    @_builtins.property
+    def aggregation(self) -> _sharing_pb2.Aggregation:
+        """aggregation gives counts instead of rows; unset for rows."""
 
     def __init__(
         self,
@@ -409,10 +619,16 @@ class Terms(_message.Message):
         provider_contact: _builtins.str = ...,
         consumer_contact: _builtins.str = ...,
         salt: _builtins.bytes = ...,
+        filter: _sharing_pb2.RowFilter | None = ...,
+        mode: Global___DeliveryMode.ValueType = ...,
+        frequency: _builtins.str = ...,
+        aggregation: _sharing_pb2.Aggregation | None = ...,
+        freshness_s: _builtins.int = ...,
+        delivery_s: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "filter", b"filter", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_contact", b"consumer_contact", "facts", b"facts", "fields", b"fields", "notice_days", b"notice_days", "product", b"product", "product_version", b"product_version", "provider_contact", b"provider_contact", "purpose", b"purpose", "quota_rows_per_day", b"quota_rows_per_day", "retention_days", b"retention_days", "salt", b"salt", "valid_from", b"valid_from", "valid_until", b"valid_until", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "consumer_contact", b"consumer_contact", "delivery_s", b"delivery_s", "facts", b"facts", "fields", b"fields", "filter", b"filter", "frequency", b"frequency", "freshness_s", b"freshness_s", "mode", b"mode", "notice_days", b"notice_days", "product", b"product", "product_version", b"product_version", "provider_contact", b"provider_contact", "purpose", b"purpose", "quota_rows_per_day", b"quota_rows_per_day", "retention_days", b"retention_days", "salt", b"salt", "valid_from", b"valid_from", "valid_until", b"valid_until", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,6 +658,15 @@ class Contract(_message.Message):
     ROWS_SENT_FIELD_NUMBER: _builtins.int
     ROWS_RECEIVED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    AMENDS_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    REMINDED_AT_FIELD_NUMBER: _builtins.int
+    TERMINATES_AT_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `contracts/{id}`, the same at both nodes."""
     kind: Global___ContractKind.ValueType
@@ -472,6 +697,16 @@ class Contract(_message.Message):
     """rows_received is the number of rows received by this node under it."""
     refused: _builtins.int
     """refused is the number of messages and queries that this node refused under it."""
+    version: _builtins.int
+    """version counts the versions of an agreement from 1; an amendment is the next version with a name of its own."""
+    amends: _builtins.str
+    """amends is the contract that this one replaces when it comes into force; empty for none."""
+    superseded_by: _builtins.str
+    """superseded_by is the contract that replaces this one; empty for none."""
+    waits_for: _builtins.str
+    """waits_for is the node whose step is next; empty in FINALIZED and TERMINATED."""
+    owner: _builtins.str
+    """owner is the contact that answers for that step."""
     @_builtins.property
     def terms(self) -> Global___Terms:
         """terms are what was signed, or is asked for."""
@@ -483,6 +718,22 @@ class Contract(_message.Message):
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """updated_at is when its state last changed."""
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """deadline is when the contract ends by itself if the step is not taken; unset when it waits for nobody."""
+
+    @_builtins.property
+    def reminded_at(self) -> _timestamp_pb2.Timestamp:
+        """reminded_at is when the owner was last reminded; unset for never."""
+
+    @_builtins.property
+    def terminates_at(self) -> _timestamp_pb2.Timestamp:
+        """terminates_at is when a termination with notice takes effect; unset when none was given."""
+
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """alarms name objectives of the terms that are missed now: "FRESHNESS", "DELIVERY"; empty when none is."""
 
     def __init__(
         self,
@@ -505,14 +756,73 @@ class Contract(_message.Message):
         rows_sent: _builtins.int = ...,
         rows_received: _builtins.int = ...,
         refused: _builtins.int = ...,
+        version: _builtins.int = ...,
+        amends: _builtins.str = ...,
+        superseded_by: _builtins.str = ...,
+        waits_for: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
+        reminded_at: _timestamp_pb2.Timestamp | None = ...,
+        terminates_at: _timestamp_pb2.Timestamp | None = ...,
+        alarms: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "terms", b"terms", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deadline", b"deadline", "reminded_at", b"reminded_at", "terminates_at", b"terminates_at", "terms", b"terms", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "consumer", b"consumer", "consumer_signature", b"consumer_signature", "created_at", b"created_at", "facts_received", b"facts_received", "facts_sent", b"facts_sent", "kind", b"kind", "name", b"name", "provider", b"provider", "provider_signature", b"provider_signature", "reason", b"reason", "refused", b"refused", "rows_received", b"rows_received", "rows_sent", b"rows_sent", "state", b"state", "terminated_by", b"terminated_by", "terms", b"terms", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "alarms", b"alarms", "amends", b"amends", "consumer", b"consumer", "consumer_signature", b"consumer_signature", "created_at", b"created_at", "deadline", b"deadline", "facts_received", b"facts_received", "facts_sent", b"facts_sent", "kind", b"kind", "name", b"name", "owner", b"owner", "provider", b"provider", "provider_signature", b"provider_signature", "reason", b"reason", "refused", b"refused", "reminded_at", b"reminded_at", "rows_received", b"rows_received", "rows_sent", b"rows_sent", "state", b"state", "superseded_by", b"superseded_by", "terminated_by", b"terminated_by", "terminates_at", b"terminates_at", "terms", b"terms", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Contract: _TypeAlias = Contract  # noqa: Y015
+
+@_typing.final
+class Transfer(_message.Message):
+    """Transfer is the flow of a product's rows under a contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CHANGED_BY_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `transfers/{id}`, the same at both nodes."""
+    contract: _builtins.str
+    """contract is the contract under which the rows flow."""
+    state: Global___TransferState.ValueType
+    """state is where it stands."""
+    reason: _builtins.str
+    """reason is why it was suspended or terminated."""
+    changed_by: _builtins.str
+    """changed_by is the node that took the last step."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """created_at is when it was asked for."""
+
+    @_builtins.property
+    def updated_at(self) -> _timestamp_pb2.Timestamp:
+        """updated_at is when its state last changed."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        contract: _builtins.str = ...,
+        state: Global___TransferState.ValueType = ...,
+        reason: _builtins.str = ...,
+        changed_by: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        updated_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_by", b"changed_by", "contract", b"contract", "created_at", b"created_at", "name", b"name", "reason", b"reason", "state", b"state", "updated_at", b"updated_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Transfer: _TypeAlias = Transfer  # noqa: Y015
 
 @_typing.final
 class CreateInvitationRequest(_message.Message):

@@ -25,12 +25,13 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from quintet.fact.v1 import fact_pb2 as quintet_dot_fact_dot_v1_dot_fact__pb2
+from quintet.federation.v1 import directive_pb2 as quintet_dot_federation_dot_v1_dot_directive__pb2
 from quintet.federation.v1 import federation_pb2 as quintet_dot_federation_dot_v1_dot_federation__pb2
 from quintet.options.v1 import options_pb2 as quintet_dot_options_dot_v1_dot_options__pb2
 from quintet.sharing.v1 import sharing_pb2 as quintet_dot_sharing_dot_v1_dot_sharing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n quintet/federation/v1/link.proto\x12\x15quintet.federation.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aquintet/fact/v1/fact.proto\x1a&quintet/federation/v1/federation.proto\x1a quintet/options/v1/options.proto\x1a quintet/sharing/v1/sharing.proto\"\x97\x01\n\x08NodeCard\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x18\n\x10root_certificate\x18\x04 \x01(\t\x12\x13\n\x0bsigning_key\x18\x05 \x01(\x0c\x12\x14\n\x0clink_address\x18\x06 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x07 \x01(\t\"`\n\x0bJoinRequest\x12\x1a\n\x05token\x18\x01 \x01(\tB\x0b\xd2\xf3\x18\x07\x08\x01\x10\xc8\x01@\x01\x12\x35\n\x04\x63\x61rd\x18\x02 \x01(\x0b\x32\x1f.quintet.federation.v1.NodeCardB\x06\xd2\xf3\x18\x02\x08\x01\"\xb3\x01\n\x0cJoinResponse\x12-\n\x04\x63\x61rd\x18\x01 \x01(\x0b\x32\x1f.quintet.federation.v1.NodeCard\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\t\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.quintet.federation.v1.PeerKind\x12\x30\n\x07\x63harter\x18\x04 \x01(\x0b\x32\x1f.quintet.federation.v1.Contract\"\xa1\x03\n\x05\x46rame\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.quintet.federation.v1.HelloH\x00\x12\x33\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\".quintet.federation.v1.SignedBatchH\x00\x12\x37\n\x07receipt\x18\x03 \x01(\x0b\x32$.quintet.federation.v1.SignedReceiptH\x00\x12/\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x1d.quintet.federation.v1.CreditH\x00\x12-\n\x05query\x18\x05 \x01(\x0b\x32\x1c.quintet.federation.v1.QueryH\x00\x12/\n\x06\x61nswer\x18\x06 \x01(\x0b\x32\x1d.quintet.federation.v1.AnswerH\x00\x12+\n\x04ping\x18\x07 \x01(\x0b\x32\x1b.quintet.federation.v1.PingH\x00\x12\x35\n\x07refusal\x18\x08 \x01(\x0b\x32\".quintet.federation.v1.LinkRefusalH\x00\x42\x06\n\x04\x62ody\">\n\x0f\x45xchangeRequest\x12+\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1c.quintet.federation.v1.Frame\"?\n\x10\x45xchangeResponse\x12+\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1c.quintet.federation.v1.Frame\"\x9c\x01\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\x05\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x16\n\x0ereceived_epoch\x18\x04 \x01(\t\x12\x10\n\x08received\x18\x05 \x01(\x03\x12\x15\n\rlast_assigned\x18\x06 \x01(\x03\x12\x0e\n\x06\x63redit\x18\x07 \x01(\x03\x12\x13\n\x0b\x63\x65rtificate\x18\x08 \x01(\t\"\xe4\x01\n\x08\x45nvelope\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12)\n\x04lane\x18\x02 \x01(\x0e\x32\x1b.quintet.federation.v1.Lane\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x16\n\x0e\x61greement_hash\x18\x04 \x01(\x0c\x12%\n\x04\x66\x61\x63t\x18\x05 \x01(\x0b\x32\x15.quintet.fact.v1.FactH\x00\x12\x42\n\x10\x63ontract_message\x18\x06 \x01(\x0b\x32&.quintet.federation.v1.ContractMessageH\x00\x42\x06\n\x04\x62ody\"\x96\x01\n\x05\x42\x61tch\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x10\n\x08receiver\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x32\n\tenvelopes\x18\x04 \x03(\x0b\x32\x1f.quintet.federation.v1.Envelope\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x0bSignedBatch\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x12\n\ncompressed\x18\x04 \x01(\x08\"\x8c\x01\n\x07Receipt\x12\x10\n\x08receiver\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x14\n\x0c\x62\x61tch_digest\x18\x05 \x01(\x0c\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\rSignedReceipt\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\x1b\n\x06\x43redit\x12\x11\n\tenvelopes\x18\x01 \x01(\x03\"\x88\x01\n\x0f\x43ontractMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x31\n\x08\x63ontract\x18\x03 \x01(\x0b\x32\x1f.quintet.federation.v1.Contract\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd6\x01\n\x05Query\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cremaining_ms\x18\x02 \x01(\x03\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\x12;\n\x04rows\x18\x05 \x01(\x0b\x32+.quintet.federation.v1.QueryContractRequestH\x00\x12\x42\n\x08products\x18\x06 \x01(\x0b\x32..quintet.federation.v1.ListPeerProductsRequestH\x00\x42\x06\n\x04\x62ody\"\xb2\x01\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12%\n\x04rows\x18\x05 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x17\n\x0fnext_page_token\x18\x06 \x01(\t\x12-\n\x08products\x18\x07 \x03(\x0b\x32\x1b.quintet.sharing.v1.Product\"0\n\x04Ping\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x0bLinkRefusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03*=\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x10\n\x0cLANE_CONTROL\x10\x01\x12\r\n\tLANE_BULK\x10\x02\x32n\n\x11MembershipService\x12Y\n\x04Join\x12\".quintet.federation.v1.JoinRequest\x1a#.quintet.federation.v1.JoinResponse\"\x08\xca\xf3\x18\x04\x30\x0f\x38\x01\x32z\n\x0bLinkService\x12k\n\x08\x45xchange\x12&.quintet.federation.v1.ExchangeRequest\x1a\'.quintet.federation.v1.ExchangeResponse\"\n\xca\xf3\x18\x06\x30\x80\xa3\x05\x38\x01(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n quintet/federation/v1/link.proto\x12\x15quintet.federation.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aquintet/fact/v1/fact.proto\x1a%quintet/federation/v1/directive.proto\x1a&quintet/federation/v1/federation.proto\x1a quintet/options/v1/options.proto\x1a quintet/sharing/v1/sharing.proto\"\x97\x01\n\x08NodeCard\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x18\n\x10root_certificate\x18\x04 \x01(\t\x12\x13\n\x0bsigning_key\x18\x05 \x01(\x0c\x12\x14\n\x0clink_address\x18\x06 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x07 \x01(\t\"`\n\x0bJoinRequest\x12\x1a\n\x05token\x18\x01 \x01(\tB\x0b\xd2\xf3\x18\x07\x08\x01\x10\xc8\x01@\x01\x12\x35\n\x04\x63\x61rd\x18\x02 \x01(\x0b\x32\x1f.quintet.federation.v1.NodeCardB\x06\xd2\xf3\x18\x02\x08\x01\"\xe4\x01\n\x0cJoinResponse\x12-\n\x04\x63\x61rd\x18\x01 \x01(\x0b\x32\x1f.quintet.federation.v1.NodeCard\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\t\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.quintet.federation.v1.PeerKind\x12\x30\n\x07\x63harter\x18\x04 \x01(\x0b\x32\x1f.quintet.federation.v1.Contract\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .quintet.federation.v1.PeerState\"\x96\x05\n\x05\x46rame\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.quintet.federation.v1.HelloH\x00\x12\x33\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\".quintet.federation.v1.SignedBatchH\x00\x12\x37\n\x07receipt\x18\x03 \x01(\x0b\x32$.quintet.federation.v1.SignedReceiptH\x00\x12/\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x1d.quintet.federation.v1.CreditH\x00\x12-\n\x05query\x18\x05 \x01(\x0b\x32\x1c.quintet.federation.v1.QueryH\x00\x12/\n\x06\x61nswer\x18\x06 \x01(\x0b\x32\x1d.quintet.federation.v1.AnswerH\x00\x12+\n\x04ping\x18\x07 \x01(\x0b\x32\x1b.quintet.federation.v1.PingH\x00\x12\x35\n\x07refusal\x18\x08 \x01(\x0b\x32\".quintet.federation.v1.LinkRefusalH\x00\x12\x32\n\x05\x63hunk\x18\t \x01(\x0b\x32!.quintet.federation.v1.BatchChunkH\x00\x12\x34\n\x06\x63\x61ncel\x18\n \x01(\x0b\x32\".quintet.federation.v1.CancelQueryH\x00\x12H\n\x13\x63\x65rtificate_request\x18\x0b \x01(\x0b\x32).quintet.federation.v1.CertificateRequestH\x00\x12?\n\x0b\x63\x65rtificate\x18\x0c \x01(\x0b\x32(.quintet.federation.v1.IssuedCertificateH\x00\x42\x06\n\x04\x62ody\">\n\x0f\x45xchangeRequest\x12+\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1c.quintet.federation.v1.Frame\"?\n\x10\x45xchangeResponse\x12+\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1c.quintet.federation.v1.Frame\"\xfe\x01\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\x05\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x16\n\x0ereceived_epoch\x18\x04 \x01(\t\x12\x10\n\x08received\x18\x05 \x01(\x03\x12\x15\n\rlast_assigned\x18\x06 \x01(\x03\x12\x0e\n\x06\x63redit\x18\x07 \x01(\x03\x12\x13\n\x0b\x63\x65rtificate\x18\x08 \x01(\t\x12\x32\n\x05lanes\x18\t \x03(\x0b\x32#.quintet.federation.v1.LanePosition\x12\x16\n\x0eprevious_epoch\x18\n \x01(\t\x12\x14\n\x0ctrust_number\x18\x0b \x01(\x03\"r\n\x0cLanePosition\x12)\n\x04lane\x18\x01 \x01(\x0e\x32\x1b.quintet.federation.v1.Lane\x12\x10\n\x08received\x18\x02 \x01(\x03\x12\x15\n\rlast_assigned\x18\x03 \x01(\x03\x12\x0e\n\x06\x63redit\x18\x04 \x01(\x03\"\xf5\x05\n\x08\x45nvelope\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12)\n\x04lane\x18\x02 \x01(\x0e\x32\x1b.quintet.federation.v1.Lane\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x16\n\x0e\x61greement_hash\x18\x04 \x01(\x0c\x12%\n\x04\x66\x61\x63t\x18\x05 \x01(\x0b\x32\x15.quintet.fact.v1.FactH\x00\x12\x42\n\x10\x63ontract_message\x18\x06 \x01(\x0b\x32&.quintet.federation.v1.ContractMessageH\x00\x12\x42\n\x10transfer_message\x18\x07 \x01(\x0b\x32&.quintet.federation.v1.TransferMessageH\x00\x12\x44\n\x11\x64irective_message\x18\x08 \x01(\x0b\x32\'.quintet.federation.v1.DirectiveMessageH\x00\x12<\n\ntrust_list\x18\t \x01(\x0b\x32&.quintet.federation.v1.SignedTrustListH\x00\x12\x46\n\x12membership_message\x18\n \x01(\x0b\x32(.quintet.federation.v1.MembershipMessageH\x00\x12\x44\n\x0e\x64\x65letion_proof\x18\x0b \x01(\x0b\x32*.quintet.federation.v1.SignedDeletionProofH\x00\x12<\n\ncheckpoint\x18\x0c \x01(\x0b\x32&.quintet.federation.v1.CheckpointOfferH\x00\x12\x39\n\x0b\x63osignature\x18\r \x01(\x0b\x32\".quintet.federation.v1.CosignatureH\x00\x12@\n\nsettlement\x18\x0e \x01(\x0b\x32*.quintet.federation.v1.SettlementStatementH\x00\x42\x06\n\x04\x62ody\"\xc1\x01\n\x05\x42\x61tch\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x10\n\x08receiver\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x32\n\tenvelopes\x18\x04 \x03(\x0b\x32\x1f.quintet.federation.v1.Envelope\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x04lane\x18\x06 \x01(\x0e\x32\x1b.quintet.federation.v1.Lane\"S\n\x0bSignedBatch\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x12\n\ncompressed\x18\x04 \x01(\x08\"c\n\nBatchChunk\x12)\n\x04lane\x18\x01 \x01(\x0e\x32\x1b.quintet.federation.v1.Lane\x12\r\n\x05index\x18\x02 \x01(\x05\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\xb7\x01\n\x07Receipt\x12\x10\n\x08receiver\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x14\n\x0c\x62\x61tch_digest\x18\x05 \x01(\x0c\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x04lane\x18\x07 \x01(\x0e\x32\x1b.quintet.federation.v1.Lane\"C\n\rSignedReceipt\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"F\n\x06\x43redit\x12\x11\n\tenvelopes\x18\x01 \x01(\x03\x12)\n\x04lane\x18\x02 \x01(\x0e\x32\x1b.quintet.federation.v1.Lane\"\x88\x01\n\x0f\x43ontractMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x31\n\x08\x63ontract\x18\x03 \x01(\x0b\x32\x1f.quintet.federation.v1.Contract\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x88\x01\n\x0fTransferMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x31\n\x08transfer\x18\x03 \x01(\x0b\x32\x1f.quintet.federation.v1.Transfer\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"}\n\x10\x44irectiveMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x33\n\tdirective\x18\x02 \x01(\x0b\x32 .quintet.federation.v1.Directive\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x11MembershipMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x89\x01\n\nTrustedKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12.\n\nvalid_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nretired_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe3\x01\n\tTrustList\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x04keys\x18\x04 \x03(\x0b\x32!.quintet.federation.v1.TrustedKey\x12\x19\n\x11root_certificates\x18\x05 \x03(\t\x12\x0f\n\x07revoked\x18\x06 \x03(\t\x12\x31\n\x05peers\x18\x07 \x03(\x0b\x32\".quintet.federation.v1.TrustedPeer\"t\n\x0bTrustedPeer\x12\x0c\n\x04node\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .quintet.federation.v1.PeerState\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x18\n\x10root_fingerprint\x18\x04 \x01(\t\"B\n\x0fSignedTrustList\x12\x0c\n\x04list\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"%\n\x12\x43\x65rtificateRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\"8\n\x11IssuedCertificate\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xc4\x01\n\rDeletionProof\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12/\n\x0bheld_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02id\x18\x08 \x01(\t\"G\n\x13SignedDeletionProof\x12\r\n\x05proof\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"s\n\x0f\x43heckpointOffer\x12\x11\n\tstatement\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63onsistency\x18\x04 \x03(\x0c\x12\x15\n\rprevious_size\x18\x05 \x01(\x03\"b\n\x0b\x43osignature\x12\x11\n\tstatement\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x0f\n\x07refusal\x18\x05 \x01(\t\"\xb2\x01\n\x13SettlementStatement\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\t\x12\r\n\x05\x66\x61\x63ts\x18\x03 \x01(\x03\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\r\n\x05\x62ytes\x18\x05 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12\x0f\n\x07queries\x18\x07 \x01(\x03\x12\x0c\n\x04\x61sks\x18\x08 \x01(\x08\x12\x0f\n\x07missing\x18\t \x03(\t\x12\x10\n\x08\x66\x61\x63t_ids\x18\n \x03(\t\"\x19\n\x0b\x43\x61ncelQuery\x12\n\n\x02id\x18\x01 \x01(\t\"\xf6\x01\n\x05Query\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cremaining_ms\x18\x02 \x01(\x03\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\x12;\n\x04rows\x18\x05 \x01(\x0b\x32+.quintet.federation.v1.QueryContractRequestH\x00\x12\x42\n\x08products\x18\x06 \x01(\x0b\x32..quintet.federation.v1.ListPeerProductsRequestH\x00\x12\x0e\n\x06stream\x18\x07 \x01(\x08\x12\x0e\n\x06\x63redit\x18\x08 \x01(\x05\x42\x06\n\x04\x62ody\"\xc0\x01\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12%\n\x04rows\x18\x05 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x17\n\x0fnext_page_token\x18\x06 \x01(\t\x12-\n\x08products\x18\x07 \x03(\x0b\x32\x1b.quintet.sharing.v1.Product\x12\x0c\n\x04more\x18\x08 \x01(\x08\"0\n\x04Ping\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\x0bLinkRefusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12)\n\x04lane\x18\x04 \x01(\x0e\x32\x1b.quintet.federation.v1.Lane*M\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x10\n\x0cLANE_CONTROL\x10\x01\x12\x0e\n\nLANE_FACTS\x10\x02\x12\r\n\tLANE_BULK\x10\x03\x32n\n\x11MembershipService\x12Y\n\x04Join\x12\".quintet.federation.v1.JoinRequest\x1a#.quintet.federation.v1.JoinResponse\"\x08\xca\xf3\x18\x04\x30\x0f\x38\x01\x32z\n\x0bLinkService\x12k\n\x08\x45xchange\x12&.quintet.federation.v1.ExchangeRequest\x1a\'.quintet.federation.v1.ExchangeResponse\"\n\xca\xf3\x18\x06\x30\x80\xa3\x05\x38\x01(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,46 +46,80 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMBERSHIPSERVICE'].methods_by_name['Join']._serialized_options = b'\312\363\030\0040\0178\001'
   _globals['_LINKSERVICE'].methods_by_name['Exchange']._loaded_options = None
   _globals['_LINKSERVICE'].methods_by_name['Exchange']._serialized_options = b'\312\363\030\0060\200\243\0058\001'
-  _globals['_LANE']._serialized_start=2763
-  _globals['_LANE']._serialized_end=2824
-  _globals['_NODECARD']._serialized_start=259
-  _globals['_NODECARD']._serialized_end=410
-  _globals['_JOINREQUEST']._serialized_start=412
-  _globals['_JOINREQUEST']._serialized_end=508
-  _globals['_JOINRESPONSE']._serialized_start=511
-  _globals['_JOINRESPONSE']._serialized_end=690
-  _globals['_FRAME']._serialized_start=693
-  _globals['_FRAME']._serialized_end=1110
-  _globals['_EXCHANGEREQUEST']._serialized_start=1112
-  _globals['_EXCHANGEREQUEST']._serialized_end=1174
-  _globals['_EXCHANGERESPONSE']._serialized_start=1176
-  _globals['_EXCHANGERESPONSE']._serialized_end=1239
-  _globals['_HELLO']._serialized_start=1242
-  _globals['_HELLO']._serialized_end=1398
-  _globals['_ENVELOPE']._serialized_start=1401
-  _globals['_ENVELOPE']._serialized_end=1629
-  _globals['_BATCH']._serialized_start=1632
-  _globals['_BATCH']._serialized_end=1782
-  _globals['_SIGNEDBATCH']._serialized_start=1784
-  _globals['_SIGNEDBATCH']._serialized_end=1867
-  _globals['_RECEIPT']._serialized_start=1870
-  _globals['_RECEIPT']._serialized_end=2010
-  _globals['_SIGNEDRECEIPT']._serialized_start=2012
-  _globals['_SIGNEDRECEIPT']._serialized_end=2079
-  _globals['_CREDIT']._serialized_start=2081
-  _globals['_CREDIT']._serialized_end=2108
-  _globals['_CONTRACTMESSAGE']._serialized_start=2111
-  _globals['_CONTRACTMESSAGE']._serialized_end=2247
-  _globals['_QUERY']._serialized_start=2250
-  _globals['_QUERY']._serialized_end=2464
-  _globals['_ANSWER']._serialized_start=2467
-  _globals['_ANSWER']._serialized_end=2645
-  _globals['_PING']._serialized_start=2647
-  _globals['_PING']._serialized_end=2695
-  _globals['_LINKREFUSAL']._serialized_start=2697
-  _globals['_LINKREFUSAL']._serialized_end=2761
-  _globals['_MEMBERSHIPSERVICE']._serialized_start=2826
-  _globals['_MEMBERSHIPSERVICE']._serialized_end=2936
-  _globals['_LINKSERVICE']._serialized_start=2938
-  _globals['_LINKSERVICE']._serialized_end=3060
+  _globals['_LANE']._serialized_start=5893
+  _globals['_LANE']._serialized_end=5970
+  _globals['_NODECARD']._serialized_start=298
+  _globals['_NODECARD']._serialized_end=449
+  _globals['_JOINREQUEST']._serialized_start=451
+  _globals['_JOINREQUEST']._serialized_end=547
+  _globals['_JOINRESPONSE']._serialized_start=550
+  _globals['_JOINRESPONSE']._serialized_end=778
+  _globals['_FRAME']._serialized_start=781
+  _globals['_FRAME']._serialized_end=1443
+  _globals['_EXCHANGEREQUEST']._serialized_start=1445
+  _globals['_EXCHANGEREQUEST']._serialized_end=1507
+  _globals['_EXCHANGERESPONSE']._serialized_start=1509
+  _globals['_EXCHANGERESPONSE']._serialized_end=1572
+  _globals['_HELLO']._serialized_start=1575
+  _globals['_HELLO']._serialized_end=1829
+  _globals['_LANEPOSITION']._serialized_start=1831
+  _globals['_LANEPOSITION']._serialized_end=1945
+  _globals['_ENVELOPE']._serialized_start=1948
+  _globals['_ENVELOPE']._serialized_end=2705
+  _globals['_BATCH']._serialized_start=2708
+  _globals['_BATCH']._serialized_end=2901
+  _globals['_SIGNEDBATCH']._serialized_start=2903
+  _globals['_SIGNEDBATCH']._serialized_end=2986
+  _globals['_BATCHCHUNK']._serialized_start=2988
+  _globals['_BATCHCHUNK']._serialized_end=3087
+  _globals['_RECEIPT']._serialized_start=3090
+  _globals['_RECEIPT']._serialized_end=3273
+  _globals['_SIGNEDRECEIPT']._serialized_start=3275
+  _globals['_SIGNEDRECEIPT']._serialized_end=3342
+  _globals['_CREDIT']._serialized_start=3344
+  _globals['_CREDIT']._serialized_end=3414
+  _globals['_CONTRACTMESSAGE']._serialized_start=3417
+  _globals['_CONTRACTMESSAGE']._serialized_end=3553
+  _globals['_TRANSFERMESSAGE']._serialized_start=3556
+  _globals['_TRANSFERMESSAGE']._serialized_end=3692
+  _globals['_DIRECTIVEMESSAGE']._serialized_start=3694
+  _globals['_DIRECTIVEMESSAGE']._serialized_end=3819
+  _globals['_MEMBERSHIPMESSAGE']._serialized_start=3821
+  _globals['_MEMBERSHIPMESSAGE']._serialized_end=3938
+  _globals['_TRUSTEDKEY']._serialized_start=3941
+  _globals['_TRUSTEDKEY']._serialized_end=4078
+  _globals['_TRUSTLIST']._serialized_start=4081
+  _globals['_TRUSTLIST']._serialized_end=4308
+  _globals['_TRUSTEDPEER']._serialized_start=4310
+  _globals['_TRUSTEDPEER']._serialized_end=4426
+  _globals['_SIGNEDTRUSTLIST']._serialized_start=4428
+  _globals['_SIGNEDTRUSTLIST']._serialized_end=4494
+  _globals['_CERTIFICATEREQUEST']._serialized_start=4496
+  _globals['_CERTIFICATEREQUEST']._serialized_end=4533
+  _globals['_ISSUEDCERTIFICATE']._serialized_start=4535
+  _globals['_ISSUEDCERTIFICATE']._serialized_end=4591
+  _globals['_DELETIONPROOF']._serialized_start=4594
+  _globals['_DELETIONPROOF']._serialized_end=4790
+  _globals['_SIGNEDDELETIONPROOF']._serialized_start=4792
+  _globals['_SIGNEDDELETIONPROOF']._serialized_end=4863
+  _globals['_CHECKPOINTOFFER']._serialized_start=4865
+  _globals['_CHECKPOINTOFFER']._serialized_end=4980
+  _globals['_COSIGNATURE']._serialized_start=4982
+  _globals['_COSIGNATURE']._serialized_end=5080
+  _globals['_SETTLEMENTSTATEMENT']._serialized_start=5083
+  _globals['_SETTLEMENTSTATEMENT']._serialized_end=5261
+  _globals['_CANCELQUERY']._serialized_start=5263
+  _globals['_CANCELQUERY']._serialized_end=5288
+  _globals['_QUERY']._serialized_start=5291
+  _globals['_QUERY']._serialized_end=5537
+  _globals['_ANSWER']._serialized_start=5540
+  _globals['_ANSWER']._serialized_end=5732
+  _globals['_PING']._serialized_start=5734
+  _globals['_PING']._serialized_end=5782
+  _globals['_LINKREFUSAL']._serialized_start=5784
+  _globals['_LINKREFUSAL']._serialized_end=5891
+  _globals['_MEMBERSHIPSERVICE']._serialized_start=5972
+  _globals['_MEMBERSHIPSERVICE']._serialized_end=6082
+  _globals['_LINKSERVICE']._serialized_start=6084
+  _globals['_LINKSERVICE']._serialized_end=6206
 # @@protoc_insertion_point(module_scope)

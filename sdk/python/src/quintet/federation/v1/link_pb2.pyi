@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from quintet.fact.v1 import fact_pb2 as _fact_pb2
+from quintet.federation.v1 import directive_pb2 as _directive_pb2
 from quintet.federation.v1 import federation_pb2 as _federation_pb2
 from quintet.sharing.v1 import sharing_pb2 as _sharing_pb2
 import builtins as _builtins
@@ -31,21 +32,27 @@ class _Lane:
 class _LaneEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lane.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     LANE_UNSPECIFIED: _Lane.ValueType  # 0
-    """LANE_UNSPECIFIED is the normal lane."""
+    """LANE_UNSPECIFIED is no lane."""
     LANE_CONTROL: _Lane.ValueType  # 1
-    """LANE_CONTROL is for contracts and directives."""
-    LANE_BULK: _Lane.ValueType  # 2
-    """LANE_BULK is for rows."""
+    """LANE_CONTROL is for contracts, directives, trust and evidence; it goes before all others."""
+    LANE_FACTS: _Lane.ValueType  # 2
+    """LANE_FACTS is for facts under a charter."""
+    LANE_BULK: _Lane.ValueType  # 3
+    """LANE_BULK is for rows of data products."""
 
 class Lane(_Lane, metaclass=_LaneEnumTypeWrapper):
-    """Lane is the priority of an envelope."""
+    """Lane is the priority of an envelope. Each lane has its own sequence and its own credit; order holds within a lane, and a
+    lane of higher priority overtakes at the next frame.
+    """
 
 LANE_UNSPECIFIED: Lane.ValueType  # 0
-"""LANE_UNSPECIFIED is the normal lane."""
+"""LANE_UNSPECIFIED is no lane."""
 LANE_CONTROL: Lane.ValueType  # 1
-"""LANE_CONTROL is for contracts and directives."""
-LANE_BULK: Lane.ValueType  # 2
-"""LANE_BULK is for rows."""
+"""LANE_CONTROL is for contracts, directives, trust and evidence; it goes before all others."""
+LANE_FACTS: Lane.ValueType  # 2
+"""LANE_FACTS is for facts under a charter."""
+LANE_BULK: Lane.ValueType  # 3
+"""LANE_BULK is for rows of data products."""
 Global___Lane: _TypeAlias = Lane  # noqa: Y015
 
 @_typing.final
@@ -132,10 +139,15 @@ class JoinResponse(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     CHARTER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     certificate: _builtins.str
     """certificate is the joiner's certificate for calls to the inviting node, PEM, signed by the inviting node's root."""
     kind: _federation_pb2.PeerKind.ValueType
     """kind is how the inviting node stands to the joiner."""
+    state: _federation_pb2.PeerState.ValueType
+    """state is PEER_STATE_REQUESTED until two people have approved, then PEER_STATE_ACTIVE; only then the certificate and
+    the charter are set. The joiner asks again, with the same token and card.
+    """
     @_builtins.property
     def card(self) -> Global___NodeCard:
         """card is the inviting node."""
@@ -153,10 +165,11 @@ class JoinResponse(_message.Message):
         certificate: _builtins.str = ...,
         kind: _federation_pb2.PeerKind.ValueType = ...,
         charter: _federation_pb2.Contract | None = ...,
+        state: _federation_pb2.PeerState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "charter", b"charter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "certificate", b"certificate", "charter", b"charter", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "certificate", b"certificate", "charter", b"charter", "kind", b"kind", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -176,6 +189,10 @@ class Frame(_message.Message):
     ANSWER_FIELD_NUMBER: _builtins.int
     PING_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """hello is the first frame of each side."""
@@ -208,6 +225,22 @@ class Frame(_message.Message):
     def refusal(self) -> Global___LinkRefusal:
         """refusal says that a frame was not accepted and why; the sender decides whether to close."""
 
+    @_builtins.property
+    def chunk(self) -> Global___BatchChunk:
+        """chunk is a part of a batch that is too large for one frame; frames of other lanes may come in between."""
+
+    @_builtins.property
+    def cancel(self) -> Global___CancelQuery:
+        """cancel takes a query back."""
+
+    @_builtins.property
+    def certificate_request(self) -> Global___CertificateRequest:
+        """certificate_request asks for the next certificate before the present one ends."""
+
+    @_builtins.property
+    def certificate(self) -> Global___IssuedCertificate:
+        """certificate is the answer to it."""
+
     def __init__(
         self,
         *,
@@ -219,12 +252,16 @@ class Frame(_message.Message):
         answer: Global___Answer | None = ...,
         ping: Global___Ping | None = ...,
         refusal: Global___LinkRefusal | None = ...,
+        chunk: Global___BatchChunk | None = ...,
+        cancel: Global___CancelQuery | None = ...,
+        certificate_request: Global___CertificateRequest | None = ...,
+        certificate: Global___IssuedCertificate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "batch", b"batch", "body", b"body", "credit", b"credit", "hello", b"hello", "ping", b"ping", "query", b"query", "receipt", b"receipt", "refusal", b"refusal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "batch", b"batch", "body", b"body", "cancel", b"cancel", "certificate", b"certificate", "certificate_request", b"certificate_request", "chunk", b"chunk", "credit", b"credit", "hello", b"hello", "ping", b"ping", "query", b"query", "receipt", b"receipt", "refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "batch", b"batch", "body", b"body", "credit", b"credit", "hello", b"hello", "ping", b"ping", "query", b"query", "receipt", b"receipt", "refusal", b"refusal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "batch", b"batch", "body", b"body", "cancel", b"cancel", "certificate", b"certificate", "certificate_request", b"certificate_request", "chunk", b"chunk", "credit", b"credit", "hello", b"hello", "ping", b"ping", "query", b"query", "receipt", b"receipt", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "batch", "receipt", "credit", "query", "answer", "ping", "refusal"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "batch", "receipt", "credit", "query", "answer", "ping", "refusal", "chunk", "cancel", "certificate_request", "certificate"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -292,14 +329,17 @@ class Hello(_message.Message):
     LAST_ASSIGNED_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    LANES_FIELD_NUMBER: _builtins.int
+    PREVIOUS_EPOCH_FIELD_NUMBER: _builtins.int
+    TRUST_NUMBER_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """node is the sender's id; it must match the certificate."""
     protocol: _builtins.int
     """protocol is the highest version that the sender speaks, 1 now."""
     epoch: _builtins.str
-    """epoch names the life of the sender's sequence; it changes when the outbox was restored from a backup."""
+    """epoch names the life of the sender's sequences; it changes when the sender was restored from a backup."""
     received_epoch: _builtins.str
-    """received_epoch is the life of the receiver's sequence that the sender knows; empty at first."""
+    """received_epoch is the life of the receiver's sequences that the sender knows; empty at first."""
     received: _builtins.int
     """received is the last sequence of the receiver that the sender has committed."""
     last_assigned: _builtins.int
@@ -308,6 +348,18 @@ class Hello(_message.Message):
     """credit is the number of envelopes that the sender is ready to take."""
     certificate: _builtins.str
     """certificate is the receiver's certificate for calls to the sender, PEM, when it asked for one on joining."""
+    previous_epoch: _builtins.str
+    """previous_epoch is the life before `epoch` when people at the sender have begun a new one after a restore; the receiver
+    takes up the new life only when this is the one it knew.
+    """
+    trust_number: _builtins.int
+    """trust_number is the number of the receiver's trust list that the sender holds; the receiver sends its list when it
+    has a newer one.
+    """
+    @_builtins.property
+    def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LanePosition]:
+        """lanes say where each lane stands at the sender; a lane that is not named stands at 0."""
+
     def __init__(
         self,
         *,
@@ -319,14 +371,51 @@ class Hello(_message.Message):
         last_assigned: _builtins.int = ...,
         credit: _builtins.int = ...,
         certificate: _builtins.str = ...,
+        lanes: _abc.Iterable[Global___LanePosition] | None = ...,
+        previous_epoch: _builtins.str = ...,
+        trust_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "credit", b"credit", "epoch", b"epoch", "last_assigned", b"last_assigned", "node", b"node", "protocol", b"protocol", "received", b"received", "received_epoch", b"received_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "credit", b"credit", "epoch", b"epoch", "lanes", b"lanes", "last_assigned", b"last_assigned", "node", b"node", "previous_epoch", b"previous_epoch", "protocol", b"protocol", "received", b"received", "received_epoch", b"received_epoch", "trust_number", b"trust_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class LanePosition(_message.Message):
+    """LanePosition is where one lane stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANE_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    LAST_ASSIGNED_FIELD_NUMBER: _builtins.int
+    CREDIT_FIELD_NUMBER: _builtins.int
+    lane: Global___Lane.ValueType
+    """lane is the lane."""
+    received: _builtins.int
+    """received is the last sequence of the receiver in this lane that the sender has committed."""
+    last_assigned: _builtins.int
+    """last_assigned is the last sequence that the sender has assigned in this lane."""
+    credit: _builtins.int
+    """credit is the number of envelopes of this lane that the sender is ready to take."""
+    def __init__(
+        self,
+        *,
+        lane: Global___Lane.ValueType = ...,
+        received: _builtins.int = ...,
+        last_assigned: _builtins.int = ...,
+        credit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "lane", b"lane", "last_assigned", b"last_assigned", "received", b"received"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LanePosition: _TypeAlias = LanePosition  # noqa: Y015
 
 @_typing.final
 class Envelope(_message.Message):
@@ -340,8 +429,16 @@ class Envelope(_message.Message):
     AGREEMENT_HASH_FIELD_NUMBER: _builtins.int
     FACT_FIELD_NUMBER: _builtins.int
     CONTRACT_MESSAGE_FIELD_NUMBER: _builtins.int
+    TRANSFER_MESSAGE_FIELD_NUMBER: _builtins.int
+    DIRECTIVE_MESSAGE_FIELD_NUMBER: _builtins.int
+    TRUST_LIST_FIELD_NUMBER: _builtins.int
+    MEMBERSHIP_MESSAGE_FIELD_NUMBER: _builtins.int
+    DELETION_PROOF_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    COSIGNATURE_FIELD_NUMBER: _builtins.int
+    SETTLEMENT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """sequence counts the envelopes from the sender to the receiver from 1 without gaps."""
+    """sequence counts the envelopes of the lane from the sender to the receiver from 1 without gaps."""
     lane: Global___Lane.ValueType
     """lane is its priority."""
     contract: _builtins.str
@@ -356,6 +453,38 @@ class Envelope(_message.Message):
     def contract_message(self) -> Global___ContractMessage:
         """contract_message is a step of a negotiation."""
 
+    @_builtins.property
+    def transfer_message(self) -> Global___TransferMessage:
+        """transfer_message is a step of a transfer."""
+
+    @_builtins.property
+    def directive_message(self) -> Global___DirectiveMessage:
+        """directive_message is a directive on its way down, or what became of it on its way up."""
+
+    @_builtins.property
+    def trust_list(self) -> Global___SignedTrustList:
+        """trust_list is the sender's keys, roots and revocations."""
+
+    @_builtins.property
+    def membership_message(self) -> Global___MembershipMessage:
+        """membership_message says that the membership itself changes: suspended, resumed, left, expelled, a zone withdrawn."""
+
+    @_builtins.property
+    def deletion_proof(self) -> Global___SignedDeletionProof:
+        """deletion_proof says that the receiver of rows has deleted them."""
+
+    @_builtins.property
+    def checkpoint(self) -> Global___CheckpointOffer:
+        """checkpoint asks for a cosignature of the sender's audit log."""
+
+    @_builtins.property
+    def cosignature(self) -> Global___Cosignature:
+        """cosignature is the receiver's signature on a checkpoint that was offered."""
+
+    @_builtins.property
+    def settlement(self) -> Global___SettlementStatement:
+        """settlement is what the sender has counted under a contract in a period."""
+
     def __init__(
         self,
         *,
@@ -365,12 +494,20 @@ class Envelope(_message.Message):
         agreement_hash: _builtins.bytes = ...,
         fact: _fact_pb2.Fact | None = ...,
         contract_message: Global___ContractMessage | None = ...,
+        transfer_message: Global___TransferMessage | None = ...,
+        directive_message: Global___DirectiveMessage | None = ...,
+        trust_list: Global___SignedTrustList | None = ...,
+        membership_message: Global___MembershipMessage | None = ...,
+        deletion_proof: Global___SignedDeletionProof | None = ...,
+        checkpoint: Global___CheckpointOffer | None = ...,
+        cosignature: Global___Cosignature | None = ...,
+        settlement: Global___SettlementStatement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "contract_message", b"contract_message", "fact", b"fact"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "checkpoint", b"checkpoint", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "membership_message", b"membership_message", "settlement", b"settlement", "transfer_message", b"transfer_message", "trust_list", b"trust_list"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "body", b"body", "contract", b"contract", "contract_message", b"contract_message", "fact", b"fact", "lane", b"lane", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "body", b"body", "checkpoint", b"checkpoint", "contract", b"contract", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "lane", b"lane", "membership_message", b"membership_message", "sequence", b"sequence", "settlement", b"settlement", "transfer_message", b"transfer_message", "trust_list", b"trust_list"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["fact", "contract_message"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["fact", "contract_message", "transfer_message", "directive_message", "trust_list", "membership_message", "deletion_proof", "checkpoint", "cosignature", "settlement"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -387,15 +524,18 @@ class Batch(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     ENVELOPES_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     sender: _builtins.str
     """sender is the sender's node id."""
     receiver: _builtins.str
     """receiver is the receiver's node id: a batch cannot be replayed to another."""
     epoch: _builtins.str
     """epoch is the sender's epoch."""
+    lane: Global___Lane.ValueType
+    """lane is the lane of the envelopes."""
     @_builtins.property
     def envelopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Envelope]:
-        """envelopes are the envelopes."""
+        """envelopes are the envelopes, all of one lane."""
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
@@ -409,10 +549,11 @@ class Batch(_message.Message):
         epoch: _builtins.str = ...,
         envelopes: _abc.Iterable[Global___Envelope] | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        lane: Global___Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelopes", b"envelopes", "epoch", b"epoch", "receiver", b"receiver", "sender", b"sender", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelopes", b"envelopes", "epoch", b"epoch", "lane", b"lane", "receiver", b"receiver", "sender", b"sender", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -453,6 +594,42 @@ class SignedBatch(_message.Message):
 Global___SignedBatch: _TypeAlias = SignedBatch  # noqa: Y015
 
 @_typing.final
+class BatchChunk(_message.Message):
+    """BatchChunk is a part of a serialised SignedBatch. The chunks of one batch come in order; those of another lane may come
+    in between, so that a directive does not wait for a megabyte of rows.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANE_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    lane: Global___Lane.ValueType
+    """lane is the lane of the batch."""
+    index: _builtins.int
+    """index counts the chunks of the batch from 0."""
+    count: _builtins.int
+    """count is the number of chunks of the batch."""
+    data: _builtins.bytes
+    """data are the bytes."""
+    def __init__(
+        self,
+        *,
+        lane: Global___Lane.ValueType = ...,
+        index: _builtins.int = ...,
+        count: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "data", b"data", "index", b"index", "lane", b"lane"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchChunk: _TypeAlias = BatchChunk  # noqa: Y015
+
+@_typing.final
 class Receipt(_message.Message):
     """Receipt says what was committed."""
 
@@ -464,6 +641,7 @@ class Receipt(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     BATCH_DIGEST_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     receiver: _builtins.str
     """receiver is the node that committed."""
     sender: _builtins.str
@@ -474,6 +652,8 @@ class Receipt(_message.Message):
     """sequence is the last sequence committed; all before it are, too."""
     batch_digest: _builtins.bytes
     """batch_digest is SHA-256 of the batch that ended with this sequence, 32 bytes."""
+    lane: Global___Lane.ValueType
+    """lane is the lane of the sequence."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when it was committed."""
@@ -487,10 +667,11 @@ class Receipt(_message.Message):
         sequence: _builtins.int = ...,
         batch_digest: _builtins.bytes = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        lane: Global___Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_digest", b"batch_digest", "epoch", b"epoch", "receiver", b"receiver", "sender", b"sender", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_digest", b"batch_digest", "epoch", b"epoch", "lane", b"lane", "receiver", b"receiver", "sender", b"sender", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,16 +714,20 @@ class Credit(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENVELOPES_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     envelopes: _builtins.int
     """envelopes is how many more."""
+    lane: Global___Lane.ValueType
+    """lane is the lane that they are for."""
     def __init__(
         self,
         *,
         envelopes: _builtins.int = ...,
+        lane: Global___Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelopes", b"envelopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelopes", b"envelopes", "lane", b"lane"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -561,8 +746,9 @@ class ContractMessage(_message.Message):
     id: _builtins.str
     """id is unique for all time (UUID version 7)."""
     type: _builtins.str
-    """type is "ContractRequestMessage", "ContractAgreementMessage", "ContractAgreementVerificationMessage",
-    "ContractNegotiationEventMessage" or "ContractNegotiationTerminationMessage".
+    """type is "ContractRequestMessage", "ContractOfferMessage", "ContractAgreementMessage",
+    "ContractAgreementVerificationMessage", "ContractNegotiationEventMessage" or
+    "ContractNegotiationTerminationMessage".
     """
     @_builtins.property
     def contract(self) -> _federation_pb2.Contract:
@@ -589,6 +775,576 @@ class ContractMessage(_message.Message):
 Global___ContractMessage: _TypeAlias = ContractMessage  # noqa: Y015
 
 @_typing.final
+class TransferMessage(_message.Message):
+    """TransferMessage is one step of a transfer. Steps that were seen before are answered as before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is unique for all time (UUID version 7)."""
+    type: _builtins.str
+    """type is "TransferRequestMessage", "TransferStartMessage", "TransferSuspensionMessage", "TransferCompletionMessage" or
+    "TransferTerminationMessage".
+    """
+    @_builtins.property
+    def transfer(self) -> _federation_pb2.Transfer:
+        """transfer is the transfer as the sender sees it after the step."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when the step was taken."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        type: _builtins.str = ...,
+        transfer: _federation_pb2.Transfer | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "time", b"time", "transfer", b"transfer", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferMessage: _TypeAlias = TransferMessage  # noqa: Y015
+
+@_typing.final
+class DirectiveMessage(_message.Message):
+    """DirectiveMessage carries a directive down, and its acknowledgement, answer or end up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is unique for all time (UUID version 7)."""
+    @_builtins.property
+    def directive(self) -> _directive_pb2.Directive:
+        """directive is the directive as the sender sees it."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when the sender changed it."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        directive: _directive_pb2.Directive | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "id", b"id", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectiveMessage: _TypeAlias = DirectiveMessage  # noqa: Y015
+
+@_typing.final
+class MembershipMessage(_message.Message):
+    """MembershipMessage says that the membership of the sender and the receiver changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is unique for all time (UUID version 7)."""
+    type: _builtins.str
+    """type is "SUSPENDED", "RESUMED", "LEFT", "EXPELLED" or "ZONE_WITHDRAWN"."""
+    zone: _builtins.str
+    """zone is the code of the zone that is withdrawn; empty otherwise."""
+    reason: _builtins.str
+    """reason says why, in words."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when it was decided."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        type: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "reason", b"reason", "time", b"time", "type", b"type", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MembershipMessage: _TypeAlias = MembershipMessage  # noqa: Y015
+
+@_typing.final
+class TrustedKey(_message.Message):
+    """TrustedKey is a signing key of a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
+    RETIRED_AT_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """key_id is the first 16 hex digits of SHA-256 of the key."""
+    key: _builtins.bytes
+    """key is the Ed25519 public key, 32 bytes."""
+    @_builtins.property
+    def valid_from(self) -> _timestamp_pb2.Timestamp:
+        """valid_from is when the key began to sign."""
+
+    @_builtins.property
+    def retired_at(self) -> _timestamp_pb2.Timestamp:
+        """retired_at is when it ceased to sign anything new; unset while it signs. What it signed before stays valid evidence."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        key: _builtins.bytes = ...,
+        valid_from: _timestamp_pb2.Timestamp | None = ...,
+        retired_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retired_at", b"retired_at", "valid_from", b"valid_from"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_id", b"key_id", "retired_at", b"retired_at", "valid_from", b"valid_from"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustedKey: _TypeAlias = TrustedKey  # noqa: Y015
+
+@_typing.final
+class TrustList(_message.Message):
+    """TrustList is what a node wants its peers to trust: its keys, its roots, what it has revoked and with whom it exchanges."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    ROOT_CERTIFICATES_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """node is the node that states it."""
+    number: _builtins.int
+    """number counts the lists of the node from 1; a list with a lower number than one seen before is refused."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when it was made."""
+
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrustedKey]:
+        """keys are the node's signing keys, past ones included."""
+
+    @_builtins.property
+    def root_certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """root_certificates are the node's own roots, PEM, the present one first; older ones overlap until they end."""
+
+    @_builtins.property
+    def revoked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """revoked are the serial numbers, in hex, of certificates that the node has issued and that are no longer good."""
+
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrustedPeer]:
+        """peers are the nodes that it exchanges with, as far as the receiver may know: its own, and for a child its siblings."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        number: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        keys: _abc.Iterable[Global___TrustedKey] | None = ...,
+        root_certificates: _abc.Iterable[_builtins.str] | None = ...,
+        revoked: _abc.Iterable[_builtins.str] | None = ...,
+        peers: _abc.Iterable[Global___TrustedPeer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "node", b"node", "number", b"number", "peers", b"peers", "revoked", b"revoked", "root_certificates", b"root_certificates", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustList: _TypeAlias = TrustList  # noqa: Y015
+
+@_typing.final
+class TrustedPeer(_message.Message):
+    """TrustedPeer is one node of a trust list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    ROOT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """node is its id."""
+    state: _federation_pb2.PeerState.ValueType
+    """state is where its membership stands."""
+    zone: _builtins.str
+    """zone is the code of the zone delegated to it; empty for none."""
+    root_fingerprint: _builtins.str
+    """root_fingerprint is SHA-256 of its root certificate, in hex."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        state: _federation_pb2.PeerState.ValueType = ...,
+        zone: _builtins.str = ...,
+        root_fingerprint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "root_fingerprint", b"root_fingerprint", "state", b"state", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustedPeer: _TypeAlias = TrustedPeer  # noqa: Y015
+
+@_typing.final
+class SignedTrustList(_message.Message):
+    """SignedTrustList is a trust list with the node's signature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIST_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    list: _builtins.bytes
+    """list is the serialised TrustList; the signature is over these bytes after the prefix "quintet-trust-v1" and a zero byte."""
+    key_id: _builtins.str
+    """key_id is the key that signed: one that the receiver trusts already."""
+    signature: _builtins.bytes
+    """signature is Ed25519, 64 bytes."""
+    def __init__(
+        self,
+        *,
+        list: _builtins.bytes = ...,
+        key_id: _builtins.str = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "list", b"list", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedTrustList: _TypeAlias = SignedTrustList  # noqa: Y015
+
+@_typing.final
+class CertificateRequest(_message.Message):
+    """CertificateRequest asks the receiver for the sender's next certificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    request: _builtins.str
+    """request is a PKCS #10 request, PEM."""
+    def __init__(
+        self,
+        *,
+        request: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateRequest: _TypeAlias = CertificateRequest  # noqa: Y015
+
+@_typing.final
+class IssuedCertificate(_message.Message):
+    """IssuedCertificate is a certificate for calls to the sender, issued by its root."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.str
+    """certificate is PEM."""
+    reason: _builtins.str
+    """reason says why there is none; empty when there is."""
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssuedCertificate: _TypeAlias = IssuedCertificate  # noqa: Y015
+
+@_typing.final
+class DeletionProof(_message.Message):
+    """DeletionProof says that a consumer has deleted rows that it held under a contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    HELD_BEFORE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is the contract."""
+    node: _builtins.str
+    """node is the node that deleted."""
+    rows: _builtins.int
+    """rows is the number of rows deleted."""
+    digest: _builtins.bytes
+    """digest is SHA-256 over the sorted digests of the rows that were deleted, 32 bytes; the provider can compute the same
+    from what it sent.
+    """
+    reason: _builtins.str
+    """reason is "RETENTION", "TERMINATED" or "SUPERSEDED"."""
+    id: _builtins.str
+    """id is unique for all time (UUID version 7)."""
+    @_builtins.property
+    def held_before(self) -> _timestamp_pb2.Timestamp:
+        """held_before keeps only rows received before this time; unset for all rows of the contract."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when they were deleted."""
+
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        node: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+        held_before: _timestamp_pb2.Timestamp | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held_before", b"held_before", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "digest", b"digest", "held_before", b"held_before", "id", b"id", "node", b"node", "reason", b"reason", "rows", b"rows", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletionProof: _TypeAlias = DeletionProof  # noqa: Y015
+
+@_typing.final
+class SignedDeletionProof(_message.Message):
+    """SignedDeletionProof is a deletion proof with the signature of the node that deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROOF_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    proof: _builtins.bytes
+    """proof is the serialised DeletionProof; the signature is over these bytes after the prefix "quintet-deletion-v1" and a
+    zero byte.
+    """
+    key_id: _builtins.str
+    """key_id is the first 16 hex digits of SHA-256 of the signing key."""
+    signature: _builtins.bytes
+    """signature is Ed25519, 64 bytes."""
+    def __init__(
+        self,
+        *,
+        proof: _builtins.bytes = ...,
+        key_id: _builtins.str = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "proof", b"proof", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedDeletionProof: _TypeAlias = SignedDeletionProof  # noqa: Y015
+
+@_typing.final
+class CheckpointOffer(_message.Message):
+    """CheckpointOffer asks a peer to cosign how far an audit log of the sender has grown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SIZE_FIELD_NUMBER: _builtins.int
+    statement: _builtins.str
+    """statement is the checkpoint's canonical JSON as signed by the sender (see docs/protocol.md)."""
+    key_id: _builtins.str
+    """key_id is the key that signed it."""
+    signature: _builtins.bytes
+    """signature is Ed25519 over the statement, 64 bytes."""
+    previous_size: _builtins.int
+    """previous_size is the size of that tree; 0 when the receiver has cosigned none."""
+    @_builtins.property
+    def consistency(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """consistency proves that the tree contains the one that the receiver cosigned last (RFC 9162, 2.1.4), 32 bytes each."""
+
+    def __init__(
+        self,
+        *,
+        statement: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        signature: _builtins.bytes = ...,
+        consistency: _abc.Iterable[_builtins.bytes] | None = ...,
+        previous_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "key_id", b"key_id", "previous_size", b"previous_size", "signature", b"signature", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointOffer: _TypeAlias = CheckpointOffer  # noqa: Y015
+
+@_typing.final
+class Cosignature(_message.Message):
+    """Cosignature is a peer's word that it saw a checkpoint and that it continues the one before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    statement: _builtins.str
+    """statement is the checkpoint's canonical JSON."""
+    node: _builtins.str
+    """node is the node that cosigns."""
+    key_id: _builtins.str
+    """key_id is the key that signed."""
+    signature: _builtins.bytes
+    """signature is Ed25519 over "quintet-cosign-v1", a zero byte and the statement, 64 bytes; empty when refused."""
+    refusal: _builtins.str
+    """refusal says why the checkpoint was not cosigned; empty when it was."""
+    def __init__(
+        self,
+        *,
+        statement: _builtins.str = ...,
+        node: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        signature: _builtins.bytes = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "node", b"node", "refusal", b"refusal", "signature", b"signature", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cosignature: _TypeAlias = Cosignature  # noqa: Y015
+
+@_typing.final
+class SettlementStatement(_message.Message):
+    """SettlementStatement is what one side has counted under a contract on one UTC day."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
+    ASKS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    FACT_IDS_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is the contract."""
+    day: _builtins.str
+    """day is the UTC day of the facts' times, ISO 8601."""
+    facts: _builtins.int
+    """facts is the number of facts."""
+    rows: _builtins.int
+    """rows is the number of rows in them."""
+    bytes: _builtins.int
+    """bytes is the size of their data, before compression."""
+    digest: _builtins.bytes
+    """digest is the sum modulo 2^256 of SHA-256 of the facts' ids, 32 bytes big-endian: equal when the same facts were counted."""
+    queries: _builtins.int
+    """queries is the number of questions answered."""
+    asks: _builtins.bool
+    """asks is true when the sender wants the receiver's own statement in return."""
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """missing are ids of facts that the sender counted as never received; the provider sends them again."""
+
+    @_builtins.property
+    def fact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """fact_ids lists the ids counted, when the figures of both sides differ."""
+
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        day: _builtins.str = ...,
+        facts: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+        queries: _builtins.int = ...,
+        asks: _builtins.bool = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
+        fact_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "bytes", b"bytes", "contract", b"contract", "day", b"day", "digest", b"digest", "fact_ids", b"fact_ids", "facts", b"facts", "missing", b"missing", "queries", b"queries", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettlementStatement: _TypeAlias = SettlementStatement  # noqa: Y015
+
+@_typing.final
+class CancelQuery(_message.Message):
+    """CancelQuery takes a query back: the asker does not wait any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the query's id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelQuery: _TypeAlias = CancelQuery  # noqa: Y015
+
+@_typing.final
 class Query(_message.Message):
     """Query asks a question of the peer, within a deadline."""
 
@@ -600,6 +1356,8 @@ class Query(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     PRODUCTS_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    CREDIT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id joins the answer to it."""
     remaining_ms: _builtins.int
@@ -608,6 +1366,10 @@ class Query(_message.Message):
     """actor is who asks, for the log of the provider."""
     traceparent: _builtins.str
     """traceparent is the trace of the caller."""
+    stream: _builtins.bool
+    """stream is true when all pages are wanted, one answer after another."""
+    credit: _builtins.int
+    """credit is the number of answers that may be under way at a time; 0 for one."""
     @_builtins.property
     def rows(self) -> _federation_pb2.QueryContractRequest:
         """rows asks for rows under a contract."""
@@ -625,10 +1387,12 @@ class Query(_message.Message):
         traceparent: _builtins.str = ...,
         rows: _federation_pb2.QueryContractRequest | None = ...,
         products: _federation_pb2.ListPeerProductsRequest | None = ...,
+        stream: _builtins.bool = ...,
+        credit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "products", b"products", "rows", b"rows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "body", b"body", "id", b"id", "products", b"products", "remaining_ms", b"remaining_ms", "rows", b"rows", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "body", b"body", "credit", b"credit", "id", b"id", "products", b"products", "remaining_ms", b"remaining_ms", "rows", b"rows", "stream", b"stream", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["rows", "products"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
@@ -649,6 +1413,7 @@ class Answer(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PRODUCTS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is the query's id."""
     code: _builtins.int
@@ -659,6 +1424,8 @@ class Answer(_message.Message):
     """message says it in words."""
     next_page_token: _builtins.str
     """next_page_token continues the list."""
+    more: _builtins.bool
+    """more is true when further answers to the same query follow."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
         """rows are the rows asked for."""
@@ -677,10 +1444,11 @@ class Answer(_message.Message):
         rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         next_page_token: _builtins.str = ...,
         products: _abc.Iterable[_sharing_pb2.Product] | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "id", b"id", "message", b"message", "next_page_token", b"next_page_token", "products", b"products", "reason", b"reason", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "id", b"id", "message", b"message", "more", b"more", "next_page_token", b"next_page_token", "products", b"products", "reason", b"reason", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -719,22 +1487,26 @@ class LinkRefusal(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """reason is stable, for example "SIGNATURE_INVALID", "SEQUENCE_GAP", "EPOCH_CHANGED", "CONTRACT_NOT_ACTIVE"."""
     message: _builtins.str
     """message says it in words."""
     sequence: _builtins.int
     """sequence is the sequence at fault; 0 when none is."""
+    lane: Global___Lane.ValueType
+    """lane is its lane."""
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         sequence: _builtins.int = ...,
+        lane: Global___Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "message", b"message", "reason", b"reason", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,7 @@ from quintet.common.v1 import common_pb2 as quintet_dot_common_dot_v1_dot_common
 from quintet.options.v1 import options_pb2 as quintet_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n quintet/sharing/v1/sharing.proto\x12\x12quintet.sharing.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1equintet/common/v1/common.proto\x1a quintet/options/v1/options.proto\"\x8e\x02\n\x05\x46ield\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xd2\xf3\x18\x18\x08\x01\"\x14[a-z][a-z0-9_]{0,62}\x12\x33\n\x04type\x18\x02 \x01(\x0e\x32\x1d.quintet.sharing.v1.FieldTypeB\x06\xd2\xf3\x18\x02\x08\x01\x12+\n\x05title\x18\x03 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x14\n\x04unit\x18\x04 \x01(\tB\x06\xd2\xf3\x18\x02\x10 \x12\x42\n\x0e\x63lassification\x18\x05 \x01(\x0e\x32\".quintet.sharing.v1.ClassificationB\x06\xd2\xf3\x18\x02\x08\x01\x12\x10\n\x08personal\x18\x06 \x01(\x08\x12\x0b\n\x03key\x18\x07 \x01(\x08\"\x98\x04\n\x07Product\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xd2\xf3\x18\x16\x08\x01*\x12products/{product}\x12+\n\x05title\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x31\n\x0b\x64\x65scription\x18\x03 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x33\n\x05owner\x18\x04 \x01(\tB$\xd2\xf3\x18 \x08\x01*\x1corganisations/{organisation}\x12-\n\x04zone\x18\x05 \x01(\tB\x1f\xd2\xf3\x18\x1b\x08\x01\"\x17[a-z0-9][a-z0-9-]{0,62}\x12\'\n\x07version\x18\x06 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\xf0?9\x00\x00\x00\x00\x80\x84.A\x12\x34\n\x06\x66ields\x18\x07 \x03(\x0b\x32\x19.quintet.sharing.v1.FieldB\t\xd2\xf3\x18\x05\x08\x01\x18\xc8\x01\x12\x30\n\x10update_frequency\x18\x08 \x01(\tB\x16\xd2\xf3\x18\x12\"\x10P[0-9A-Z.]{1,30}\x12\x0f\n\x07offered\x18\t \x01(\x08\x12\x31\n\x06source\x18\n \x01(\x0b\x32!.quintet.sharing.v1.ProductSource\x12\x0c\n\x04node\x18\x0b \x01(\t\x12\x0c\n\x04rows\x18\x0c \x01(\x03\x12.\n\nupdated_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x95\x02\n\rProductSource\x12\x17\n\x04\x66\x61\x63t\x18\x01 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xc8\x01\x12H\n\x07\x63olumns\x18\x02 \x03(\x0b\x32..quintet.sharing.v1.ProductSource.ColumnsEntryB\x07\xd2\xf3\x18\x03\x18\xc8\x01\x12\x43\n\x05where\x18\x03 \x03(\x0b\x32,.quintet.sharing.v1.ProductSource.WhereEntryB\x06\xd2\xf3\x18\x02\x18\x14\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"e\n\x11PutProductRequest\x12\x34\n\x07product\x18\x01 \x01(\x0b\x32\x1b.quintet.sharing.v1.ProductB\x06\xd2\xf3\x18\x02\x08\x01\x12\x1a\n\nrequest_id\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"S\n\x12PutProductResponse\x12,\n\x07product\x18\x01 \x01(\x0b\x32\x1b.quintet.sharing.v1.Product\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"=\n\x11GetProductRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xd2\xf3\x18\x16\x08\x01*\x12products/{product}\"B\n\x12GetProductResponse\x12,\n\x07product\x18\x01 \x01(\x0b\x32\x1b.quintet.sharing.v1.Product\"s\n\x13ListProductsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\x12\x14\n\x0coffered_only\x18\x03 \x01(\x08\"^\n\x14ListProductsResponse\x12-\n\x08products\x18\x01 \x03(\x0b\x32\x1b.quintet.sharing.v1.Product\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc9\x02\n\x12ReadProductRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xd2\xf3\x18\x16\x08\x01*\x12products/{product}\x12-\n\x06\x66ields\x18\x02 \x03(\tB\x1d\xd2\xf3\x18\x19\x18\xc8\x01\"\x14[a-z][a-z0-9_]{0,62}\x12\x1a\n\x07purpose\x18\x03 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xc8\x01\x12H\n\x05where\x18\x04 \x03(\x0b\x32\x31.quintet.sharing.v1.ReadProductRequest.WhereEntryB\x06\xd2\xf3\x18\x02\x18\x14\x12)\n\tpage_size\x18\x05 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x06 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x08\x1a,\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"w\n\x13ReadProductResponse\x12%\n\x04rows\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06masked\x18\x02 \x03(\t\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"\x8d\x01\n\nFieldTerms\x12+\n\x05\x66ield\x18\x01 \x01(\tB\x1c\xd2\xf3\x18\x18\x08\x01\"\x14[a-z][a-z0-9_]{0,62}\x12,\n\x07masking\x18\x02 \x01(\x0e\x32\x1b.quintet.sharing.v1.Masking\x12$\n\x04keep\x18\x03 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00Y@\"\x9b\x01\n\x11\x43heckTermsRequest\x12+\n\x07product\x18\x01 \x01(\tB\x1a\xd2\xf3\x18\x16\x08\x01*\x12products/{product}\x12\x1e\n\x07version\x18\x02 \x01(\x05\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\xf0?\x12\x39\n\x06\x66ields\x18\x03 \x03(\x0b\x32\x1e.quintet.sharing.v1.FieldTermsB\t\xd2\xf3\x18\x05\x08\x01\x18\xc8\x01\"o\n\x12\x43heckTermsResponse\x12-\n\x08refusals\x18\x01 \x03(\x0b\x32\x1b.quintet.sharing.v1.Refusal\x12\x12\n\nkey_fields\x18\x02 \x03(\t\x12\x16\n\x0eneeds_approver\x18\x03 \x01(\x08\"=\n\x07Refusal\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\xfc\x02\n\x16ReadForContractRequest\x12+\n\x07product\x18\x01 \x01(\tB\x1a\xd2\xf3\x18\x16\x08\x01*\x12products/{product}\x12\x1e\n\x07version\x18\x02 \x01(\x05\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\xf0?\x12\x39\n\x06\x66ields\x18\x03 \x03(\x0b\x32\x1e.quintet.sharing.v1.FieldTermsB\t\xd2\xf3\x18\x05\x08\x01\x18\xc8\x01\x12\x16\n\x04salt\x18\x04 \x01(\x0c\x42\x08\xd2\xf3\x18\x04\x10@@\x01\x12L\n\x05where\x18\x05 \x03(\x0b\x32\x35.quintet.sharing.v1.ReadForContractRequest.WhereEntryB\x06\xd2\xf3\x18\x02\x18\x14\x12)\n\tpage_size\x18\x06 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x07 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x08\x1a,\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x17ReadForContractResponse\x12%\n\x04rows\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x94\x01\n\tFieldType\x12\x1a\n\x16\x46IELD_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46IELD_TYPE_STRING\x10\x01\x12\x15\n\x11\x46IELD_TYPE_NUMBER\x10\x02\x12\x13\n\x0f\x46IELD_TYPE_DATE\x10\x03\x12\x13\n\x0f\x46IELD_TYPE_TIME\x10\x04\x12\x13\n\x0f\x46IELD_TYPE_BOOL\x10\x05*\x9f\x01\n\x0e\x43lassification\x12\x1e\n\x1a\x43LASSIFICATION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LASSIFICATION_PUBLIC\x10\x01\x12\x1b\n\x17\x43LASSIFICATION_INTERNAL\x10\x02\x12\x1c\n\x18\x43LASSIFICATION_IMPORTANT\x10\x03\x12\x17\n\x13\x43LASSIFICATION_CORE\x10\x04*\\\n\x07Masking\x12\x17\n\x13MASKING_UNSPECIFIED\x10\x00\x12\x10\n\x0cMASKING_DROP\x10\x01\x12\x10\n\x0cMASKING_HASH\x10\x02\x12\x14\n\x10MASKING_TRUNCATE\x10\x03\x32\x97\x07\n\x0eSharingService\x12\xa7\x01\n\nPutProduct\x12%.quintet.sharing.v1.PutProductRequest\x1a&.quintet.sharing.v1.PutProductResponse\"J\xca\xf3\x18\x18\n\x16sharing.products.write\x82\xd3\xe4\x93\x02(\x1a\x1d/v1/{product.name=products/*}:\x07product\x12\x95\x01\n\nGetProduct\x12%.quintet.sharing.v1.GetProductRequest\x1a&.quintet.sharing.v1.GetProductResponse\"8\xca\xf3\x18\x17\n\x15sharing.products.read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=products/*}\x12\x92\x01\n\x0cListProducts\x12\'.quintet.sharing.v1.ListProductsRequest\x1a(.quintet.sharing.v1.ListProductsResponse\"/\xca\xf3\x18\x17\n\x15sharing.products.read\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/products\x12\x9c\x01\n\x0bReadProduct\x12&.quintet.sharing.v1.ReadProductRequest\x1a\'.quintet.sharing.v1.ReadProductResponse\"<\xca\xf3\x18\x13\n\x11sharing.rows.read\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=products/*}:read:\x01*\x12x\n\nCheckTerms\x12%.quintet.sharing.v1.CheckTermsRequest\x1a&.quintet.sharing.v1.CheckTermsResponse\"\x1b\xca\xf3\x18\x17\n\x13sharing.terms.check(\x01\x12\x94\x01\n\x0fReadForContract\x12*.quintet.sharing.v1.ReadForContractRequest\x1a+.quintet.sharing.v1.ReadForContractResponse\"(\xca\xf3\x18$\n\x1esharing.rows.read_for_contract(\x01\x30\x1e\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n quintet/sharing/v1/sharing.proto\x12\x12quintet.sharing.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1equintet/common/v1/common.proto\x1a quintet/options/v1/options.proto\"\x8e\x02\n\x05\x46ield\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xd2\xf3\x18\x18\x08\x01\"\x14[a-z][a-z0-9_]{0,62}\x12\x33\n\x04type\x18\x02 \x01(\x0e\x32\x1d.quintet.sharing.v1.FieldTypeB\x06\xd2\xf3\x18\x02\x08\x01\x12+\n\x05title\x18\x03 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x14\n\x04unit\x18\x04 \x01(\tB\x06\xd2\xf3\x18\x02\x10 \x12\x42\n\x0e\x63lassification\x18\x05 \x01(\x0e\x32\".quintet.sharing.v1.ClassificationB\x06\xd2\xf3\x18\x02\x08\x01\x12\x10\n\x08personal\x18\x06 \x01(\x08\x12\x0b\n\x03key\x18\x07 \x01(\x08\"\x98\x04\n\x07Product\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xd2\xf3\x18\x16\x08\x01*\x12products/{product}\x12+\n\x05title\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x31\n\x0b\x64\x65scription\x18\x03 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x33\n\x05owner\x18\x04 \x01(\tB$\xd2\xf3\x18 \x08\x01*\x1corganisations/{organisation}\x12-\n\x04zone\x18\x05 \x01(\tB\x1f\xd2\xf3\x18\x1b\x08\x01\"\x17[a-z0-9][a-z0-9-]{0,62}\x12\'\n\x07version\x18\x06 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\xf0?9\x00\x00\x00\x00\x80\x84.A\x12\x34\n\x06\x66ields\x18\x07 \x03(\x0b\x32\x19.quintet.sharing.v1.FieldB\t\xd2\xf3\x18\x05\x08\x01\x18\xc8\x01\x12\x30\n\x10update_frequency\x18\x08 \x01(\tB\x16\xd2\xf3\x18\x12\"\x10P[0-9A-Z.]{1,30}\x12\x0f\n\x07offered\x18\t \x01(\x08\x12\x31\n\x06source\x18\n \x01(\x0b\x32!.quintet.sharing.v1.ProductSource\x12\x0c\n\x04node\x18\x0b \x01(\t\x12\x0c\n\x04rows\x18\x0c \x01(\x03\x12.\n\nupdated_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x95\x02\n\rProductSource\x12\x17\n\x04\x66\x61\x63t\x18\x01 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xc8\x01\x12H\n\x07\x63olumns\x18\x02 \x03(\x0b\x32..quintet.sharing.v1.ProductSource.ColumnsEntryB\x07\xd2\xf3\x18\x03\x18\xc8\x01\x12\x43\n\x05where\x18\x03 \x03(\x0b\x32,.quintet.sharing.v1.ProductSource.WhereEntryB\x06\xd2\xf3\x18\x02\x18\x14\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb7\x02\n\tRowFilter\x12/\n\x05zones\x18\x01 \x03(\tB \xd2\xf3\x18\x1c\x18\xe8\x07\"\x17[a-z0-9][a-z0-9-]{0,62}\x12.\n\ntime_field\x18\x02 \x01(\tB\x1a\xd2\xf3\x18\x16\"\x14[a-z][a-z0-9_]{0,62}\x12.\n\nnot_before\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x62\x65\x66ore\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12?\n\x05where\x18\x05 \x03(\x0b\x32(.quintet.sharing.v1.RowFilter.WhereEntryB\x06\xd2\xf3\x18\x02\x18\x14\x1a,\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"c\n\x0b\x41ggregation\x12!\n\x01k\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00@9\x00\x00\x00\x00\x80\x84.A\x12\x31\n\x0b\x63ount_field\x18\x02 \x01(\tB\x1c\xd2\xf3\x18\x18\x08\x01\"\x14[a-z][a-z0-9_]{0,62}\"e\n\x11PutProductRequest\x12\x34\n\x07product\x18\x01 \x01(\x0b\x32\x1b.quintet.sharing.v1.ProductB\x06\xd2\xf3\x18\x02\x08\x01\x12\x1a\n\nrequest_id\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"S\n\x12PutProductResponse\x12,\n\x07product\x18\x01 \x01(\x0b\x32\x1b.quintet.sharing.v1.Product\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"=\n\x11GetProductRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xd2\xf3\x18\x16\x08\x01*\x12products/{product}\"B\n\x12GetProductResponse\x12,\n\x07product\x18\x01 \x01(\x0b\x32\x1b.quintet.sharing.v1.Product\"s\n\x13ListProductsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\x12\x14\n\x0coffered_only\x18\x03 \x01(\x08\"^\n\x14ListProductsResponse\x12-\n\x08products\x18\x01 \x03(\x0b\x32\x1b.quintet.sharing.v1.Product\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc9\x02\n\x12ReadProductRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xd2\xf3\x18\x16\x08\x01*\x12products/{product}\x12-\n\x06\x66ields\x18\x02 \x03(\tB\x1d\xd2\xf3\x18\x19\x18\xc8\x01\"\x14[a-z][a-z0-9_]{0,62}\x12\x1a\n\x07purpose\x18\x03 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xc8\x01\x12H\n\x05where\x18\x04 \x03(\x0b\x32\x31.quintet.sharing.v1.ReadProductRequest.WhereEntryB\x06\xd2\xf3\x18\x02\x18\x14\x12)\n\tpage_size\x18\x05 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x06 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x08\x1a,\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"w\n\x13ReadProductResponse\x12%\n\x04rows\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06masked\x18\x02 \x03(\t\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"\xd3\x01\n\nFieldTerms\x12+\n\x05\x66ield\x18\x01 \x01(\tB\x1c\xd2\xf3\x18\x18\x08\x01\"\x14[a-z][a-z0-9_]{0,62}\x12,\n\x07masking\x18\x02 \x01(\x0e\x32\x1b.quintet.sharing.v1.Masking\x12$\n\x04keep\x18\x03 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00Y@\x12\x1b\n\x04step\x18\x04 \x01(\x01\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\x12\'\n\x04unit\x18\x05 \x01(\tB\x19\xd2\xf3\x18\x15\"\x13year|month|day|hour\"\x9b\x01\n\x11\x43heckTermsRequest\x12+\n\x07product\x18\x01 \x01(\tB\x1a\xd2\xf3\x18\x16\x08\x01*\x12products/{product}\x12\x1e\n\x07version\x18\x02 \x01(\x05\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\xf0?\x12\x39\n\x06\x66ields\x18\x03 \x03(\x0b\x32\x1e.quintet.sharing.v1.FieldTermsB\t\xd2\xf3\x18\x05\x08\x01\x18\xc8\x01\"o\n\x12\x43heckTermsResponse\x12-\n\x08refusals\x18\x01 \x03(\x0b\x32\x1b.quintet.sharing.v1.Refusal\x12\x12\n\nkey_fields\x18\x02 \x03(\t\x12\x16\n\x0eneeds_approver\x18\x03 \x01(\x08\"=\n\x07Refusal\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\xfc\x02\n\x16ReadForContractRequest\x12+\n\x07product\x18\x01 \x01(\tB\x1a\xd2\xf3\x18\x16\x08\x01*\x12products/{product}\x12\x1e\n\x07version\x18\x02 \x01(\x05\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\xf0?\x12\x39\n\x06\x66ields\x18\x03 \x03(\x0b\x32\x1e.quintet.sharing.v1.FieldTermsB\t\xd2\xf3\x18\x05\x08\x01\x18\xc8\x01\x12\x16\n\x04salt\x18\x04 \x01(\x0c\x42\x08\xd2\xf3\x18\x04\x10@@\x01\x12L\n\x05where\x18\x05 \x03(\x0b\x32\x35.quintet.sharing.v1.ReadForContractRequest.WhereEntryB\x06\xd2\xf3\x18\x02\x18\x14\x12)\n\tpage_size\x18\x06 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x07 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x08\x1a,\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x17ReadForContractResponse\x12%\n\x04rows\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x94\x01\n\tFieldType\x12\x1a\n\x16\x46IELD_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46IELD_TYPE_STRING\x10\x01\x12\x15\n\x11\x46IELD_TYPE_NUMBER\x10\x02\x12\x13\n\x0f\x46IELD_TYPE_DATE\x10\x03\x12\x13\n\x0f\x46IELD_TYPE_TIME\x10\x04\x12\x13\n\x0f\x46IELD_TYPE_BOOL\x10\x05*\x9f\x01\n\x0e\x43lassification\x12\x1e\n\x1a\x43LASSIFICATION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LASSIFICATION_PUBLIC\x10\x01\x12\x1b\n\x17\x43LASSIFICATION_INTERNAL\x10\x02\x12\x1c\n\x18\x43LASSIFICATION_IMPORTANT\x10\x03\x12\x17\n\x13\x43LASSIFICATION_CORE\x10\x04*t\n\x07Masking\x12\x17\n\x13MASKING_UNSPECIFIED\x10\x00\x12\x10\n\x0cMASKING_DROP\x10\x01\x12\x10\n\x0cMASKING_HASH\x10\x02\x12\x14\n\x10MASKING_TRUNCATE\x10\x03\x12\x16\n\x12MASKING_GENERALISE\x10\x04\x32\x97\x07\n\x0eSharingService\x12\xa7\x01\n\nPutProduct\x12%.quintet.sharing.v1.PutProductRequest\x1a&.quintet.sharing.v1.PutProductResponse\"J\xca\xf3\x18\x18\n\x16sharing.products.write\x82\xd3\xe4\x93\x02(\x1a\x1d/v1/{product.name=products/*}:\x07product\x12\x95\x01\n\nGetProduct\x12%.quintet.sharing.v1.GetProductRequest\x1a&.quintet.sharing.v1.GetProductResponse\"8\xca\xf3\x18\x17\n\x15sharing.products.read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=products/*}\x12\x92\x01\n\x0cListProducts\x12\'.quintet.sharing.v1.ListProductsRequest\x1a(.quintet.sharing.v1.ListProductsResponse\"/\xca\xf3\x18\x17\n\x15sharing.products.read\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/products\x12\x9c\x01\n\x0bReadProduct\x12&.quintet.sharing.v1.ReadProductRequest\x1a\'.quintet.sharing.v1.ReadProductResponse\"<\xca\xf3\x18\x13\n\x11sharing.rows.read\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=products/*}:read:\x01*\x12x\n\nCheckTerms\x12%.quintet.sharing.v1.CheckTermsRequest\x1a&.quintet.sharing.v1.CheckTermsResponse\"\x1b\xca\xf3\x18\x17\n\x13sharing.terms.check(\x01\x12\x94\x01\n\x0fReadForContract\x12*.quintet.sharing.v1.ReadForContractRequest\x1a+.quintet.sharing.v1.ReadForContractResponse\"(\xca\xf3\x18$\n\x1esharing.rows.read_for_contract(\x01\x30\x1e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,6 +66,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCTSOURCE'].fields_by_name['columns']._serialized_options = b'\322\363\030\003\030\310\001'
   _globals['_PRODUCTSOURCE'].fields_by_name['where']._loaded_options = None
   _globals['_PRODUCTSOURCE'].fields_by_name['where']._serialized_options = b'\322\363\030\002\030\024'
+  _globals['_ROWFILTER_WHEREENTRY']._loaded_options = None
+  _globals['_ROWFILTER_WHEREENTRY']._serialized_options = b'8\001'
+  _globals['_ROWFILTER'].fields_by_name['zones']._loaded_options = None
+  _globals['_ROWFILTER'].fields_by_name['zones']._serialized_options = b'\322\363\030\034\030\350\007\"\027[a-z0-9][a-z0-9-]{0,62}'
+  _globals['_ROWFILTER'].fields_by_name['time_field']._loaded_options = None
+  _globals['_ROWFILTER'].fields_by_name['time_field']._serialized_options = b'\322\363\030\026\"\024[a-z][a-z0-9_]{0,62}'
+  _globals['_ROWFILTER'].fields_by_name['where']._loaded_options = None
+  _globals['_ROWFILTER'].fields_by_name['where']._serialized_options = b'\322\363\030\002\030\024'
+  _globals['_AGGREGATION'].fields_by_name['k']._loaded_options = None
+  _globals['_AGGREGATION'].fields_by_name['k']._serialized_options = b'\322\363\030\0221\000\000\000\000\000\000\000@9\000\000\000\000\200\204.A'
+  _globals['_AGGREGATION'].fields_by_name['count_field']._loaded_options = None
+  _globals['_AGGREGATION'].fields_by_name['count_field']._serialized_options = b'\322\363\030\030\010\001\"\024[a-z][a-z0-9_]{0,62}'
   _globals['_PUTPRODUCTREQUEST'].fields_by_name['product']._loaded_options = None
   _globals['_PUTPRODUCTREQUEST'].fields_by_name['product']._serialized_options = b'\322\363\030\002\010\001'
   _globals['_PUTPRODUCTREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -94,6 +106,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FIELDTERMS'].fields_by_name['field']._serialized_options = b'\322\363\030\030\010\001\"\024[a-z][a-z0-9_]{0,62}'
   _globals['_FIELDTERMS'].fields_by_name['keep']._loaded_options = None
   _globals['_FIELDTERMS'].fields_by_name['keep']._serialized_options = b'\322\363\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000Y@'
+  _globals['_FIELDTERMS'].fields_by_name['step']._loaded_options = None
+  _globals['_FIELDTERMS'].fields_by_name['step']._serialized_options = b'\322\363\030\t1\000\000\000\000\000\000\000\000'
+  _globals['_FIELDTERMS'].fields_by_name['unit']._loaded_options = None
+  _globals['_FIELDTERMS'].fields_by_name['unit']._serialized_options = b'\322\363\030\025\"\023year|month|day|hour'
   _globals['_CHECKTERMSREQUEST'].fields_by_name['product']._loaded_options = None
   _globals['_CHECKTERMSREQUEST'].fields_by_name['product']._serialized_options = b'\322\363\030\026\010\001*\022products/{product}'
   _globals['_CHECKTERMSREQUEST'].fields_by_name['version']._loaded_options = None
@@ -128,12 +144,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHARINGSERVICE'].methods_by_name['CheckTerms']._serialized_options = b'\312\363\030\027\n\023sharing.terms.check(\001'
   _globals['_SHARINGSERVICE'].methods_by_name['ReadForContract']._loaded_options = None
   _globals['_SHARINGSERVICE'].methods_by_name['ReadForContract']._serialized_options = b'\312\363\030$\n\036sharing.rows.read_for_contract(\0010\036'
-  _globals['_FIELDTYPE']._serialized_start=3245
-  _globals['_FIELDTYPE']._serialized_end=3393
-  _globals['_CLASSIFICATION']._serialized_start=3396
-  _globals['_CLASSIFICATION']._serialized_end=3555
-  _globals['_MASKING']._serialized_start=3557
-  _globals['_MASKING']._serialized_end=3649
+  _globals['_FIELDTYPE']._serialized_start=3730
+  _globals['_FIELDTYPE']._serialized_end=3878
+  _globals['_CLASSIFICATION']._serialized_start=3881
+  _globals['_CLASSIFICATION']._serialized_end=4040
+  _globals['_MASKING']._serialized_start=4042
+  _globals['_MASKING']._serialized_end=4158
   _globals['_FIELD']._serialized_start=216
   _globals['_FIELD']._serialized_end=486
   _globals['_PRODUCT']._serialized_start=489
@@ -144,38 +160,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCTSOURCE_COLUMNSENTRY']._serialized_end=1259
   _globals['_PRODUCTSOURCE_WHEREENTRY']._serialized_start=1261
   _globals['_PRODUCTSOURCE_WHEREENTRY']._serialized_end=1305
-  _globals['_PUTPRODUCTREQUEST']._serialized_start=1307
-  _globals['_PUTPRODUCTREQUEST']._serialized_end=1408
-  _globals['_PUTPRODUCTRESPONSE']._serialized_start=1410
-  _globals['_PUTPRODUCTRESPONSE']._serialized_end=1493
-  _globals['_GETPRODUCTREQUEST']._serialized_start=1495
-  _globals['_GETPRODUCTREQUEST']._serialized_end=1556
-  _globals['_GETPRODUCTRESPONSE']._serialized_start=1558
-  _globals['_GETPRODUCTRESPONSE']._serialized_end=1624
-  _globals['_LISTPRODUCTSREQUEST']._serialized_start=1626
-  _globals['_LISTPRODUCTSREQUEST']._serialized_end=1741
-  _globals['_LISTPRODUCTSRESPONSE']._serialized_start=1743
-  _globals['_LISTPRODUCTSRESPONSE']._serialized_end=1837
-  _globals['_READPRODUCTREQUEST']._serialized_start=1840
-  _globals['_READPRODUCTREQUEST']._serialized_end=2169
+  _globals['_ROWFILTER']._serialized_start=1308
+  _globals['_ROWFILTER']._serialized_end=1619
+  _globals['_ROWFILTER_WHEREENTRY']._serialized_start=1261
+  _globals['_ROWFILTER_WHEREENTRY']._serialized_end=1305
+  _globals['_AGGREGATION']._serialized_start=1621
+  _globals['_AGGREGATION']._serialized_end=1720
+  _globals['_PUTPRODUCTREQUEST']._serialized_start=1722
+  _globals['_PUTPRODUCTREQUEST']._serialized_end=1823
+  _globals['_PUTPRODUCTRESPONSE']._serialized_start=1825
+  _globals['_PUTPRODUCTRESPONSE']._serialized_end=1908
+  _globals['_GETPRODUCTREQUEST']._serialized_start=1910
+  _globals['_GETPRODUCTREQUEST']._serialized_end=1971
+  _globals['_GETPRODUCTRESPONSE']._serialized_start=1973
+  _globals['_GETPRODUCTRESPONSE']._serialized_end=2039
+  _globals['_LISTPRODUCTSREQUEST']._serialized_start=2041
+  _globals['_LISTPRODUCTSREQUEST']._serialized_end=2156
+  _globals['_LISTPRODUCTSRESPONSE']._serialized_start=2158
+  _globals['_LISTPRODUCTSRESPONSE']._serialized_end=2252
+  _globals['_READPRODUCTREQUEST']._serialized_start=2255
+  _globals['_READPRODUCTREQUEST']._serialized_end=2584
   _globals['_READPRODUCTREQUEST_WHEREENTRY']._serialized_start=1261
   _globals['_READPRODUCTREQUEST_WHEREENTRY']._serialized_end=1305
-  _globals['_READPRODUCTRESPONSE']._serialized_start=2171
-  _globals['_READPRODUCTRESPONSE']._serialized_end=2290
-  _globals['_FIELDTERMS']._serialized_start=2293
-  _globals['_FIELDTERMS']._serialized_end=2434
-  _globals['_CHECKTERMSREQUEST']._serialized_start=2437
-  _globals['_CHECKTERMSREQUEST']._serialized_end=2592
-  _globals['_CHECKTERMSRESPONSE']._serialized_start=2594
-  _globals['_CHECKTERMSRESPONSE']._serialized_end=2705
-  _globals['_REFUSAL']._serialized_start=2707
-  _globals['_REFUSAL']._serialized_end=2768
-  _globals['_READFORCONTRACTREQUEST']._serialized_start=2771
-  _globals['_READFORCONTRACTREQUEST']._serialized_end=3151
+  _globals['_READPRODUCTRESPONSE']._serialized_start=2586
+  _globals['_READPRODUCTRESPONSE']._serialized_end=2705
+  _globals['_FIELDTERMS']._serialized_start=2708
+  _globals['_FIELDTERMS']._serialized_end=2919
+  _globals['_CHECKTERMSREQUEST']._serialized_start=2922
+  _globals['_CHECKTERMSREQUEST']._serialized_end=3077
+  _globals['_CHECKTERMSRESPONSE']._serialized_start=3079
+  _globals['_CHECKTERMSRESPONSE']._serialized_end=3190
+  _globals['_REFUSAL']._serialized_start=3192
+  _globals['_REFUSAL']._serialized_end=3253
+  _globals['_READFORCONTRACTREQUEST']._serialized_start=3256
+  _globals['_READFORCONTRACTREQUEST']._serialized_end=3636
   _globals['_READFORCONTRACTREQUEST_WHEREENTRY']._serialized_start=1261
   _globals['_READFORCONTRACTREQUEST_WHEREENTRY']._serialized_end=1305
-  _globals['_READFORCONTRACTRESPONSE']._serialized_start=3153
-  _globals['_READFORCONTRACTRESPONSE']._serialized_end=3242
-  _globals['_SHARINGSERVICE']._serialized_start=3652
-  _globals['_SHARINGSERVICE']._serialized_end=4571
+  _globals['_READFORCONTRACTRESPONSE']._serialized_start=3638
+  _globals['_READFORCONTRACTRESPONSE']._serialized_end=3727
+  _globals['_SHARINGSERVICE']._serialized_start=4161
+  _globals['_SHARINGSERVICE']._serialized_end=5080
 # @@protoc_insertion_point(module_scope)

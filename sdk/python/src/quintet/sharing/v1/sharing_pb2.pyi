@@ -104,6 +104,10 @@ class _MaskingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Masking.Value
     """MASKING_HASH replaces the value by SHA-256 of the contract's salt and the value, in hex."""
     MASKING_TRUNCATE: _Masking.ValueType  # 3
     """MASKING_TRUNCATE keeps the first characters of a text, or rounds a number to fewer digits."""
+    MASKING_GENERALISE: _Masking.ValueType  # 4
+    """MASKING_GENERALISE makes a value coarser: a number becomes the lower end of its step, a date or time the beginning of
+    its unit.
+    """
 
 class Masking(_Masking, metaclass=_MaskingEnumTypeWrapper):
     """Masking is what happens to the values of a field."""
@@ -116,6 +120,10 @@ MASKING_HASH: Masking.ValueType  # 2
 """MASKING_HASH replaces the value by SHA-256 of the contract's salt and the value, in hex."""
 MASKING_TRUNCATE: Masking.ValueType  # 3
 """MASKING_TRUNCATE keeps the first characters of a text, or rounds a number to fewer digits."""
+MASKING_GENERALISE: Masking.ValueType  # 4
+"""MASKING_GENERALISE makes a value coarser: a number becomes the lower end of its step, a date or time the beginning of
+its unit.
+"""
 Global___Masking: _TypeAlias = Masking  # noqa: Y015
 
 @_typing.final
@@ -319,6 +327,100 @@ class ProductSource(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProductSource: _TypeAlias = ProductSource  # noqa: Y015
+
+@_typing.final
+class RowFilter(_message.Message):
+    """RowFilter keeps some of a product's rows. All parts that are set must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class WhereEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ZONES_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    time_field: _builtins.str
+    """time_field is the field of type DATE or TIME that the two limits below are about; it need not be given itself."""
+    @_builtins.property
+    def zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """zones are codes: rows about these zones and the zones below them; empty for all."""
+
+    @_builtins.property
+    def not_before(self) -> _timestamp_pb2.Timestamp:
+        """not_before keeps rows whose time is at or after it; unset for no limit."""
+
+    @_builtins.property
+    def before(self) -> _timestamp_pb2.Timestamp:
+        """before keeps rows whose time is before it; unset for no limit."""
+
+    @_builtins.property
+    def where(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """where keeps rows whose fields are equal to the text given; the fields need not be given themselves."""
+
+    def __init__(
+        self,
+        *,
+        zones: _abc.Iterable[_builtins.str] | None = ...,
+        time_field: _builtins.str = ...,
+        not_before: _timestamp_pb2.Timestamp | None = ...,
+        before: _timestamp_pb2.Timestamp | None = ...,
+        where: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "not_before", b"not_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "not_before", b"not_before", "time_field", b"time_field", "where", b"where", "zones", b"zones"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowFilter: _TypeAlias = RowFilter  # noqa: Y015
+
+@_typing.final
+class Aggregation(_message.Message):
+    """Aggregation gives one row per combination of the fields with the number of rows behind it, and leaves out those that
+    are too few to hide a person.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    K_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_FIELD_NUMBER: _builtins.int
+    k: _builtins.int
+    """k is the smallest number of rows that is given; at least 2."""
+    count_field: _builtins.str
+    """count_field is the name of the field with the number."""
+    def __init__(
+        self,
+        *,
+        k: _builtins.int = ...,
+        count_field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count_field", b"count_field", "k", b"k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Aggregation: _TypeAlias = Aggregation  # noqa: Y015
 
 @_typing.final
 class PutProductRequest(_message.Message):
@@ -593,22 +695,30 @@ class FieldTerms(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     MASKING_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     """field is the name of the field."""
     masking: Global___Masking.ValueType
     """masking is what happens to its values."""
     keep: _builtins.int
     """keep is the number of characters or digits that MASKING_TRUNCATE keeps."""
+    step: _builtins.float
+    """step is the width of the classes that MASKING_GENERALISE makes of numbers, for example 5; positive."""
+    unit: _builtins.str
+    """unit is what MASKING_GENERALISE leaves of a date or time: "year", "month", "day" or "hour"."""
     def __init__(
         self,
         *,
         field: _builtins.str = ...,
         masking: Global___Masking.ValueType = ...,
         keep: _builtins.int = ...,
+        step: _builtins.float = ...,
+        unit: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "keep", b"keep", "masking", b"masking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "keep", b"keep", "masking", b"masking", "step", b"step", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

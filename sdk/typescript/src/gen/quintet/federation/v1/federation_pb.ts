@@ -10,7 +10,7 @@ import { file_google_api_annotations } from "../../../google/api/annotations_pb.
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import { file_quintet_options_v1_options } from "../../options/v1/options_pb.js";
-import type { FieldTerms, Product } from "../../sharing/v1/sharing_pb.js";
+import type { Aggregation, FieldTerms, Product, RowFilter } from "../../sharing/v1/sharing_pb.js";
 import { file_quintet_sharing_v1_sharing } from "../../sharing/v1/sharing_pb.js";
 import type { JsonObject, Message } from "@bufbuild/protobuf";
 
@@ -18,7 +18,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/federation.proto.
  */
 export const file_quintet_federation_v1_federation: GenFile = /*@__PURE__*/
-  fileDesc("CiZxdWludGV0L2ZlZGVyYXRpb24vdjEvZmVkZXJhdGlvbi5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIv8DCgRQZWVyEgwKBG5hbWUYASABKAkSDAoEbm9kZRgCIAEoCRINCgV0aXRsZRgDIAEoCRItCgRraW5kGAQgASgOMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJLaW5kEi8KBXN0YXRlGAUgASgOMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJTdGF0ZRIMCgR6b25lGAYgASgJEhQKDGxpbmtfYWRkcmVzcxgHIAEoCRIRCgljb25uZWN0ZWQYCCABKAgSMAoMbGFzdF9jb250YWN0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdiYWNrbG9nGAogASgDEjkKFW9sZGVzdF91bmFja25vd2xlZGdlZBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEc2VudBgMIAEoAxIQCghyZWNlaXZlZBgNIAEoAxI6ChZjZXJ0aWZpY2F0ZV9leHBpcmVzX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChByb290X2ZpbmdlcnByaW50GA8gASgJEi0KCWpvaW5lZF9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKbGFzdF9lcnJvchgRIAEoCSL7AQoKSW52aXRhdGlvbhIYCgV0b2tlbhgBIAEoCUIJ0vMYBRDIAUABEi0KBG5vZGUYAiABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SHwoMam9pbl9hZGRyZXNzGAMgASgJQgnS8xgFCAEQhAISLgoQcm9vdF9maW5nZXJwcmludBgEIAEoCUIU0vMYEAgBIgxbMC05YS1mXXs2NH0SLgoKZXhwaXJlc19hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIwoQcm9vdF9jZXJ0aWZpY2F0ZRgGIAEoCUIJ0vMYBQgBEIBAInwKCUZhY3RUZXJtcxIXCgR0eXBlGAEgASgJQgnS8xgFCAEQyAESOwoJZGlyZWN0aW9uGAIgASgOMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGlvbkIG0vMYAggBEhkKBm1hc2tlZBgDIAMoCUIJ0vMYBRDIARhkIuQECgVUZXJtcxIpCgdwcm9kdWN0GAEgASgJQhjS8xgUKhJwcm9kdWN0cy97cHJvZHVjdH0SLwoPcHJvZHVjdF92ZXJzaW9uGAIgASgFQhbS8xgSMQAAAAAAAAAAOQAAAACAhC5BEjcKBmZpZWxkcxgDIAMoCzIeLnF1aW50ZXQuc2hhcmluZy52MS5GaWVsZFRlcm1zQgfS8xgDGMgBEjgKBWZhY3RzGAQgAygLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZhY3RUZXJtc0IH0vMYAxjIARIrCgR6b25lGAUgASgJQh3S8xgZIhdbYS16MC05XVthLXowLTktXXswLDYyfRIaCgdwdXJwb3NlGAYgASgJQgnS8xgFCAEQ9AMSKQoScXVvdGFfcm93c19wZXJfZGF5GAcgASgDQg3S8xgJMQAAAAAAAAAAEi4KDnJldGVudGlvbl9kYXlzGAggASgFQhbS8xgSMQAAAAAAAAAAOQAAAACA0uFAEi4KCnZhbGlkX2Zyb20YCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3ZhbGlkX3VudGlsGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgtub3RpY2VfZGF5cxgLIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAISsQBIhChBwcm92aWRlcl9jb250YWN0GAwgASgJQgfS8xgDEMgBEiEKEGNvbnN1bWVyX2NvbnRhY3QYDSABKAlCB9LzGAMQyAESFAoEc2FsdBgOIAEoDEIG0vMYAhBAIo8ECghDb250cmFjdBIMCgRuYW1lGAEgASgJEjEKBGtpbmQYAiABKA4yIy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3RLaW5kEhAKCHByb3ZpZGVyGAMgASgJEhAKCGNvbnN1bWVyGAQgASgJEjMKBXN0YXRlGAUgASgOMiQucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0U3RhdGUSKwoFdGVybXMYBiABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuVGVybXMSFgoOYWdyZWVtZW50X2hhc2gYByABKAkSGgoScHJvdmlkZXJfc2lnbmF0dXJlGAggASgJEhoKEmNvbnN1bWVyX3NpZ25hdHVyZRgJIAEoCRIuCgpjcmVhdGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZyZWFzb24YDCABKAkSFQoNdGVybWluYXRlZF9ieRgNIAEoCRISCgpmYWN0c19zZW50GA4gASgDEhYKDmZhY3RzX3JlY2VpdmVkGA8gASgDEhEKCXJvd3Nfc2VudBgQIAEoAxIVCg1yb3dzX3JlY2VpdmVkGBEgASgDEg8KB3JlZnVzZWQYEiABKAMinQIKF0NyZWF0ZUludml0YXRpb25SZXF1ZXN0Ei0KBG5vZGUYASABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SNQoEa2luZBgCIAEoDjIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyS2luZEIG0vMYAggBEisKBHpvbmUYAyABKAlCHdLzGBkiF1thLXowLTldW2EtejAtOS1dezAsNjJ9Ei0KDXZhbGlkX21pbnV0ZXMYBCABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAACww0ASQAoNY2hhcnRlcl9mYWN0cxgFIAMoCzIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GYWN0VGVybXNCB9LzGAMYyAEiUQoYQ3JlYXRlSW52aXRhdGlvblJlc3BvbnNlEjUKCmludml0YXRpb24YASABKAsyIS5xdWludGV0LmZlZGVyYXRpb24udjEuSW52aXRhdGlvbiJQCg9Kb2luUGVlclJlcXVlc3QSPQoKaW52aXRhdGlvbhgBIAEoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5JbnZpdGF0aW9uQgbS8xgCCAEicAoQSm9pblBlZXJSZXNwb25zZRIpCgRwZWVyGAEgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXISMQoIY29udHJhY3QYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QiNAoOR2V0UGVlclJlcXVlc3QSIgoEbmFtZRgBIAEoCUIU0vMYEAgBKgxwZWVycy97cGVlcn0iPAoPR2V0UGVlclJlc3BvbnNlEikKBHBlZXIYASABKAsyGy5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlciJaChBMaXN0UGVlcnNSZXF1ZXN0EikKCXBhZ2Vfc2l6ZRgBIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAIgASgJQgfS8xgDEIAEIlgKEUxpc3RQZWVyc1Jlc3BvbnNlEioKBXBlZXJzGAEgAygLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIj0KF0xpc3RQZWVyUHJvZHVjdHNSZXF1ZXN0EiIKBHBlZXIYASABKAlCFNLzGBAIASoMcGVlcnMve3BlZXJ9IkkKGExpc3RQZWVyUHJvZHVjdHNSZXNwb25zZRItCghwcm9kdWN0cxgBIAMoCzIbLnF1aW50ZXQuc2hhcmluZy52MS5Qcm9kdWN0Io0BChZSZXF1ZXN0Q29udHJhY3RSZXF1ZXN0EiIKBHBlZXIYASABKAlCFNLzGBAIASoMcGVlcnMve3BlZXJ9EjMKBXRlcm1zGAIgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRlcm1zQgbS8xgCCAESGgoKcmVxdWVzdF9pZBgDIAEoCUIG0vMYAhBAIkwKF1JlcXVlc3RDb250cmFjdFJlc3BvbnNlEjEKCGNvbnRyYWN0GAEgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0IocBChRBZ3JlZUNvbnRyYWN0UmVxdWVzdBIqCgRuYW1lGAEgASgJQhzS8xgYCAEqFGNvbnRyYWN0cy97Y29udHJhY3R9EicKCGFwcHJvdmVyGAIgASgJQhXS8xgRKg9wZW9wbGUve3BlcnNvbn0SGgoKcmVxdWVzdF9pZBgDIAEoCUIG0vMYAhBAIkoKFUFncmVlQ29udHJhY3RSZXNwb25zZRIxCghjb250cmFjdBgBIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdCJfChVWZXJpZnlDb250cmFjdFJlcXVlc3QSKgoEbmFtZRgBIAEoCUIc0vMYGAgBKhRjb250cmFjdHMve2NvbnRyYWN0fRIaCgpyZXF1ZXN0X2lkGAIgASgJQgbS8xgCEEAiSwoWVmVyaWZ5Q29udHJhY3RSZXNwb25zZRIxCghjb250cmFjdBgBIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdCJ9ChhUZXJtaW5hdGVDb250cmFjdFJlcXVlc3QSKgoEbmFtZRgBIAEoCUIc0vMYGAgBKhRjb250cmFjdHMve2NvbnRyYWN0fRIZCgZyZWFzb24YAiABKAlCCdLzGAUIARDoBxIaCgpyZXF1ZXN0X2lkGAMgASgJQgbS8xgCEEAiTgoZVGVybWluYXRlQ29udHJhY3RSZXNwb25zZRIxCghjb250cmFjdBgBIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdCJAChJHZXRDb250cmFjdFJlcXVlc3QSKgoEbmFtZRgBIAEoCUIc0vMYGAgBKhRjb250cmFjdHMve2NvbnRyYWN0fSJIChNHZXRDb250cmFjdFJlc3BvbnNlEjEKCGNvbnRyYWN0GAEgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0IrUBChRMaXN0Q29udHJhY3RzUmVxdWVzdBIzCgVzdGF0ZRgBIAEoDjIkLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdFN0YXRlEiAKBHBlZXIYAiABKAlCEtLzGA4qDHBlZXJzL3twZWVyfRIpCglwYWdlX3NpemUYAyABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAf0ASGwoKcGFnZV90b2tlbhgEIAEoCUIH0vMYAxCABCJkChVMaXN0Q29udHJhY3RzUmVzcG9uc2USMgoJY29udHJhY3RzGAEgAygLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLQAgoUUXVlcnlDb250cmFjdFJlcXVlc3QSKgoEbmFtZRgBIAEoCUIc0vMYGAgBKhRjb250cmFjdHMve2NvbnRyYWN0fRItCgZmaWVsZHMYAiADKAlCHdLzGBkYyAEiFFthLXpdW2EtejAtOV9dezAsNjJ9EhgKB3B1cnBvc2UYAyABKAlCB9LzGAMQ9AMSTQoFd2hlcmUYBCADKAsyNi5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlDb250cmFjdFJlcXVlc3QuV2hlcmVFbnRyeUIG0vMYAhgUEikKCXBhZ2Vfc2l6ZRgFIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAYgASgJQgfS8xgDEIAIGiwKCldoZXJlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJXChVRdWVyeUNvbnRyYWN0UmVzcG9uc2USJQoEcm93cxgBIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIo0BChNMaXN0UmVmdXNhbHNSZXF1ZXN0Ei4KCGNvbnRyYWN0GAEgASgJQhzS8xgYCAEqFGNvbnRyYWN0cy97Y29udHJhY3R9EikKCXBhZ2Vfc2l6ZRgCIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAEB/QBIbCgpwYWdlX3Rva2VuGAMgASgJQgfS8xgDEIAEIn0KD0NvbnRyYWN0UmVmdXNhbBIoCgR0aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZyZWFzb24YAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAkSDQoFYWN0b3IYBCABKAkSDAoEbm9kZRgFIAEoCSJpChRMaXN0UmVmdXNhbHNSZXNwb25zZRI4CghyZWZ1c2FscxgBIAMoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdFJlZnVzYWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJKmcKCFBlZXJLaW5kEhkKFVBFRVJfS0lORF9VTlNQRUNJRklFRBAAEhQKEFBFRVJfS0lORF9QQVJFTlQQARITCg9QRUVSX0tJTkRfQ0hJTEQQAhIVChFQRUVSX0tJTkRfUEFSVE5FUhADKlgKCVBlZXJTdGF0ZRIaChZQRUVSX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRUEVFUl9TVEFURV9BQ1RJVkUQARIYChRQRUVSX1NUQVRFX1NVU1BFTkRFRBACKmQKDENvbnRyYWN0S2luZBIdChlDT05UUkFDVF9LSU5EX1VOU1BFQ0lGSUVEEAASGQoVQ09OVFJBQ1RfS0lORF9DSEFSVEVSEAESGgoWQ09OVFJBQ1RfS0lORF9FWENIQU5HRRACKvsBCg1Db250cmFjdFN0YXRlEh4KGkNPTlRSQUNUX1NUQVRFX1VOU1BFQ0lGSUVEEAASHAoYQ09OVFJBQ1RfU1RBVEVfUkVRVUVTVEVEEAESGgoWQ09OVFJBQ1RfU1RBVEVfT0ZGRVJFRBACEhsKF0NPTlRSQUNUX1NUQVRFX0FDQ0VQVEVEEAMSGQoVQ09OVFJBQ1RfU1RBVEVfQUdSRUVEEAQSGwoXQ09OVFJBQ1RfU1RBVEVfVkVSSUZJRUQQBRIcChhDT05UUkFDVF9TVEFURV9GSU5BTElaRUQQBhIdChlDT05UUkFDVF9TVEFURV9URVJNSU5BVEVEEAcqTAoJRGlyZWN0aW9uEhkKFURJUkVDVElPTl9VTlNQRUNJRklFRBAAEhAKDERJUkVDVElPTl9VUBABEhIKDkRJUkVDVElPTl9ET1dOEAIy3REKEUZlZGVyYXRpb25TZXJ2aWNlEqwBChBDcmVhdGVJbnZpdGF0aW9uEi4ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNyZWF0ZUludml0YXRpb25SZXF1ZXN0Gi8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNyZWF0ZUludml0YXRpb25SZXNwb25zZSI3yvMYGQoXZmVkZXJhdGlvbi5wZWVycy5pbnZpdGWC0+STAhQiDy92MS9pbnZpdGF0aW9uczoBKhKTAQoISm9pblBlZXISJi5xdWludGV0LmZlZGVyYXRpb24udjEuSm9pblBlZXJSZXF1ZXN0GicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkpvaW5QZWVyUmVzcG9uc2UiNsrzGBkKFWZlZGVyYXRpb24ucGVlcnMuam9pbjAegtPkkwITIg4vdjEvcGVlcnM6am9pbjoBKhKPAQoHR2V0UGVlchIlLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5HZXRQZWVyUmVxdWVzdBomLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5HZXRQZWVyUmVzcG9uc2UiNcrzGBcKFWZlZGVyYXRpb24ucGVlcnMucmVhZILT5JMCFBISL3YxL3tuYW1lPXBlZXJzLyp9EowBCglMaXN0UGVlcnMSJy5xdWludGV0LmZlZGVyYXRpb24udjEuTGlzdFBlZXJzUmVxdWVzdBooLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0UGVlcnNSZXNwb25zZSIsyvMYFwoVZmVkZXJhdGlvbi5wZWVycy5yZWFkgtPkkwILEgkvdjEvcGVlcnMSuQEKEExpc3RQZWVyUHJvZHVjdHMSLi5xdWludGV0LmZlZGVyYXRpb24udjEuTGlzdFBlZXJQcm9kdWN0c1JlcXVlc3QaLy5xdWludGV0LmZlZGVyYXRpb24udjEuTGlzdFBlZXJQcm9kdWN0c1Jlc3BvbnNlIkTK8xgdChlmZWRlcmF0aW9uLmNvbnRyYWN0cy5yZWFkMBSC0+STAh0SGy92MS97cGVlcj1wZWVycy8qfS9wcm9kdWN0cxK2AQoPUmVxdWVzdENvbnRyYWN0Ei0ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJlcXVlc3RDb250cmFjdFJlcXVlc3QaLi5xdWludGV0LmZlZGVyYXRpb24udjEuUmVxdWVzdENvbnRyYWN0UmVzcG9uc2UiRMrzGCAKHmZlZGVyYXRpb24uY29udHJhY3RzLm5lZ290aWF0ZYLT5JMCGiIVL3YxL2NvbnRyYWN0czpyZXF1ZXN0OgEqErIBCg1BZ3JlZUNvbnRyYWN0EisucXVpbnRldC5mZWRlcmF0aW9uLnYxLkFncmVlQ29udHJhY3RSZXF1ZXN0GiwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkFncmVlQ29udHJhY3RSZXNwb25zZSJGyvMYGwoZZmVkZXJhdGlvbi5jb250cmFjdHMuc2lnboLT5JMCISIcL3YxL3tuYW1lPWNvbnRyYWN0cy8qfTphZ3JlZToBKhK2AQoOVmVyaWZ5Q29udHJhY3QSLC5xdWludGV0LmZlZGVyYXRpb24udjEuVmVyaWZ5Q29udHJhY3RSZXF1ZXN0Gi0ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlZlcmlmeUNvbnRyYWN0UmVzcG9uc2UiR8rzGBsKGWZlZGVyYXRpb24uY29udHJhY3RzLnNpZ26C0+STAiIiHS92MS97bmFtZT1jb250cmFjdHMvKn06dmVyaWZ5OgEqEscBChFUZXJtaW5hdGVDb250cmFjdBIvLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UZXJtaW5hdGVDb250cmFjdFJlcXVlc3QaMC5xdWludGV0LmZlZGVyYXRpb24udjEuVGVybWluYXRlQ29udHJhY3RSZXNwb25zZSJPyvMYIAoeZmVkZXJhdGlvbi5jb250cmFjdHMudGVybWluYXRlgtPkkwIlIiAvdjEve25hbWU9Y29udHJhY3RzLyp9OnRlcm1pbmF0ZToBKhKjAQoLR2V0Q29udHJhY3QSKS5xdWludGV0LmZlZGVyYXRpb24udjEuR2V0Q29udHJhY3RSZXF1ZXN0GioucXVpbnRldC5mZWRlcmF0aW9uLnYxLkdldENvbnRyYWN0UmVzcG9uc2UiPcrzGBsKGWZlZGVyYXRpb24uY29udHJhY3RzLnJlYWSC0+STAhgSFi92MS97bmFtZT1jb250cmFjdHMvKn0SoAEKDUxpc3RDb250cmFjdHMSKy5xdWludGV0LmZlZGVyYXRpb24udjEuTGlzdENvbnRyYWN0c1JlcXVlc3QaLC5xdWludGV0LmZlZGVyYXRpb24udjEuTGlzdENvbnRyYWN0c1Jlc3BvbnNlIjTK8xgbChlmZWRlcmF0aW9uLmNvbnRyYWN0cy5yZWFkgtPkkwIPEg0vdjEvY29udHJhY3RzErUBCg1RdWVyeUNvbnRyYWN0EisucXVpbnRldC5mZWRlcmF0aW9uLnYxLlF1ZXJ5Q29udHJhY3RSZXF1ZXN0GiwucXVpbnRldC5mZWRlcmF0aW9uLnYxLlF1ZXJ5Q29udHJhY3RSZXNwb25zZSJJyvMYHgoaZmVkZXJhdGlvbi5jb250cmFjdHMucXVlcnkwHoLT5JMCISIcL3YxL3tuYW1lPWNvbnRyYWN0cy8qfTpxdWVyeToBKhKzAQoMTGlzdFJlZnVzYWxzEioucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxpc3RSZWZ1c2Fsc1JlcXVlc3QaKy5xdWludGV0LmZlZGVyYXRpb24udjEuTGlzdFJlZnVzYWxzUmVzcG9uc2UiSsrzGBsKGWZlZGVyYXRpb24uY29udHJhY3RzLnJlYWSC0+STAiUSIy92MS97Y29udHJhY3Q9Y29udHJhY3RzLyp9L3JlZnVzYWxzYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
+  fileDesc("CiZxdWludGV0L2ZlZGVyYXRpb24vdjEvZmVkZXJhdGlvbi5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxItIFCgRQZWVyEgwKBG5hbWUYASABKAkSDAoEbm9kZRgCIAEoCRINCgV0aXRsZRgDIAEoCRItCgRraW5kGAQgASgOMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJLaW5kEi8KBXN0YXRlGAUgASgOMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJTdGF0ZRIMCgR6b25lGAYgASgJEhQKDGxpbmtfYWRkcmVzcxgHIAEoCRIRCgljb25uZWN0ZWQYCCABKAgSMAoMbGFzdF9jb250YWN0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdiYWNrbG9nGAogASgDEjkKFW9sZGVzdF91bmFja25vd2xlZGdlZBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEc2VudBgMIAEoAxIQCghyZWNlaXZlZBgNIAEoAxI6ChZjZXJ0aWZpY2F0ZV9leHBpcmVzX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChByb290X2ZpbmdlcnByaW50GA8gASgJEi0KCWpvaW5lZF9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKbGFzdF9lcnJvchgRIAEoCRI2CglhcHByb3ZhbHMYEiADKAsyIy5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlckFwcHJvdmFsEhQKDHN0YXRlX3JlYXNvbhgTIAEoCRIwCgVsYW5lcxgUIAMoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lU3RhdHVzEhUKDWJhY2tsb2dfYnl0ZXMYFSABKAMSDgoGYWxhcm1zGBYgAygJEhQKDHRydXN0X251bWJlchgXIAEoAxIUCgxkZWFkX2xldHRlcnMYGCABKAMiYgoMUGVlckFwcHJvdmFsEg4KBnBlcnNvbhgBIAEoCRIYChByb290X2ZpbmdlcnByaW50GAIgASgJEigKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImUKCkxhbmVTdGF0dXMSDAoEbGFuZRgBIAEoCRIQCghhc3NpZ25lZBgCIAEoAxIUCgxhY2tub3dsZWRnZWQYAyABKAMSEAoIcmVjZWl2ZWQYBCABKAMSDwoHYmFja2xvZxgFIAEoAyL7AQoKSW52aXRhdGlvbhIYCgV0b2tlbhgBIAEoCUIJ0vMYBRDIAUABEi0KBG5vZGUYAiABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SHwoMam9pbl9hZGRyZXNzGAMgASgJQgnS8xgFCAEQhAISLgoQcm9vdF9maW5nZXJwcmludBgEIAEoCUIU0vMYEAgBIgxbMC05YS1mXXs2NH0SLgoKZXhwaXJlc19hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIwoQcm9vdF9jZXJ0aWZpY2F0ZRgGIAEoCUIJ0vMYBQgBEIBAInwKCUZhY3RUZXJtcxIXCgR0eXBlGAEgASgJQgnS8xgFCAEQyAESOwoJZGlyZWN0aW9uGAIgASgOMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGlvbkIG0vMYAggBEhkKBm1hc2tlZBgDIAMoCUIJ0vMYBRDIARhkIoAHCgVUZXJtcxIpCgdwcm9kdWN0GAEgASgJQhjS8xgUKhJwcm9kdWN0cy97cHJvZHVjdH0SLwoPcHJvZHVjdF92ZXJzaW9uGAIgASgFQhbS8xgSMQAAAAAAAAAAOQAAAACAhC5BEjcKBmZpZWxkcxgDIAMoCzIeLnF1aW50ZXQuc2hhcmluZy52MS5GaWVsZFRlcm1zQgfS8xgDGMgBEjgKBWZhY3RzGAQgAygLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZhY3RUZXJtc0IH0vMYAxjIARIrCgR6b25lGAUgASgJQh3S8xgZIhdbYS16MC05XVthLXowLTktXXswLDYyfRIaCgdwdXJwb3NlGAYgASgJQgnS8xgFCAEQ9AMSKQoScXVvdGFfcm93c19wZXJfZGF5GAcgASgDQg3S8xgJMQAAAAAAAAAAEi4KDnJldGVudGlvbl9kYXlzGAggASgFQhbS8xgSMQAAAAAAAAAAOQAAAACA0uFAEi4KCnZhbGlkX2Zyb20YCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3ZhbGlkX3VudGlsGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgtub3RpY2VfZGF5cxgLIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAISsQBIhChBwcm92aWRlcl9jb250YWN0GAwgASgJQgfS8xgDEMgBEiEKEGNvbnN1bWVyX2NvbnRhY3QYDSABKAlCB9LzGAMQyAESFAoEc2FsdBgOIAEoDEIG0vMYAhBAEi0KBmZpbHRlchgPIAEoCzIdLnF1aW50ZXQuc2hhcmluZy52MS5Sb3dGaWx0ZXISMQoEbW9kZRgQIAEoDjIjLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EZWxpdmVyeU1vZGUSKQoJZnJlcXVlbmN5GBEgASgJQhbS8xgSIhBQWzAtOUEtWi5dezEsMzB9EjQKC2FnZ3JlZ2F0aW9uGBIgASgLMh8ucXVpbnRldC5zaGFyaW5nLnYxLkFnZ3JlZ2F0aW9uEisKC2ZyZXNobmVzc19zGBMgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAA4E35BEioKCmRlbGl2ZXJ5X3MYFCABKAVCFtLzGBIxAAAAAAAAAAA5AAAAADgTfkEiiwYKCENvbnRyYWN0EgwKBG5hbWUYASABKAkSMQoEa2luZBgCIAEoDjIjLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdEtpbmQSEAoIcHJvdmlkZXIYAyABKAkSEAoIY29uc3VtZXIYBCABKAkSMwoFc3RhdGUYBSABKA4yJC5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3RTdGF0ZRIrCgV0ZXJtcxgGIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UZXJtcxIWCg5hZ3JlZW1lbnRfaGFzaBgHIAEoCRIaChJwcm92aWRlcl9zaWduYXR1cmUYCCABKAkSGgoSY29uc3VtZXJfc2lnbmF0dXJlGAkgASgJEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgMIAEoCRIVCg10ZXJtaW5hdGVkX2J5GA0gASgJEhIKCmZhY3RzX3NlbnQYDiABKAMSFgoOZmFjdHNfcmVjZWl2ZWQYDyABKAMSEQoJcm93c19zZW50GBAgASgDEhUKDXJvd3NfcmVjZWl2ZWQYESABKAMSDwoHcmVmdXNlZBgSIAEoAxIPCgd2ZXJzaW9uGBMgASgFEg4KBmFtZW5kcxgUIAEoCRIVCg1zdXBlcnNlZGVkX2J5GBUgASgJEhEKCXdhaXRzX2ZvchgWIAEoCRINCgVvd25lchgXIAEoCRIsCghkZWFkbGluZRgYIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVtaW5kZWRfYXQYGSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDXRlcm1pbmF0ZXNfYXQYGiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmFsYXJtcxgbIAMoCSLjAQoIVHJhbnNmZXISDAoEbmFtZRgBIAEoCRIQCghjb250cmFjdBgCIAEoCRIzCgVzdGF0ZRgDIAEoDjIkLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2ZlclN0YXRlEg4KBnJlYXNvbhgEIAEoCRISCgpjaGFuZ2VkX2J5GAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIp0CChdDcmVhdGVJbnZpdGF0aW9uUmVxdWVzdBItCgRub2RlGAEgASgJQh/S8xgbCAEiF1thLXowLTldW2EtejAtOS1dezAsNjJ9EjUKBGtpbmQYAiABKA4yHy5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlcktpbmRCBtLzGAIIARIrCgR6b25lGAMgASgJQh3S8xgZIhdbYS16MC05XVthLXowLTktXXswLDYyfRItCg12YWxpZF9taW51dGVzGAQgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAsMNAEkAKDWNoYXJ0ZXJfZmFjdHMYBSADKAsyIC5xdWludGV0LmZlZGVyYXRpb24udjEuRmFjdFRlcm1zQgfS8xgDGMgBIlEKGENyZWF0ZUludml0YXRpb25SZXNwb25zZRI1CgppbnZpdGF0aW9uGAEgASgLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLkludml0YXRpb24iUAoPSm9pblBlZXJSZXF1ZXN0Ej0KCmludml0YXRpb24YASABKAsyIS5xdWludGV0LmZlZGVyYXRpb24udjEuSW52aXRhdGlvbkIG0vMYAggBInAKEEpvaW5QZWVyUmVzcG9uc2USKQoEcGVlchgBIAEoCzIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyEjEKCGNvbnRyYWN0GAIgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0IjQKDkdldFBlZXJSZXF1ZXN0EiIKBG5hbWUYASABKAlCFNLzGBAIASoMcGVlcnMve3BlZXJ9IjwKD0dldFBlZXJSZXNwb25zZRIpCgRwZWVyGAEgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXIiWgoQTGlzdFBlZXJzUmVxdWVzdBIpCglwYWdlX3NpemUYASABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgCIAEoCUIH0vMYAxCABCJYChFMaXN0UGVlcnNSZXNwb25zZRIqCgVwZWVycxgBIAMoCzIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI9ChdMaXN0UGVlclByb2R1Y3RzUmVxdWVzdBIiCgRwZWVyGAEgASgJQhTS8xgQCAEqDHBlZXJzL3twZWVyfSJJChhMaXN0UGVlclByb2R1Y3RzUmVzcG9uc2USLQoIcHJvZHVjdHMYASADKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdCKNAQoWUmVxdWVzdENvbnRyYWN0UmVxdWVzdBIiCgRwZWVyGAEgASgJQhTS8xgQCAEqDHBlZXJzL3twZWVyfRIzCgV0ZXJtcxgCIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UZXJtc0IG0vMYAggBEhoKCnJlcXVlc3RfaWQYAyABKAlCBtLzGAIQQCJMChdSZXF1ZXN0Q29udHJhY3RSZXNwb25zZRIxCghjb250cmFjdBgBIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdCKHAQoUQWdyZWVDb250cmFjdFJlcXVlc3QSKgoEbmFtZRgBIAEoCUIc0vMYGAgBKhRjb250cmFjdHMve2NvbnRyYWN0fRInCghhcHByb3ZlchgCIAEoCUIV0vMYESoPcGVvcGxlL3twZXJzb259EhoKCnJlcXVlc3RfaWQYAyABKAlCBtLzGAIQQCJKChVBZ3JlZUNvbnRyYWN0UmVzcG9uc2USMQoIY29udHJhY3QYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QiXwoVVmVyaWZ5Q29udHJhY3RSZXF1ZXN0EioKBG5hbWUYASABKAlCHNLzGBgIASoUY29udHJhY3RzL3tjb250cmFjdH0SGgoKcmVxdWVzdF9pZBgCIAEoCUIG0vMYAhBAIksKFlZlcmlmeUNvbnRyYWN0UmVzcG9uc2USMQoIY29udHJhY3QYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QifQoYVGVybWluYXRlQ29udHJhY3RSZXF1ZXN0EioKBG5hbWUYASABKAlCHNLzGBgIASoUY29udHJhY3RzL3tjb250cmFjdH0SGQoGcmVhc29uGAIgASgJQgnS8xgFCAEQ6AcSGgoKcmVxdWVzdF9pZBgDIAEoCUIG0vMYAhBAIk4KGVRlcm1pbmF0ZUNvbnRyYWN0UmVzcG9uc2USMQoIY29udHJhY3QYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QiQAoSR2V0Q29udHJhY3RSZXF1ZXN0EioKBG5hbWUYASABKAlCHNLzGBgIASoUY29udHJhY3RzL3tjb250cmFjdH0iSAoTR2V0Q29udHJhY3RSZXNwb25zZRIxCghjb250cmFjdBgBIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdCK1AQoUTGlzdENvbnRyYWN0c1JlcXVlc3QSMwoFc3RhdGUYASABKA4yJC5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3RTdGF0ZRIgCgRwZWVyGAIgASgJQhLS8xgOKgxwZWVycy97cGVlcn0SKQoJcGFnZV9zaXplGAMgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQH9AEhsKCnBhZ2VfdG9rZW4YBCABKAlCB9LzGAMQgAQiZAoVTGlzdENvbnRyYWN0c1Jlc3BvbnNlEjIKCWNvbnRyYWN0cxgBIAMoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki0AIKFFF1ZXJ5Q29udHJhY3RSZXF1ZXN0EioKBG5hbWUYASABKAlCHNLzGBgIASoUY29udHJhY3RzL3tjb250cmFjdH0SLQoGZmllbGRzGAIgAygJQh3S8xgZGMgBIhRbYS16XVthLXowLTlfXXswLDYyfRIYCgdwdXJwb3NlGAMgASgJQgfS8xgDEPQDEk0KBXdoZXJlGAQgAygLMjYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlF1ZXJ5Q29udHJhY3RSZXF1ZXN0LldoZXJlRW50cnlCBtLzGAIYFBIpCglwYWdlX3NpemUYBSABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgGIAEoCUIH0vMYAxCACBosCgpXaGVyZUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiVwoVUXVlcnlDb250cmFjdFJlc3BvbnNlEiUKBHJvd3MYASADKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKNAQoTTGlzdFJlZnVzYWxzUmVxdWVzdBIuCghjb250cmFjdBgBIAEoCUIc0vMYGAgBKhRjb250cmFjdHMve2NvbnRyYWN0fRIpCglwYWdlX3NpemUYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAf0ASGwoKcGFnZV90b2tlbhgDIAEoCUIH0vMYAxCABCJ9Cg9Db250cmFjdFJlZnVzYWwSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEg0KBWFjdG9yGAQgASgJEgwKBG5vZGUYBSABKAkiaQoUTGlzdFJlZnVzYWxzUmVzcG9uc2USOAoIcmVmdXNhbHMYASADKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3RSZWZ1c2FsEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSpnCghQZWVyS2luZBIZChVQRUVSX0tJTkRfVU5TUEVDSUZJRUQQABIUChBQRUVSX0tJTkRfUEFSRU5UEAESEwoPUEVFUl9LSU5EX0NISUxEEAISFQoRUEVFUl9LSU5EX1BBUlRORVIQAyq5AQoJUGVlclN0YXRlEhoKFlBFRVJfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFQRUVSX1NUQVRFX0FDVElWRRABEhgKFFBFRVJfU1RBVEVfU1VTUEVOREVEEAISGAoUUEVFUl9TVEFURV9SRVFVRVNURUQQAxIXChNQRUVSX1NUQVRFX1JFSkVDVEVEEAQSEwoPUEVFUl9TVEFURV9MRUZUEAUSFwoTUEVFUl9TVEFURV9FWFBFTExFRBAGKmQKDENvbnRyYWN0S2luZBIdChlDT05UUkFDVF9LSU5EX1VOU1BFQ0lGSUVEEAASGQoVQ09OVFJBQ1RfS0lORF9DSEFSVEVSEAESGgoWQ09OVFJBQ1RfS0lORF9FWENIQU5HRRACKvsBCg1Db250cmFjdFN0YXRlEh4KGkNPTlRSQUNUX1NUQVRFX1VOU1BFQ0lGSUVEEAASHAoYQ09OVFJBQ1RfU1RBVEVfUkVRVUVTVEVEEAESGgoWQ09OVFJBQ1RfU1RBVEVfT0ZGRVJFRBACEhsKF0NPTlRSQUNUX1NUQVRFX0FDQ0VQVEVEEAMSGQoVQ09OVFJBQ1RfU1RBVEVfQUdSRUVEEAQSGwoXQ09OVFJBQ1RfU1RBVEVfVkVSSUZJRUQQBRIcChhDT05UUkFDVF9TVEFURV9GSU5BTElaRUQQBhIdChlDT05UUkFDVF9TVEFURV9URVJNSU5BVEVEEAcqTAoJRGlyZWN0aW9uEhkKFURJUkVDVElPTl9VTlNQRUNJRklFRBAAEhAKDERJUkVDVElPTl9VUBABEhIKDkRJUkVDVElPTl9ET1dOEAIqiwEKDERlbGl2ZXJ5TW9kZRIdChlERUxJVkVSWV9NT0RFX1VOU1BFQ0lGSUVEEAASIAocREVMSVZFUllfTU9ERV9QVVNIX09OX0NIQU5HRRABEiIKHkRFTElWRVJZX01PREVfUFVTSF9PTl9TQ0hFRFVMRRACEhYKEkRFTElWRVJZX01PREVfUFVMTBADKsQBCg1UcmFuc2ZlclN0YXRlEh4KGlRSQU5TRkVSX1NUQVRFX1VOU1BFQ0lGSUVEEAASHAoYVFJBTlNGRVJfU1RBVEVfUkVRVUVTVEVEEAESGgoWVFJBTlNGRVJfU1RBVEVfU1RBUlRFRBACEhwKGFRSQU5TRkVSX1NUQVRFX1NVU1BFTkRFRBADEhwKGFRSQU5TRkVSX1NUQVRFX0NPTVBMRVRFRBAEEh0KGVRSQU5TRkVSX1NUQVRFX1RFUk1JTkFURUQQBTLdEQoRRmVkZXJhdGlvblNlcnZpY2USrAEKEENyZWF0ZUludml0YXRpb24SLi5xdWludGV0LmZlZGVyYXRpb24udjEuQ3JlYXRlSW52aXRhdGlvblJlcXVlc3QaLy5xdWludGV0LmZlZGVyYXRpb24udjEuQ3JlYXRlSW52aXRhdGlvblJlc3BvbnNlIjfK8xgZChdmZWRlcmF0aW9uLnBlZXJzLmludml0ZYLT5JMCFCIPL3YxL2ludml0YXRpb25zOgEqEpMBCghKb2luUGVlchImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUGVlclJlcXVlc3QaJy5xdWludGV0LmZlZGVyYXRpb24udjEuSm9pblBlZXJSZXNwb25zZSI2yvMYGQoVZmVkZXJhdGlvbi5wZWVycy5qb2luMB6C0+STAhMiDi92MS9wZWVyczpqb2luOgEqEo8BCgdHZXRQZWVyEiUucXVpbnRldC5mZWRlcmF0aW9uLnYxLkdldFBlZXJSZXF1ZXN0GiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkdldFBlZXJSZXNwb25zZSI1yvMYFwoVZmVkZXJhdGlvbi5wZWVycy5yZWFkgtPkkwIUEhIvdjEve25hbWU9cGVlcnMvKn0SjAEKCUxpc3RQZWVycxInLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0UGVlcnNSZXF1ZXN0GigucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxpc3RQZWVyc1Jlc3BvbnNlIizK8xgXChVmZWRlcmF0aW9uLnBlZXJzLnJlYWSC0+STAgsSCS92MS9wZWVycxK5AQoQTGlzdFBlZXJQcm9kdWN0cxIuLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0UGVlclByb2R1Y3RzUmVxdWVzdBovLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0UGVlclByb2R1Y3RzUmVzcG9uc2UiRMrzGB0KGWZlZGVyYXRpb24uY29udHJhY3RzLnJlYWQwFILT5JMCHRIbL3YxL3twZWVyPXBlZXJzLyp9L3Byb2R1Y3RzErYBCg9SZXF1ZXN0Q29udHJhY3QSLS5xdWludGV0LmZlZGVyYXRpb24udjEuUmVxdWVzdENvbnRyYWN0UmVxdWVzdBouLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5SZXF1ZXN0Q29udHJhY3RSZXNwb25zZSJEyvMYIAoeZmVkZXJhdGlvbi5jb250cmFjdHMubmVnb3RpYXRlgtPkkwIaIhUvdjEvY29udHJhY3RzOnJlcXVlc3Q6ASoSsgEKDUFncmVlQ29udHJhY3QSKy5xdWludGV0LmZlZGVyYXRpb24udjEuQWdyZWVDb250cmFjdFJlcXVlc3QaLC5xdWludGV0LmZlZGVyYXRpb24udjEuQWdyZWVDb250cmFjdFJlc3BvbnNlIkbK8xgbChlmZWRlcmF0aW9uLmNvbnRyYWN0cy5zaWdugtPkkwIhIhwvdjEve25hbWU9Y29udHJhY3RzLyp9OmFncmVlOgEqErYBCg5WZXJpZnlDb250cmFjdBIsLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5WZXJpZnlDb250cmFjdFJlcXVlc3QaLS5xdWludGV0LmZlZGVyYXRpb24udjEuVmVyaWZ5Q29udHJhY3RSZXNwb25zZSJHyvMYGwoZZmVkZXJhdGlvbi5jb250cmFjdHMuc2lnboLT5JMCIiIdL3YxL3tuYW1lPWNvbnRyYWN0cy8qfTp2ZXJpZnk6ASoSxwEKEVRlcm1pbmF0ZUNvbnRyYWN0Ei8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRlcm1pbmF0ZUNvbnRyYWN0UmVxdWVzdBowLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UZXJtaW5hdGVDb250cmFjdFJlc3BvbnNlIk/K8xggCh5mZWRlcmF0aW9uLmNvbnRyYWN0cy50ZXJtaW5hdGWC0+STAiUiIC92MS97bmFtZT1jb250cmFjdHMvKn06dGVybWluYXRlOgEqEqMBCgtHZXRDb250cmFjdBIpLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5HZXRDb250cmFjdFJlcXVlc3QaKi5xdWludGV0LmZlZGVyYXRpb24udjEuR2V0Q29udHJhY3RSZXNwb25zZSI9yvMYGwoZZmVkZXJhdGlvbi5jb250cmFjdHMucmVhZILT5JMCGBIWL3YxL3tuYW1lPWNvbnRyYWN0cy8qfRKgAQoNTGlzdENvbnRyYWN0cxIrLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0Q29udHJhY3RzUmVxdWVzdBosLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0Q29udHJhY3RzUmVzcG9uc2UiNMrzGBsKGWZlZGVyYXRpb24uY29udHJhY3RzLnJlYWSC0+STAg8SDS92MS9jb250cmFjdHMStQEKDVF1ZXJ5Q29udHJhY3QSKy5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlDb250cmFjdFJlcXVlc3QaLC5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlDb250cmFjdFJlc3BvbnNlIknK8xgeChpmZWRlcmF0aW9uLmNvbnRyYWN0cy5xdWVyeTAegtPkkwIhIhwvdjEve25hbWU9Y29udHJhY3RzLyp9OnF1ZXJ5OgEqErMBCgxMaXN0UmVmdXNhbHMSKi5xdWludGV0LmZlZGVyYXRpb24udjEuTGlzdFJlZnVzYWxzUmVxdWVzdBorLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0UmVmdXNhbHNSZXNwb25zZSJKyvMYGwoZZmVkZXJhdGlvbi5jb250cmFjdHMucmVhZILT5JMCJRIjL3YxL3tjb250cmFjdD1jb250cmFjdHMvKn0vcmVmdXNhbHNiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
 
 /**
  * Peer is another node that this one exchanges with.
@@ -144,6 +144,56 @@ export type Peer = Message<"quintet.federation.v1.Peer"> & {
    * @generated from field: string last_error = 17;
    */
   lastError: string;
+
+  /**
+   * approvals are the people who have approved the peer, with the fingerprint that each of them compared.
+   *
+   * @generated from field: repeated quintet.federation.v1.PeerApproval approvals = 18;
+   */
+  approvals: PeerApproval[];
+
+  /**
+   * state_reason says why it is suspended, rejected, left or expelled; empty otherwise.
+   *
+   * @generated from field: string state_reason = 19;
+   */
+  stateReason: string;
+
+  /**
+   * lanes say how each lane stands.
+   *
+   * @generated from field: repeated quintet.federation.v1.LaneStatus lanes = 20;
+   */
+  lanes: LaneStatus[];
+
+  /**
+   * backlog_bytes is the size of what waits for the peer.
+   *
+   * @generated from field: int64 backlog_bytes = 21;
+   */
+  backlogBytes: bigint;
+
+  /**
+   * alarms name what people should look at, for example "CERTIFICATE_ENDS_SOON", "BACKLOG_FULL", "SEQUENCE_REVERSED"; empty
+   * when there is nothing.
+   *
+   * @generated from field: repeated string alarms = 22;
+   */
+  alarms: string[];
+
+  /**
+   * trust_number is the number of the peer's trust list that this node holds.
+   *
+   * @generated from field: int64 trust_number = 23;
+   */
+  trustNumber: bigint;
+
+  /**
+   * dead_letters is the number of envelopes from the peer that could not be applied and wait for a person.
+   *
+   * @generated from field: int64 dead_letters = 24;
+   */
+  deadLetters: bigint;
 };
 
 /**
@@ -152,6 +202,90 @@ export type Peer = Message<"quintet.federation.v1.Peer"> & {
  */
 export const PeerSchema: GenMessage<Peer> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_federation, 0);
+
+/**
+ * PeerApproval is one person's approval of a peer.
+ *
+ * @generated from message quintet.federation.v1.PeerApproval
+ */
+export type PeerApproval = Message<"quintet.federation.v1.PeerApproval"> & {
+  /**
+   * person is who approved, `people/{person}`.
+   *
+   * @generated from field: string person = 1;
+   */
+  person: string;
+
+  /**
+   * root_fingerprint is the fingerprint that the person compared out of band, in hex.
+   *
+   * @generated from field: string root_fingerprint = 2;
+   */
+  rootFingerprint: string;
+
+  /**
+   * time is when.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 3;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.PeerApproval.
+ * Use `create(PeerApprovalSchema)` to create a new message.
+ */
+export const PeerApprovalSchema: GenMessage<PeerApproval> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_federation, 1);
+
+/**
+ * LaneStatus is how one lane of the link with a peer stands.
+ *
+ * @generated from message quintet.federation.v1.LaneStatus
+ */
+export type LaneStatus = Message<"quintet.federation.v1.LaneStatus"> & {
+  /**
+   * lane is "control", "facts" or "bulk".
+   *
+   * @generated from field: string lane = 1;
+   */
+  lane: string;
+
+  /**
+   * assigned is the last sequence given out to the peer.
+   *
+   * @generated from field: int64 assigned = 2;
+   */
+  assigned: bigint;
+
+  /**
+   * acknowledged is the last sequence acknowledged by the peer.
+   *
+   * @generated from field: int64 acknowledged = 3;
+   */
+  acknowledged: bigint;
+
+  /**
+   * received is the last sequence received from the peer.
+   *
+   * @generated from field: int64 received = 4;
+   */
+  received: bigint;
+
+  /**
+   * backlog is the number of envelopes not yet acknowledged.
+   *
+   * @generated from field: int64 backlog = 5;
+   */
+  backlog: bigint;
+};
+
+/**
+ * Describes the message quintet.federation.v1.LaneStatus.
+ * Use `create(LaneStatusSchema)` to create a new message.
+ */
+export const LaneStatusSchema: GenMessage<LaneStatus> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_federation, 2);
 
 /**
  * Invitation is what one node hands to another, out of band, so that it may join.
@@ -207,7 +341,7 @@ export type Invitation = Message<"quintet.federation.v1.Invitation"> & {
  * Use `create(InvitationSchema)` to create a new message.
  */
 export const InvitationSchema: GenMessage<Invitation> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 1);
+  messageDesc(file_quintet_federation_v1_federation, 3);
 
 /**
  * FactTerms gives one kind of fact.
@@ -242,7 +376,7 @@ export type FactTerms = Message<"quintet.federation.v1.FactTerms"> & {
  * Use `create(FactTermsSchema)` to create a new message.
  */
 export const FactTermsSchema: GenMessage<FactTerms> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 2);
+  messageDesc(file_quintet_federation_v1_federation, 4);
 
 /**
  * Terms are what both parties sign. The signed form is RFC 8785 canonical JSON of this message's JSON mapping.
@@ -347,6 +481,49 @@ export type Terms = Message<"quintet.federation.v1.Terms"> & {
    * @generated from field: bytes salt = 14;
    */
   salt: Uint8Array;
+
+  /**
+   * filter keeps only some of the product's rows.
+   *
+   * @generated from field: quintet.sharing.v1.RowFilter filter = 15;
+   */
+  filter?: RowFilter | undefined;
+
+  /**
+   * mode is how rows come to the consumer; unspecified for PUSH_ON_CHANGE.
+   *
+   * @generated from field: quintet.federation.v1.DeliveryMode mode = 16;
+   */
+  mode: DeliveryMode;
+
+  /**
+   * frequency is how often rows are pushed on schedule, an ISO 8601 duration, for example "PT1H"; empty otherwise.
+   *
+   * @generated from field: string frequency = 17;
+   */
+  frequency: string;
+
+  /**
+   * aggregation gives counts instead of rows; unset for rows.
+   *
+   * @generated from field: quintet.sharing.v1.Aggregation aggregation = 18;
+   */
+  aggregation?: Aggregation | undefined;
+
+  /**
+   * freshness_s is how old, in seconds, a change at the provider may be when the consumer has it; missing it raises an
+   * alarm at both ends; 0 for no such objective.
+   *
+   * @generated from field: int32 freshness_s = 19;
+   */
+  freshnessS: number;
+
+  /**
+   * delivery_s is how long, in seconds, an envelope may wait for its receipt before an alarm; 0 for no such objective.
+   *
+   * @generated from field: int32 delivery_s = 20;
+   */
+  deliveryS: number;
 };
 
 /**
@@ -354,7 +531,7 @@ export type Terms = Message<"quintet.federation.v1.Terms"> & {
  * Use `create(TermsSchema)` to create a new message.
  */
 export const TermsSchema: GenMessage<Terms> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 3);
+  messageDesc(file_quintet_federation_v1_federation, 5);
 
 /**
  * Contract is an agreement between two nodes on what may flow.
@@ -487,6 +664,69 @@ export type Contract = Message<"quintet.federation.v1.Contract"> & {
    * @generated from field: int64 refused = 18;
    */
   refused: bigint;
+
+  /**
+   * version counts the versions of an agreement from 1; an amendment is the next version with a name of its own.
+   *
+   * @generated from field: int32 version = 19;
+   */
+  version: number;
+
+  /**
+   * amends is the contract that this one replaces when it comes into force; empty for none.
+   *
+   * @generated from field: string amends = 20;
+   */
+  amends: string;
+
+  /**
+   * superseded_by is the contract that replaces this one; empty for none.
+   *
+   * @generated from field: string superseded_by = 21;
+   */
+  supersededBy: string;
+
+  /**
+   * waits_for is the node whose step is next; empty in FINALIZED and TERMINATED.
+   *
+   * @generated from field: string waits_for = 22;
+   */
+  waitsFor: string;
+
+  /**
+   * owner is the contact that answers for that step.
+   *
+   * @generated from field: string owner = 23;
+   */
+  owner: string;
+
+  /**
+   * deadline is when the contract ends by itself if the step is not taken; unset when it waits for nobody.
+   *
+   * @generated from field: google.protobuf.Timestamp deadline = 24;
+   */
+  deadline?: Timestamp | undefined;
+
+  /**
+   * reminded_at is when the owner was last reminded; unset for never.
+   *
+   * @generated from field: google.protobuf.Timestamp reminded_at = 25;
+   */
+  remindedAt?: Timestamp | undefined;
+
+  /**
+   * terminates_at is when a termination with notice takes effect; unset when none was given.
+   *
+   * @generated from field: google.protobuf.Timestamp terminates_at = 26;
+   */
+  terminatesAt?: Timestamp | undefined;
+
+  /**
+   * alarms name objectives of the terms that are missed now: "FRESHNESS", "DELIVERY"; empty when none is.
+   *
+   * @generated from field: repeated string alarms = 27;
+   */
+  alarms: string[];
 };
 
 /**
@@ -494,7 +734,70 @@ export type Contract = Message<"quintet.federation.v1.Contract"> & {
  * Use `create(ContractSchema)` to create a new message.
  */
 export const ContractSchema: GenMessage<Contract> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 4);
+  messageDesc(file_quintet_federation_v1_federation, 6);
+
+/**
+ * Transfer is the flow of a product's rows under a contract.
+ *
+ * @generated from message quintet.federation.v1.Transfer
+ */
+export type Transfer = Message<"quintet.federation.v1.Transfer"> & {
+  /**
+   * name is `transfers/{id}`, the same at both nodes.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * contract is the contract under which the rows flow.
+   *
+   * @generated from field: string contract = 2;
+   */
+  contract: string;
+
+  /**
+   * state is where it stands.
+   *
+   * @generated from field: quintet.federation.v1.TransferState state = 3;
+   */
+  state: TransferState;
+
+  /**
+   * reason is why it was suspended or terminated.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+
+  /**
+   * changed_by is the node that took the last step.
+   *
+   * @generated from field: string changed_by = 5;
+   */
+  changedBy: string;
+
+  /**
+   * created_at is when it was asked for.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 6;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * updated_at is when its state last changed.
+   *
+   * @generated from field: google.protobuf.Timestamp updated_at = 7;
+   */
+  updatedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.Transfer.
+ * Use `create(TransferSchema)` to create a new message.
+ */
+export const TransferSchema: GenMessage<Transfer> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_federation, 7);
 
 /**
  * CreateInvitationRequest invites a node.
@@ -543,7 +846,7 @@ export type CreateInvitationRequest = Message<"quintet.federation.v1.CreateInvit
  * Use `create(CreateInvitationRequestSchema)` to create a new message.
  */
 export const CreateInvitationRequestSchema: GenMessage<CreateInvitationRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 5);
+  messageDesc(file_quintet_federation_v1_federation, 8);
 
 /**
  * CreateInvitationResponse answers CreateInvitation.
@@ -564,7 +867,7 @@ export type CreateInvitationResponse = Message<"quintet.federation.v1.CreateInvi
  * Use `create(CreateInvitationResponseSchema)` to create a new message.
  */
 export const CreateInvitationResponseSchema: GenMessage<CreateInvitationResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 6);
+  messageDesc(file_quintet_federation_v1_federation, 9);
 
 /**
  * JoinPeerRequest uses an invitation.
@@ -585,7 +888,7 @@ export type JoinPeerRequest = Message<"quintet.federation.v1.JoinPeerRequest"> &
  * Use `create(JoinPeerRequestSchema)` to create a new message.
  */
 export const JoinPeerRequestSchema: GenMessage<JoinPeerRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 7);
+  messageDesc(file_quintet_federation_v1_federation, 10);
 
 /**
  * JoinPeerResponse answers JoinPeer.
@@ -613,7 +916,7 @@ export type JoinPeerResponse = Message<"quintet.federation.v1.JoinPeerResponse">
  * Use `create(JoinPeerResponseSchema)` to create a new message.
  */
 export const JoinPeerResponseSchema: GenMessage<JoinPeerResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 8);
+  messageDesc(file_quintet_federation_v1_federation, 11);
 
 /**
  * GetPeerRequest asks for one peer.
@@ -634,7 +937,7 @@ export type GetPeerRequest = Message<"quintet.federation.v1.GetPeerRequest"> & {
  * Use `create(GetPeerRequestSchema)` to create a new message.
  */
 export const GetPeerRequestSchema: GenMessage<GetPeerRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 9);
+  messageDesc(file_quintet_federation_v1_federation, 12);
 
 /**
  * GetPeerResponse answers GetPeer.
@@ -655,7 +958,7 @@ export type GetPeerResponse = Message<"quintet.federation.v1.GetPeerResponse"> &
  * Use `create(GetPeerResponseSchema)` to create a new message.
  */
 export const GetPeerResponseSchema: GenMessage<GetPeerResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 10);
+  messageDesc(file_quintet_federation_v1_federation, 13);
 
 /**
  * ListPeersRequest asks for a page of peers.
@@ -683,7 +986,7 @@ export type ListPeersRequest = Message<"quintet.federation.v1.ListPeersRequest">
  * Use `create(ListPeersRequestSchema)` to create a new message.
  */
 export const ListPeersRequestSchema: GenMessage<ListPeersRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 11);
+  messageDesc(file_quintet_federation_v1_federation, 14);
 
 /**
  * ListPeersResponse is a page of peers.
@@ -711,7 +1014,7 @@ export type ListPeersResponse = Message<"quintet.federation.v1.ListPeersResponse
  * Use `create(ListPeersResponseSchema)` to create a new message.
  */
 export const ListPeersResponseSchema: GenMessage<ListPeersResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 12);
+  messageDesc(file_quintet_federation_v1_federation, 15);
 
 /**
  * ListPeerProductsRequest asks a peer for its catalogue.
@@ -732,7 +1035,7 @@ export type ListPeerProductsRequest = Message<"quintet.federation.v1.ListPeerPro
  * Use `create(ListPeerProductsRequestSchema)` to create a new message.
  */
 export const ListPeerProductsRequestSchema: GenMessage<ListPeerProductsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 13);
+  messageDesc(file_quintet_federation_v1_federation, 16);
 
 /**
  * ListPeerProductsResponse is what a peer offers.
@@ -753,7 +1056,7 @@ export type ListPeerProductsResponse = Message<"quintet.federation.v1.ListPeerPr
  * Use `create(ListPeerProductsResponseSchema)` to create a new message.
  */
 export const ListPeerProductsResponseSchema: GenMessage<ListPeerProductsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 14);
+  messageDesc(file_quintet_federation_v1_federation, 17);
 
 /**
  * RequestContractRequest asks for a contract.
@@ -788,7 +1091,7 @@ export type RequestContractRequest = Message<"quintet.federation.v1.RequestContr
  * Use `create(RequestContractRequestSchema)` to create a new message.
  */
 export const RequestContractRequestSchema: GenMessage<RequestContractRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 15);
+  messageDesc(file_quintet_federation_v1_federation, 18);
 
 /**
  * RequestContractResponse answers RequestContract.
@@ -809,7 +1112,7 @@ export type RequestContractResponse = Message<"quintet.federation.v1.RequestCont
  * Use `create(RequestContractResponseSchema)` to create a new message.
  */
 export const RequestContractResponseSchema: GenMessage<RequestContractResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 16);
+  messageDesc(file_quintet_federation_v1_federation, 19);
 
 /**
  * AgreeContractRequest agrees to a contract.
@@ -844,7 +1147,7 @@ export type AgreeContractRequest = Message<"quintet.federation.v1.AgreeContractR
  * Use `create(AgreeContractRequestSchema)` to create a new message.
  */
 export const AgreeContractRequestSchema: GenMessage<AgreeContractRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 17);
+  messageDesc(file_quintet_federation_v1_federation, 20);
 
 /**
  * AgreeContractResponse answers AgreeContract.
@@ -865,7 +1168,7 @@ export type AgreeContractResponse = Message<"quintet.federation.v1.AgreeContract
  * Use `create(AgreeContractResponseSchema)` to create a new message.
  */
 export const AgreeContractResponseSchema: GenMessage<AgreeContractResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 18);
+  messageDesc(file_quintet_federation_v1_federation, 21);
 
 /**
  * VerifyContractRequest verifies and countersigns a contract.
@@ -893,7 +1196,7 @@ export type VerifyContractRequest = Message<"quintet.federation.v1.VerifyContrac
  * Use `create(VerifyContractRequestSchema)` to create a new message.
  */
 export const VerifyContractRequestSchema: GenMessage<VerifyContractRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 19);
+  messageDesc(file_quintet_federation_v1_federation, 22);
 
 /**
  * VerifyContractResponse answers VerifyContract.
@@ -914,7 +1217,7 @@ export type VerifyContractResponse = Message<"quintet.federation.v1.VerifyContra
  * Use `create(VerifyContractResponseSchema)` to create a new message.
  */
 export const VerifyContractResponseSchema: GenMessage<VerifyContractResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 20);
+  messageDesc(file_quintet_federation_v1_federation, 23);
 
 /**
  * TerminateContractRequest ends a contract.
@@ -949,7 +1252,7 @@ export type TerminateContractRequest = Message<"quintet.federation.v1.TerminateC
  * Use `create(TerminateContractRequestSchema)` to create a new message.
  */
 export const TerminateContractRequestSchema: GenMessage<TerminateContractRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 21);
+  messageDesc(file_quintet_federation_v1_federation, 24);
 
 /**
  * TerminateContractResponse answers TerminateContract.
@@ -970,7 +1273,7 @@ export type TerminateContractResponse = Message<"quintet.federation.v1.Terminate
  * Use `create(TerminateContractResponseSchema)` to create a new message.
  */
 export const TerminateContractResponseSchema: GenMessage<TerminateContractResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 22);
+  messageDesc(file_quintet_federation_v1_federation, 25);
 
 /**
  * GetContractRequest asks for one contract.
@@ -991,7 +1294,7 @@ export type GetContractRequest = Message<"quintet.federation.v1.GetContractReque
  * Use `create(GetContractRequestSchema)` to create a new message.
  */
 export const GetContractRequestSchema: GenMessage<GetContractRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 23);
+  messageDesc(file_quintet_federation_v1_federation, 26);
 
 /**
  * GetContractResponse answers GetContract.
@@ -1012,7 +1315,7 @@ export type GetContractResponse = Message<"quintet.federation.v1.GetContractResp
  * Use `create(GetContractResponseSchema)` to create a new message.
  */
 export const GetContractResponseSchema: GenMessage<GetContractResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 24);
+  messageDesc(file_quintet_federation_v1_federation, 27);
 
 /**
  * ListContractsRequest asks for a page of contracts.
@@ -1054,7 +1357,7 @@ export type ListContractsRequest = Message<"quintet.federation.v1.ListContractsR
  * Use `create(ListContractsRequestSchema)` to create a new message.
  */
 export const ListContractsRequestSchema: GenMessage<ListContractsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 25);
+  messageDesc(file_quintet_federation_v1_federation, 28);
 
 /**
  * ListContractsResponse is a page of contracts.
@@ -1082,7 +1385,7 @@ export type ListContractsResponse = Message<"quintet.federation.v1.ListContracts
  * Use `create(ListContractsResponseSchema)` to create a new message.
  */
 export const ListContractsResponseSchema: GenMessage<ListContractsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 26);
+  messageDesc(file_quintet_federation_v1_federation, 29);
 
 /**
  * QueryContractRequest asks the provider for rows.
@@ -1138,7 +1441,7 @@ export type QueryContractRequest = Message<"quintet.federation.v1.QueryContractR
  * Use `create(QueryContractRequestSchema)` to create a new message.
  */
 export const QueryContractRequestSchema: GenMessage<QueryContractRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 27);
+  messageDesc(file_quintet_federation_v1_federation, 30);
 
 /**
  * QueryContractResponse is a page of rows from the provider.
@@ -1166,7 +1469,7 @@ export type QueryContractResponse = Message<"quintet.federation.v1.QueryContract
  * Use `create(QueryContractResponseSchema)` to create a new message.
  */
 export const QueryContractResponseSchema: GenMessage<QueryContractResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 28);
+  messageDesc(file_quintet_federation_v1_federation, 31);
 
 /**
  * ListRefusalsRequest asks what was refused under a contract.
@@ -1201,7 +1504,7 @@ export type ListRefusalsRequest = Message<"quintet.federation.v1.ListRefusalsReq
  * Use `create(ListRefusalsRequestSchema)` to create a new message.
  */
 export const ListRefusalsRequestSchema: GenMessage<ListRefusalsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 29);
+  messageDesc(file_quintet_federation_v1_federation, 32);
 
 /**
  * ContractRefusal is one thing that was refused.
@@ -1250,7 +1553,7 @@ export type ContractRefusal = Message<"quintet.federation.v1.ContractRefusal"> &
  * Use `create(ContractRefusalSchema)` to create a new message.
  */
 export const ContractRefusalSchema: GenMessage<ContractRefusal> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 30);
+  messageDesc(file_quintet_federation_v1_federation, 33);
 
 /**
  * ListRefusalsResponse is a page of refusals.
@@ -1278,7 +1581,7 @@ export type ListRefusalsResponse = Message<"quintet.federation.v1.ListRefusalsRe
  * Use `create(ListRefusalsResponseSchema)` to create a new message.
  */
 export const ListRefusalsResponseSchema: GenMessage<ListRefusalsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_federation, 31);
+  messageDesc(file_quintet_federation_v1_federation, 34);
 
 /**
  * PeerKind is how a peer stands to this node.
@@ -1342,11 +1645,39 @@ export enum PeerState {
   ACTIVE = 1,
 
   /**
-   * PEER_STATE_SUSPENDED waits; nothing is exchanged.
+   * PEER_STATE_SUSPENDED waits; nothing is exchanged, what is meant for it is kept.
    *
    * @generated from enum value: PEER_STATE_SUSPENDED = 2;
    */
   SUSPENDED = 2,
+
+  /**
+   * PEER_STATE_REQUESTED has asked to join; two different people have to approve.
+   *
+   * @generated from enum value: PEER_STATE_REQUESTED = 3;
+   */
+  REQUESTED = 3,
+
+  /**
+   * PEER_STATE_REJECTED was not approved.
+   *
+   * @generated from enum value: PEER_STATE_REJECTED = 4;
+   */
+  REJECTED = 4,
+
+  /**
+   * PEER_STATE_LEFT has left by its own will; its evidence is kept.
+   *
+   * @generated from enum value: PEER_STATE_LEFT = 5;
+   */
+  LEFT = 5,
+
+  /**
+   * PEER_STATE_EXPELLED was expelled; its evidence is kept.
+   *
+   * @generated from enum value: PEER_STATE_EXPELLED = 6;
+   */
+  EXPELLED = 6,
 }
 
 /**
@@ -1491,6 +1822,102 @@ export enum Direction {
  */
 export const DirectionSchema: GenEnum<Direction> = /*@__PURE__*/
   enumDesc(file_quintet_federation_v1_federation, 4);
+
+/**
+ * DeliveryMode is how rows come to the consumer.
+ *
+ * @generated from enum quintet.federation.v1.DeliveryMode
+ */
+export enum DeliveryMode {
+  /**
+   * DELIVERY_MODE_UNSPECIFIED is DELIVERY_MODE_PUSH_ON_CHANGE.
+   *
+   * @generated from enum value: DELIVERY_MODE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * DELIVERY_MODE_PUSH_ON_CHANGE sends each row soon after it changed.
+   *
+   * @generated from enum value: DELIVERY_MODE_PUSH_ON_CHANGE = 1;
+   */
+  PUSH_ON_CHANGE = 1,
+
+  /**
+   * DELIVERY_MODE_PUSH_ON_SCHEDULE sends what changed at every `frequency`.
+   *
+   * @generated from enum value: DELIVERY_MODE_PUSH_ON_SCHEDULE = 2;
+   */
+  PUSH_ON_SCHEDULE = 2,
+
+  /**
+   * DELIVERY_MODE_PULL sends nothing by itself: the consumer asks.
+   *
+   * @generated from enum value: DELIVERY_MODE_PULL = 3;
+   */
+  PULL = 3,
+}
+
+/**
+ * Describes the enum quintet.federation.v1.DeliveryMode.
+ */
+export const DeliveryModeSchema: GenEnum<DeliveryMode> = /*@__PURE__*/
+  enumDesc(file_quintet_federation_v1_federation, 5);
+
+/**
+ * TransferState is where a transfer stands, in the words of the Dataspace Protocol 2025-1.
+ *
+ * @generated from enum quintet.federation.v1.TransferState
+ */
+export enum TransferState {
+  /**
+   * TRANSFER_STATE_UNSPECIFIED is no state.
+   *
+   * @generated from enum value: TRANSFER_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * TRANSFER_STATE_REQUESTED was asked for by the consumer.
+   *
+   * @generated from enum value: TRANSFER_STATE_REQUESTED = 1;
+   */
+  REQUESTED = 1,
+
+  /**
+   * TRANSFER_STATE_STARTED flows.
+   *
+   * @generated from enum value: TRANSFER_STATE_STARTED = 2;
+   */
+  STARTED = 2,
+
+  /**
+   * TRANSFER_STATE_SUSPENDED stands still until either side starts it again.
+   *
+   * @generated from enum value: TRANSFER_STATE_SUSPENDED = 3;
+   */
+  SUSPENDED = 3,
+
+  /**
+   * TRANSFER_STATE_COMPLETED has given all there was to give.
+   *
+   * @generated from enum value: TRANSFER_STATE_COMPLETED = 4;
+   */
+  COMPLETED = 4,
+
+  /**
+   * TRANSFER_STATE_TERMINATED was ended.
+   *
+   * @generated from enum value: TRANSFER_STATE_TERMINATED = 5;
+   */
+  TERMINATED = 5,
+}
+
+/**
+ * Describes the enum quintet.federation.v1.TransferState.
+ */
+export const TransferStateSchema: GenEnum<TransferState> = /*@__PURE__*/
+  enumDesc(file_quintet_federation_v1_federation, 6);
 
 /**
  * FederationService is how the people of a node manage its peers and contracts.

@@ -10,7 +10,9 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Fact } from "../../fact/v1/fact_pb.js";
 import { file_quintet_fact_v1_fact } from "../../fact/v1/fact_pb.js";
-import type { Contract, ListPeerProductsRequest, PeerKind, QueryContractRequest } from "./federation_pb.js";
+import type { Directive } from "./directive_pb.js";
+import { file_quintet_federation_v1_directive } from "./directive_pb.js";
+import type { Contract, ListPeerProductsRequest, PeerKind, PeerState, QueryContractRequest, Transfer } from "./federation_pb.js";
 import { file_quintet_federation_v1_federation } from "./federation_pb.js";
 import { file_quintet_options_v1_options } from "../../options/v1/options_pb.js";
 import type { Product } from "../../sharing/v1/sharing_pb.js";
@@ -21,7 +23,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/link.proto.
  */
 export const file_quintet_federation_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIpcBCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRITCgtzaWduaW5nX2tleRgFIAEoDBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCSJgCgtKb2luUmVxdWVzdBIaCgV0b2tlbhgBIAEoCUIL0vMYBwgBEMgBQAESNQoEY2FyZBgCIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Ob2RlQ2FyZEIG0vMYAggBIrMBCgxKb2luUmVzcG9uc2USLQoEY2FyZBgBIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Ob2RlQ2FyZBITCgtjZXJ0aWZpY2F0ZRgCIAEoCRItCgRraW5kGAMgASgOMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJLaW5kEjAKB2NoYXJ0ZXIYBCABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QioQMKBUZyYW1lEi0KBWhlbGxvGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkhlbGxvSAASMwoFYmF0Y2gYAiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkQmF0Y2hIABI3CgdyZWNlaXB0GAMgASgLMiQucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFJlY2VpcHRIABIvCgZjcmVkaXQYBCABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQ3JlZGl0SAASLQoFcXVlcnkYBSABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlIABIvCgZhbnN3ZXIYBiABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQW5zd2VySAASKwoEcGluZxgHIAEoCzIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QaW5nSAASNQoHcmVmdXNhbBgIIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaW5rUmVmdXNhbEgAQgYKBGJvZHkiPgoPRXhjaGFuZ2VSZXF1ZXN0EisKBWZyYW1lGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZyYW1lIj8KEEV4Y2hhbmdlUmVzcG9uc2USKwoFZnJhbWUYASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuRnJhbWUinAEKBUhlbGxvEgwKBG5vZGUYASABKAkSEAoIcHJvdG9jb2wYAiABKAUSDQoFZXBvY2gYAyABKAkSFgoOcmVjZWl2ZWRfZXBvY2gYBCABKAkSEAoIcmVjZWl2ZWQYBSABKAMSFQoNbGFzdF9hc3NpZ25lZBgGIAEoAxIOCgZjcmVkaXQYByABKAMSEwoLY2VydGlmaWNhdGUYCCABKAki5AEKCEVudmVsb3BlEhAKCHNlcXVlbmNlGAEgASgDEikKBGxhbmUYAiABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRIQCghjb250cmFjdBgDIAEoCRIWCg5hZ3JlZW1lbnRfaGFzaBgEIAEoDBIlCgRmYWN0GAUgASgLMhUucXVpbnRldC5mYWN0LnYxLkZhY3RIABJCChBjb250cmFjdF9tZXNzYWdlGAYgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0TWVzc2FnZUgAQgYKBGJvZHkilgEKBUJhdGNoEg4KBnNlbmRlchgBIAEoCRIQCghyZWNlaXZlchgCIAEoCRINCgVlcG9jaBgDIAEoCRIyCgllbnZlbG9wZXMYBCADKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuRW52ZWxvcGUSKAoEdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiUwoLU2lnbmVkQmF0Y2gSDQoFYmF0Y2gYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBISCgpjb21wcmVzc2VkGAQgASgIIowBCgdSZWNlaXB0EhAKCHJlY2VpdmVyGAEgASgJEg4KBnNlbmRlchgCIAEoCRINCgVlcG9jaBgDIAEoCRIQCghzZXF1ZW5jZRgEIAEoAxIUCgxiYXRjaF9kaWdlc3QYBSABKAwSKAoEdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiQwoNU2lnbmVkUmVjZWlwdBIPCgdyZWNlaXB0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiGwoGQ3JlZGl0EhEKCWVudmVsb3BlcxgBIAEoAyKIAQoPQ29udHJhY3RNZXNzYWdlEgoKAmlkGAEgASgJEgwKBHR5cGUYAiABKAkSMQoIY29udHJhY3QYAyABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QSKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi1gEKBVF1ZXJ5EgoKAmlkGAEgASgJEhQKDHJlbWFpbmluZ19tcxgCIAEoAxINCgVhY3RvchgDIAEoCRITCgt0cmFjZXBhcmVudBgEIAEoCRI7CgRyb3dzGAUgASgLMisucXVpbnRldC5mZWRlcmF0aW9uLnYxLlF1ZXJ5Q29udHJhY3RSZXF1ZXN0SAASQgoIcHJvZHVjdHMYBiABKAsyLi5xdWludGV0LmZlZGVyYXRpb24udjEuTGlzdFBlZXJQcm9kdWN0c1JlcXVlc3RIAEIGCgRib2R5IrIBCgZBbnN3ZXISCgoCaWQYASABKAkSDAoEY29kZRgCIAEoBRIOCgZyZWFzb24YAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIlCgRyb3dzGAUgAygLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YBiABKAkSLQoIcHJvZHVjdHMYByADKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdCIwCgRQaW5nEigKBHRpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkAKC0xpbmtSZWZ1c2FsEg4KBnJlYXNvbhgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhAKCHNlcXVlbmNlGAMgASgDKj0KBExhbmUSFAoQTEFORV9VTlNQRUNJRklFRBAAEhAKDExBTkVfQ09OVFJPTBABEg0KCUxBTkVfQlVMSxACMm4KEU1lbWJlcnNoaXBTZXJ2aWNlElkKBEpvaW4SIi5xdWludGV0LmZlZGVyYXRpb24udjEuSm9pblJlcXVlc3QaIy5xdWludGV0LmZlZGVyYXRpb24udjEuSm9pblJlc3BvbnNlIgjK8xgEMA84ATJ6CgtMaW5rU2VydmljZRJrCghFeGNoYW5nZRImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FeGNoYW5nZVJlcXVlc3QaJy5xdWludGV0LmZlZGVyYXRpb24udjEuRXhjaGFuZ2VSZXNwb25zZSIKyvMYBjCAowU4ASgBMAFiBnByb3RvMw", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_federation, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
+  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIpcBCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRITCgtzaWduaW5nX2tleRgFIAEoDBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCSJgCgtKb2luUmVxdWVzdBIaCgV0b2tlbhgBIAEoCUIL0vMYBwgBEMgBQAESNQoEY2FyZBgCIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Ob2RlQ2FyZEIG0vMYAggBIuQBCgxKb2luUmVzcG9uc2USLQoEY2FyZBgBIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Ob2RlQ2FyZBITCgtjZXJ0aWZpY2F0ZRgCIAEoCRItCgRraW5kGAMgASgOMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJLaW5kEjAKB2NoYXJ0ZXIYBCABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QSLwoFc3RhdGUYBSABKA4yIC5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlclN0YXRlIpYFCgVGcmFtZRItCgVoZWxsbxgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5IZWxsb0gAEjMKBWJhdGNoGAIgASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZEJhdGNoSAASNwoHcmVjZWlwdBgDIAEoCzIkLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWRSZWNlaXB0SAASLwoGY3JlZGl0GAQgASgLMh0ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNyZWRpdEgAEi0KBXF1ZXJ5GAUgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLlF1ZXJ5SAASLwoGYW5zd2VyGAYgASgLMh0ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkFuc3dlckgAEisKBHBpbmcYByABKAsyGy5xdWludGV0LmZlZGVyYXRpb24udjEuUGluZ0gAEjUKB3JlZnVzYWwYCCABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuTGlua1JlZnVzYWxIABIyCgVjaHVuaxgJIAEoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5CYXRjaENodW5rSAASNAoGY2FuY2VsGAogASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNhbmNlbFF1ZXJ5SAASSAoTY2VydGlmaWNhdGVfcmVxdWVzdBgLIAEoCzIpLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5DZXJ0aWZpY2F0ZVJlcXVlc3RIABI/CgtjZXJ0aWZpY2F0ZRgMIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Jc3N1ZWRDZXJ0aWZpY2F0ZUgAQgYKBGJvZHkiPgoPRXhjaGFuZ2VSZXF1ZXN0EisKBWZyYW1lGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZyYW1lIj8KEEV4Y2hhbmdlUmVzcG9uc2USKwoFZnJhbWUYASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuRnJhbWUi/gEKBUhlbGxvEgwKBG5vZGUYASABKAkSEAoIcHJvdG9jb2wYAiABKAUSDQoFZXBvY2gYAyABKAkSFgoOcmVjZWl2ZWRfZXBvY2gYBCABKAkSEAoIcmVjZWl2ZWQYBSABKAMSFQoNbGFzdF9hc3NpZ25lZBgGIAEoAxIOCgZjcmVkaXQYByABKAMSEwoLY2VydGlmaWNhdGUYCCABKAkSMgoFbGFuZXMYCSADKAsyIy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZVBvc2l0aW9uEhYKDnByZXZpb3VzX2Vwb2NoGAogASgJEhQKDHRydXN0X251bWJlchgLIAEoAyJyCgxMYW5lUG9zaXRpb24SKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhAKCHJlY2VpdmVkGAIgASgDEhUKDWxhc3RfYXNzaWduZWQYAyABKAMSDgoGY3JlZGl0GAQgASgDIvUFCghFbnZlbG9wZRIQCghzZXF1ZW5jZRgBIAEoAxIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSEAoIY29udHJhY3QYAyABKAkSFgoOYWdyZWVtZW50X2hhc2gYBCABKAwSJQoEZmFjdBgFIAEoCzIVLnF1aW50ZXQuZmFjdC52MS5GYWN0SAASQgoQY29udHJhY3RfbWVzc2FnZRgGIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdE1lc3NhZ2VIABJCChB0cmFuc2Zlcl9tZXNzYWdlGAcgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRyYW5zZmVyTWVzc2FnZUgAEkQKEWRpcmVjdGl2ZV9tZXNzYWdlGAggASgLMicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZU1lc3NhZ2VIABI8Cgp0cnVzdF9saXN0GAkgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdEgAEkYKEm1lbWJlcnNoaXBfbWVzc2FnZRgKIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5NZW1iZXJzaGlwTWVzc2FnZUgAEkQKDmRlbGV0aW9uX3Byb29mGAsgASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZERlbGV0aW9uUHJvb2ZIABI8CgpjaGVja3BvaW50GAwgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNoZWNrcG9pbnRPZmZlckgAEjkKC2Nvc2lnbmF0dXJlGA0gASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvc2lnbmF0dXJlSAASQAoKc2V0dGxlbWVudBgOIAEoCzIqLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50U3RhdGVtZW50SABCBgoEYm9keSLBAQoFQmF0Y2gSDgoGc2VuZGVyGAEgASgJEhAKCHJlY2VpdmVyGAIgASgJEg0KBWVwb2NoGAMgASgJEjIKCWVudmVsb3BlcxgEIAMoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FbnZlbG9wZRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAYgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUiUwoLU2lnbmVkQmF0Y2gSDQoFYmF0Y2gYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBISCgpjb21wcmVzc2VkGAQgASgIImMKCkJhdGNoQ2h1bmsSKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEg0KBWluZGV4GAIgASgFEg0KBWNvdW50GAMgASgFEgwKBGRhdGEYBCABKAwitwEKB1JlY2VpcHQSEAoIcmVjZWl2ZXIYASABKAkSDgoGc2VuZGVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhAKCHNlcXVlbmNlGAQgASgDEhQKDGJhdGNoX2RpZ2VzdBgFIAEoDBIoCgR0aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAcgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUiQwoNU2lnbmVkUmVjZWlwdBIPCgdyZWNlaXB0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiRgoGQ3JlZGl0EhEKCWVudmVsb3BlcxgBIAEoAxIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUiiAEKD0NvbnRyYWN0TWVzc2FnZRIKCgJpZBgBIAEoCRIMCgR0eXBlGAIgASgJEjEKCGNvbnRyYWN0GAMgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0EigKBHRpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIogBCg9UcmFuc2Zlck1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCgh0cmFuc2ZlchgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2ZlchIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ9ChBEaXJlY3RpdmVNZXNzYWdlEgoKAmlkGAEgASgJEjMKCWRpcmVjdGl2ZRgCIAEoCzIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmUSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidQoRTWVtYmVyc2hpcE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIMCgR6b25lGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKJAQoKVHJ1c3RlZEtleRIOCgZrZXlfaWQYASABKAkSCwoDa2V5GAIgASgMEi4KCnZhbGlkX2Zyb20YAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldGlyZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIuMBCglUcnVzdExpc3QSDAoEbm9kZRgBIAEoCRIOCgZudW1iZXIYAiABKAMSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEa2V5cxgEIAMoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcnVzdGVkS2V5EhkKEXJvb3RfY2VydGlmaWNhdGVzGAUgAygJEg8KB3Jldm9rZWQYBiADKAkSMQoFcGVlcnMYByADKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZFBlZXIidAoLVHJ1c3RlZFBlZXISDAoEbm9kZRgBIAEoCRIvCgVzdGF0ZRgCIAEoDjIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyU3RhdGUSDAoEem9uZRgDIAEoCRIYChByb290X2ZpbmdlcnByaW50GAQgASgJIkIKD1NpZ25lZFRydXN0TGlzdBIMCgRsaXN0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiJQoSQ2VydGlmaWNhdGVSZXF1ZXN0Eg8KB3JlcXVlc3QYASABKAkiOAoRSXNzdWVkQ2VydGlmaWNhdGUSEwoLY2VydGlmaWNhdGUYASABKAkSDgoGcmVhc29uGAIgASgJIsQBCg1EZWxldGlvblByb29mEhAKCGNvbnRyYWN0GAEgASgJEgwKBG5vZGUYAiABKAkSDAoEcm93cxgDIAEoAxIOCgZkaWdlc3QYBCABKAwSDgoGcmVhc29uGAUgASgJEi8KC2hlbGRfYmVmb3JlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgR0aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJpZBgIIAEoCSJHChNTaWduZWREZWxldGlvblByb29mEg0KBXByb29mGAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwicwoPQ2hlY2twb2ludE9mZmVyEhEKCXN0YXRlbWVudBgBIAEoCRIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMEhMKC2NvbnNpc3RlbmN5GAQgAygMEhUKDXByZXZpb3VzX3NpemUYBSABKAMiYgoLQ29zaWduYXR1cmUSEQoJc3RhdGVtZW50GAEgASgJEgwKBG5vZGUYAiABKAkSDgoGa2V5X2lkGAMgASgJEhEKCXNpZ25hdHVyZRgEIAEoDBIPCgdyZWZ1c2FsGAUgASgJIrIBChNTZXR0bGVtZW50U3RhdGVtZW50EhAKCGNvbnRyYWN0GAEgASgJEgsKA2RheRgCIAEoCRINCgVmYWN0cxgDIAEoAxIMCgRyb3dzGAQgASgDEg0KBWJ5dGVzGAUgASgDEg4KBmRpZ2VzdBgGIAEoDBIPCgdxdWVyaWVzGAcgASgDEgwKBGFza3MYCCABKAgSDwoHbWlzc2luZxgJIAMoCRIQCghmYWN0X2lkcxgKIAMoCSIZCgtDYW5jZWxRdWVyeRIKCgJpZBgBIAEoCSL2AQoFUXVlcnkSCgoCaWQYASABKAkSFAoMcmVtYWluaW5nX21zGAIgASgDEg0KBWFjdG9yGAMgASgJEhMKC3RyYWNlcGFyZW50GAQgASgJEjsKBHJvd3MYBSABKAsyKy5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlDb250cmFjdFJlcXVlc3RIABJCCghwcm9kdWN0cxgGIAEoCzIuLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0UGVlclByb2R1Y3RzUmVxdWVzdEgAEg4KBnN0cmVhbRgHIAEoCBIOCgZjcmVkaXQYCCABKAVCBgoEYm9keSLAAQoGQW5zd2VyEgoKAmlkGAEgASgJEgwKBGNvZGUYAiABKAUSDgoGcmVhc29uGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSJQoEcm93cxgFIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFwoPbmV4dF9wYWdlX3Rva2VuGAYgASgJEi0KCHByb2R1Y3RzGAcgAygLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3QSDAoEbW9yZRgIIAEoCCIwCgRQaW5nEigKBHRpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImsKC0xpbmtSZWZ1c2FsEg4KBnJlYXNvbhgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhAKCHNlcXVlbmNlGAMgASgDEikKBGxhbmUYBCABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZSpNCgRMYW5lEhQKEExBTkVfVU5TUEVDSUZJRUQQABIQCgxMQU5FX0NPTlRST0wQARIOCgpMQU5FX0ZBQ1RTEAISDQoJTEFORV9CVUxLEAMybgoRTWVtYmVyc2hpcFNlcnZpY2USWQoESm9pbhIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVxdWVzdBojLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVzcG9uc2UiCMrzGAQwDzgBMnoKC0xpbmtTZXJ2aWNlEmsKCEV4Y2hhbmdlEiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkV4Y2hhbmdlUmVxdWVzdBonLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FeGNoYW5nZVJlc3BvbnNlIgrK8xgGMICjBTgBKAEwAWIGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
 
 /**
  * NodeCard is how a node presents itself.
@@ -148,6 +150,14 @@ export type JoinResponse = Message<"quintet.federation.v1.JoinResponse"> & {
    * @generated from field: quintet.federation.v1.Contract charter = 4;
    */
   charter?: Contract | undefined;
+
+  /**
+   * state is PEER_STATE_REQUESTED until two people have approved, then PEER_STATE_ACTIVE; only then the certificate and
+   * the charter are set. The joiner asks again, with the same token and card.
+   *
+   * @generated from field: quintet.federation.v1.PeerState state = 5;
+   */
+  state: PeerState;
 };
 
 /**
@@ -232,6 +242,38 @@ export type Frame = Message<"quintet.federation.v1.Frame"> & {
      */
     value: LinkRefusal;
     case: "refusal";
+  } | {
+    /**
+     * chunk is a part of a batch that is too large for one frame; frames of other lanes may come in between.
+     *
+     * @generated from field: quintet.federation.v1.BatchChunk chunk = 9;
+     */
+    value: BatchChunk;
+    case: "chunk";
+  } | {
+    /**
+     * cancel takes a query back.
+     *
+     * @generated from field: quintet.federation.v1.CancelQuery cancel = 10;
+     */
+    value: CancelQuery;
+    case: "cancel";
+  } | {
+    /**
+     * certificate_request asks for the next certificate before the present one ends.
+     *
+     * @generated from field: quintet.federation.v1.CertificateRequest certificate_request = 11;
+     */
+    value: CertificateRequest;
+    case: "certificateRequest";
+  } | {
+    /**
+     * certificate is the answer to it.
+     *
+     * @generated from field: quintet.federation.v1.IssuedCertificate certificate = 12;
+     */
+    value: IssuedCertificate;
+    case: "certificate";
   } | { case: undefined; value?: undefined };
 };
 
@@ -305,14 +347,14 @@ export type Hello = Message<"quintet.federation.v1.Hello"> & {
   protocol: number;
 
   /**
-   * epoch names the life of the sender's sequence; it changes when the outbox was restored from a backup.
+   * epoch names the life of the sender's sequences; it changes when the sender was restored from a backup.
    *
    * @generated from field: string epoch = 3;
    */
   epoch: string;
 
   /**
-   * received_epoch is the life of the receiver's sequence that the sender knows; empty at first.
+   * received_epoch is the life of the receiver's sequences that the sender knows; empty at first.
    *
    * @generated from field: string received_epoch = 4;
    */
@@ -345,6 +387,29 @@ export type Hello = Message<"quintet.federation.v1.Hello"> & {
    * @generated from field: string certificate = 8;
    */
   certificate: string;
+
+  /**
+   * lanes say where each lane stands at the sender; a lane that is not named stands at 0.
+   *
+   * @generated from field: repeated quintet.federation.v1.LanePosition lanes = 9;
+   */
+  lanes: LanePosition[];
+
+  /**
+   * previous_epoch is the life before `epoch` when people at the sender have begun a new one after a restore; the receiver
+   * takes up the new life only when this is the one it knew.
+   *
+   * @generated from field: string previous_epoch = 10;
+   */
+  previousEpoch: string;
+
+  /**
+   * trust_number is the number of the receiver's trust list that the sender holds; the receiver sends its list when it
+   * has a newer one.
+   *
+   * @generated from field: int64 trust_number = 11;
+   */
+  trustNumber: bigint;
 };
 
 /**
@@ -355,13 +420,55 @@ export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_link, 6);
 
 /**
+ * LanePosition is where one lane stands.
+ *
+ * @generated from message quintet.federation.v1.LanePosition
+ */
+export type LanePosition = Message<"quintet.federation.v1.LanePosition"> & {
+  /**
+   * lane is the lane.
+   *
+   * @generated from field: quintet.federation.v1.Lane lane = 1;
+   */
+  lane: Lane;
+
+  /**
+   * received is the last sequence of the receiver in this lane that the sender has committed.
+   *
+   * @generated from field: int64 received = 2;
+   */
+  received: bigint;
+
+  /**
+   * last_assigned is the last sequence that the sender has assigned in this lane.
+   *
+   * @generated from field: int64 last_assigned = 3;
+   */
+  lastAssigned: bigint;
+
+  /**
+   * credit is the number of envelopes of this lane that the sender is ready to take.
+   *
+   * @generated from field: int64 credit = 4;
+   */
+  credit: bigint;
+};
+
+/**
+ * Describes the message quintet.federation.v1.LanePosition.
+ * Use `create(LanePositionSchema)` to create a new message.
+ */
+export const LanePositionSchema: GenMessage<LanePosition> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 7);
+
+/**
  * Envelope is one durable message between two nodes.
  *
  * @generated from message quintet.federation.v1.Envelope
  */
 export type Envelope = Message<"quintet.federation.v1.Envelope"> & {
   /**
-   * sequence counts the envelopes from the sender to the receiver from 1 without gaps.
+   * sequence counts the envelopes of the lane from the sender to the receiver from 1 without gaps.
    *
    * @generated from field: int64 sequence = 1;
    */
@@ -409,6 +516,70 @@ export type Envelope = Message<"quintet.federation.v1.Envelope"> & {
      */
     value: ContractMessage;
     case: "contractMessage";
+  } | {
+    /**
+     * transfer_message is a step of a transfer.
+     *
+     * @generated from field: quintet.federation.v1.TransferMessage transfer_message = 7;
+     */
+    value: TransferMessage;
+    case: "transferMessage";
+  } | {
+    /**
+     * directive_message is a directive on its way down, or what became of it on its way up.
+     *
+     * @generated from field: quintet.federation.v1.DirectiveMessage directive_message = 8;
+     */
+    value: DirectiveMessage;
+    case: "directiveMessage";
+  } | {
+    /**
+     * trust_list is the sender's keys, roots and revocations.
+     *
+     * @generated from field: quintet.federation.v1.SignedTrustList trust_list = 9;
+     */
+    value: SignedTrustList;
+    case: "trustList";
+  } | {
+    /**
+     * membership_message says that the membership itself changes: suspended, resumed, left, expelled, a zone withdrawn.
+     *
+     * @generated from field: quintet.federation.v1.MembershipMessage membership_message = 10;
+     */
+    value: MembershipMessage;
+    case: "membershipMessage";
+  } | {
+    /**
+     * deletion_proof says that the receiver of rows has deleted them.
+     *
+     * @generated from field: quintet.federation.v1.SignedDeletionProof deletion_proof = 11;
+     */
+    value: SignedDeletionProof;
+    case: "deletionProof";
+  } | {
+    /**
+     * checkpoint asks for a cosignature of the sender's audit log.
+     *
+     * @generated from field: quintet.federation.v1.CheckpointOffer checkpoint = 12;
+     */
+    value: CheckpointOffer;
+    case: "checkpoint";
+  } | {
+    /**
+     * cosignature is the receiver's signature on a checkpoint that was offered.
+     *
+     * @generated from field: quintet.federation.v1.Cosignature cosignature = 13;
+     */
+    value: Cosignature;
+    case: "cosignature";
+  } | {
+    /**
+     * settlement is what the sender has counted under a contract in a period.
+     *
+     * @generated from field: quintet.federation.v1.SettlementStatement settlement = 14;
+     */
+    value: SettlementStatement;
+    case: "settlement";
   } | { case: undefined; value?: undefined };
 };
 
@@ -417,7 +588,7 @@ export type Envelope = Message<"quintet.federation.v1.Envelope"> & {
  * Use `create(EnvelopeSchema)` to create a new message.
  */
 export const EnvelopeSchema: GenMessage<Envelope> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 7);
+  messageDesc(file_quintet_federation_v1_link, 8);
 
 /**
  * Batch is some envelopes, in order of their sequences.
@@ -447,7 +618,7 @@ export type Batch = Message<"quintet.federation.v1.Batch"> & {
   epoch: string;
 
   /**
-   * envelopes are the envelopes.
+   * envelopes are the envelopes, all of one lane.
    *
    * @generated from field: repeated quintet.federation.v1.Envelope envelopes = 4;
    */
@@ -459,6 +630,13 @@ export type Batch = Message<"quintet.federation.v1.Batch"> & {
    * @generated from field: google.protobuf.Timestamp time = 5;
    */
   time?: Timestamp | undefined;
+
+  /**
+   * lane is the lane of the envelopes.
+   *
+   * @generated from field: quintet.federation.v1.Lane lane = 6;
+   */
+  lane: Lane;
 };
 
 /**
@@ -466,7 +644,7 @@ export type Batch = Message<"quintet.federation.v1.Batch"> & {
  * Use `create(BatchSchema)` to create a new message.
  */
 export const BatchSchema: GenMessage<Batch> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 8);
+  messageDesc(file_quintet_federation_v1_link, 9);
 
 /**
  * SignedBatch is a batch with the sender's signature.
@@ -508,7 +686,50 @@ export type SignedBatch = Message<"quintet.federation.v1.SignedBatch"> & {
  * Use `create(SignedBatchSchema)` to create a new message.
  */
 export const SignedBatchSchema: GenMessage<SignedBatch> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 9);
+  messageDesc(file_quintet_federation_v1_link, 10);
+
+/**
+ * BatchChunk is a part of a serialised SignedBatch. The chunks of one batch come in order; those of another lane may come
+ * in between, so that a directive does not wait for a megabyte of rows.
+ *
+ * @generated from message quintet.federation.v1.BatchChunk
+ */
+export type BatchChunk = Message<"quintet.federation.v1.BatchChunk"> & {
+  /**
+   * lane is the lane of the batch.
+   *
+   * @generated from field: quintet.federation.v1.Lane lane = 1;
+   */
+  lane: Lane;
+
+  /**
+   * index counts the chunks of the batch from 0.
+   *
+   * @generated from field: int32 index = 2;
+   */
+  index: number;
+
+  /**
+   * count is the number of chunks of the batch.
+   *
+   * @generated from field: int32 count = 3;
+   */
+  count: number;
+
+  /**
+   * data are the bytes.
+   *
+   * @generated from field: bytes data = 4;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message quintet.federation.v1.BatchChunk.
+ * Use `create(BatchChunkSchema)` to create a new message.
+ */
+export const BatchChunkSchema: GenMessage<BatchChunk> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 11);
 
 /**
  * Receipt says what was committed.
@@ -557,6 +778,13 @@ export type Receipt = Message<"quintet.federation.v1.Receipt"> & {
    * @generated from field: google.protobuf.Timestamp time = 6;
    */
   time?: Timestamp | undefined;
+
+  /**
+   * lane is the lane of the sequence.
+   *
+   * @generated from field: quintet.federation.v1.Lane lane = 7;
+   */
+  lane: Lane;
 };
 
 /**
@@ -564,7 +792,7 @@ export type Receipt = Message<"quintet.federation.v1.Receipt"> & {
  * Use `create(ReceiptSchema)` to create a new message.
  */
 export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 10);
+  messageDesc(file_quintet_federation_v1_link, 12);
 
 /**
  * SignedReceipt is a receipt with the receiver's signature.
@@ -599,7 +827,7 @@ export type SignedReceipt = Message<"quintet.federation.v1.SignedReceipt"> & {
  * Use `create(SignedReceiptSchema)` to create a new message.
  */
 export const SignedReceiptSchema: GenMessage<SignedReceipt> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 11);
+  messageDesc(file_quintet_federation_v1_link, 13);
 
 /**
  * Credit lets the other side send more envelopes.
@@ -613,6 +841,13 @@ export type Credit = Message<"quintet.federation.v1.Credit"> & {
    * @generated from field: int64 envelopes = 1;
    */
   envelopes: bigint;
+
+  /**
+   * lane is the lane that they are for.
+   *
+   * @generated from field: quintet.federation.v1.Lane lane = 2;
+   */
+  lane: Lane;
 };
 
 /**
@@ -620,7 +855,7 @@ export type Credit = Message<"quintet.federation.v1.Credit"> & {
  * Use `create(CreditSchema)` to create a new message.
  */
 export const CreditSchema: GenMessage<Credit> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 12);
+  messageDesc(file_quintet_federation_v1_link, 14);
 
 /**
  * ContractMessage is one step of a negotiation or of an ending. Steps that were seen before are answered as before.
@@ -636,8 +871,9 @@ export type ContractMessage = Message<"quintet.federation.v1.ContractMessage"> &
   id: string;
 
   /**
-   * type is "ContractRequestMessage", "ContractAgreementMessage", "ContractAgreementVerificationMessage",
-   * "ContractNegotiationEventMessage" or "ContractNegotiationTerminationMessage".
+   * type is "ContractRequestMessage", "ContractOfferMessage", "ContractAgreementMessage",
+   * "ContractAgreementVerificationMessage", "ContractNegotiationEventMessage" or
+   * "ContractNegotiationTerminationMessage".
    *
    * @generated from field: string type = 2;
    */
@@ -663,7 +899,675 @@ export type ContractMessage = Message<"quintet.federation.v1.ContractMessage"> &
  * Use `create(ContractMessageSchema)` to create a new message.
  */
 export const ContractMessageSchema: GenMessage<ContractMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 13);
+  messageDesc(file_quintet_federation_v1_link, 15);
+
+/**
+ * TransferMessage is one step of a transfer. Steps that were seen before are answered as before.
+ *
+ * @generated from message quintet.federation.v1.TransferMessage
+ */
+export type TransferMessage = Message<"quintet.federation.v1.TransferMessage"> & {
+  /**
+   * id is unique for all time (UUID version 7).
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * type is "TransferRequestMessage", "TransferStartMessage", "TransferSuspensionMessage", "TransferCompletionMessage" or
+   * "TransferTerminationMessage".
+   *
+   * @generated from field: string type = 2;
+   */
+  type: string;
+
+  /**
+   * transfer is the transfer as the sender sees it after the step.
+   *
+   * @generated from field: quintet.federation.v1.Transfer transfer = 3;
+   */
+  transfer?: Transfer | undefined;
+
+  /**
+   * time is when the step was taken.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 4;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.TransferMessage.
+ * Use `create(TransferMessageSchema)` to create a new message.
+ */
+export const TransferMessageSchema: GenMessage<TransferMessage> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 16);
+
+/**
+ * DirectiveMessage carries a directive down, and its acknowledgement, answer or end up.
+ *
+ * @generated from message quintet.federation.v1.DirectiveMessage
+ */
+export type DirectiveMessage = Message<"quintet.federation.v1.DirectiveMessage"> & {
+  /**
+   * id is unique for all time (UUID version 7).
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * directive is the directive as the sender sees it.
+   *
+   * @generated from field: quintet.federation.v1.Directive directive = 2;
+   */
+  directive?: Directive | undefined;
+
+  /**
+   * time is when the sender changed it.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 3;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.DirectiveMessage.
+ * Use `create(DirectiveMessageSchema)` to create a new message.
+ */
+export const DirectiveMessageSchema: GenMessage<DirectiveMessage> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 17);
+
+/**
+ * MembershipMessage says that the membership of the sender and the receiver changes.
+ *
+ * @generated from message quintet.federation.v1.MembershipMessage
+ */
+export type MembershipMessage = Message<"quintet.federation.v1.MembershipMessage"> & {
+  /**
+   * id is unique for all time (UUID version 7).
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * type is "SUSPENDED", "RESUMED", "LEFT", "EXPELLED" or "ZONE_WITHDRAWN".
+   *
+   * @generated from field: string type = 2;
+   */
+  type: string;
+
+  /**
+   * zone is the code of the zone that is withdrawn; empty otherwise.
+   *
+   * @generated from field: string zone = 3;
+   */
+  zone: string;
+
+  /**
+   * reason says why, in words.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+
+  /**
+   * time is when it was decided.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 5;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.MembershipMessage.
+ * Use `create(MembershipMessageSchema)` to create a new message.
+ */
+export const MembershipMessageSchema: GenMessage<MembershipMessage> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 18);
+
+/**
+ * TrustedKey is a signing key of a node.
+ *
+ * @generated from message quintet.federation.v1.TrustedKey
+ */
+export type TrustedKey = Message<"quintet.federation.v1.TrustedKey"> & {
+  /**
+   * key_id is the first 16 hex digits of SHA-256 of the key.
+   *
+   * @generated from field: string key_id = 1;
+   */
+  keyId: string;
+
+  /**
+   * key is the Ed25519 public key, 32 bytes.
+   *
+   * @generated from field: bytes key = 2;
+   */
+  key: Uint8Array;
+
+  /**
+   * valid_from is when the key began to sign.
+   *
+   * @generated from field: google.protobuf.Timestamp valid_from = 3;
+   */
+  validFrom?: Timestamp | undefined;
+
+  /**
+   * retired_at is when it ceased to sign anything new; unset while it signs. What it signed before stays valid evidence.
+   *
+   * @generated from field: google.protobuf.Timestamp retired_at = 4;
+   */
+  retiredAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.TrustedKey.
+ * Use `create(TrustedKeySchema)` to create a new message.
+ */
+export const TrustedKeySchema: GenMessage<TrustedKey> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 19);
+
+/**
+ * TrustList is what a node wants its peers to trust: its keys, its roots, what it has revoked and with whom it exchanges.
+ *
+ * @generated from message quintet.federation.v1.TrustList
+ */
+export type TrustList = Message<"quintet.federation.v1.TrustList"> & {
+  /**
+   * node is the node that states it.
+   *
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * number counts the lists of the node from 1; a list with a lower number than one seen before is refused.
+   *
+   * @generated from field: int64 number = 2;
+   */
+  number: bigint;
+
+  /**
+   * time is when it was made.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 3;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * keys are the node's signing keys, past ones included.
+   *
+   * @generated from field: repeated quintet.federation.v1.TrustedKey keys = 4;
+   */
+  keys: TrustedKey[];
+
+  /**
+   * root_certificates are the node's own roots, PEM, the present one first; older ones overlap until they end.
+   *
+   * @generated from field: repeated string root_certificates = 5;
+   */
+  rootCertificates: string[];
+
+  /**
+   * revoked are the serial numbers, in hex, of certificates that the node has issued and that are no longer good.
+   *
+   * @generated from field: repeated string revoked = 6;
+   */
+  revoked: string[];
+
+  /**
+   * peers are the nodes that it exchanges with, as far as the receiver may know: its own, and for a child its siblings.
+   *
+   * @generated from field: repeated quintet.federation.v1.TrustedPeer peers = 7;
+   */
+  peers: TrustedPeer[];
+};
+
+/**
+ * Describes the message quintet.federation.v1.TrustList.
+ * Use `create(TrustListSchema)` to create a new message.
+ */
+export const TrustListSchema: GenMessage<TrustList> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 20);
+
+/**
+ * TrustedPeer is one node of a trust list.
+ *
+ * @generated from message quintet.federation.v1.TrustedPeer
+ */
+export type TrustedPeer = Message<"quintet.federation.v1.TrustedPeer"> & {
+  /**
+   * node is its id.
+   *
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * state is where its membership stands.
+   *
+   * @generated from field: quintet.federation.v1.PeerState state = 2;
+   */
+  state: PeerState;
+
+  /**
+   * zone is the code of the zone delegated to it; empty for none.
+   *
+   * @generated from field: string zone = 3;
+   */
+  zone: string;
+
+  /**
+   * root_fingerprint is SHA-256 of its root certificate, in hex.
+   *
+   * @generated from field: string root_fingerprint = 4;
+   */
+  rootFingerprint: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.TrustedPeer.
+ * Use `create(TrustedPeerSchema)` to create a new message.
+ */
+export const TrustedPeerSchema: GenMessage<TrustedPeer> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 21);
+
+/**
+ * SignedTrustList is a trust list with the node's signature.
+ *
+ * @generated from message quintet.federation.v1.SignedTrustList
+ */
+export type SignedTrustList = Message<"quintet.federation.v1.SignedTrustList"> & {
+  /**
+   * list is the serialised TrustList; the signature is over these bytes after the prefix "quintet-trust-v1" and a zero byte.
+   *
+   * @generated from field: bytes list = 1;
+   */
+  list: Uint8Array;
+
+  /**
+   * key_id is the key that signed: one that the receiver trusts already.
+   *
+   * @generated from field: string key_id = 2;
+   */
+  keyId: string;
+
+  /**
+   * signature is Ed25519, 64 bytes.
+   *
+   * @generated from field: bytes signature = 3;
+   */
+  signature: Uint8Array;
+};
+
+/**
+ * Describes the message quintet.federation.v1.SignedTrustList.
+ * Use `create(SignedTrustListSchema)` to create a new message.
+ */
+export const SignedTrustListSchema: GenMessage<SignedTrustList> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 22);
+
+/**
+ * CertificateRequest asks the receiver for the sender's next certificate.
+ *
+ * @generated from message quintet.federation.v1.CertificateRequest
+ */
+export type CertificateRequest = Message<"quintet.federation.v1.CertificateRequest"> & {
+  /**
+   * request is a PKCS #10 request, PEM.
+   *
+   * @generated from field: string request = 1;
+   */
+  request: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.CertificateRequest.
+ * Use `create(CertificateRequestSchema)` to create a new message.
+ */
+export const CertificateRequestSchema: GenMessage<CertificateRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 23);
+
+/**
+ * IssuedCertificate is a certificate for calls to the sender, issued by its root.
+ *
+ * @generated from message quintet.federation.v1.IssuedCertificate
+ */
+export type IssuedCertificate = Message<"quintet.federation.v1.IssuedCertificate"> & {
+  /**
+   * certificate is PEM.
+   *
+   * @generated from field: string certificate = 1;
+   */
+  certificate: string;
+
+  /**
+   * reason says why there is none; empty when there is.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.IssuedCertificate.
+ * Use `create(IssuedCertificateSchema)` to create a new message.
+ */
+export const IssuedCertificateSchema: GenMessage<IssuedCertificate> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 24);
+
+/**
+ * DeletionProof says that a consumer has deleted rows that it held under a contract.
+ *
+ * @generated from message quintet.federation.v1.DeletionProof
+ */
+export type DeletionProof = Message<"quintet.federation.v1.DeletionProof"> & {
+  /**
+   * contract is the contract.
+   *
+   * @generated from field: string contract = 1;
+   */
+  contract: string;
+
+  /**
+   * node is the node that deleted.
+   *
+   * @generated from field: string node = 2;
+   */
+  node: string;
+
+  /**
+   * rows is the number of rows deleted.
+   *
+   * @generated from field: int64 rows = 3;
+   */
+  rows: bigint;
+
+  /**
+   * digest is SHA-256 over the sorted digests of the rows that were deleted, 32 bytes; the provider can compute the same
+   * from what it sent.
+   *
+   * @generated from field: bytes digest = 4;
+   */
+  digest: Uint8Array;
+
+  /**
+   * reason is "RETENTION", "TERMINATED" or "SUPERSEDED".
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+
+  /**
+   * held_before keeps only rows received before this time; unset for all rows of the contract.
+   *
+   * @generated from field: google.protobuf.Timestamp held_before = 6;
+   */
+  heldBefore?: Timestamp | undefined;
+
+  /**
+   * time is when they were deleted.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 7;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * id is unique for all time (UUID version 7).
+   *
+   * @generated from field: string id = 8;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.DeletionProof.
+ * Use `create(DeletionProofSchema)` to create a new message.
+ */
+export const DeletionProofSchema: GenMessage<DeletionProof> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 25);
+
+/**
+ * SignedDeletionProof is a deletion proof with the signature of the node that deleted.
+ *
+ * @generated from message quintet.federation.v1.SignedDeletionProof
+ */
+export type SignedDeletionProof = Message<"quintet.federation.v1.SignedDeletionProof"> & {
+  /**
+   * proof is the serialised DeletionProof; the signature is over these bytes after the prefix "quintet-deletion-v1" and a
+   * zero byte.
+   *
+   * @generated from field: bytes proof = 1;
+   */
+  proof: Uint8Array;
+
+  /**
+   * key_id is the first 16 hex digits of SHA-256 of the signing key.
+   *
+   * @generated from field: string key_id = 2;
+   */
+  keyId: string;
+
+  /**
+   * signature is Ed25519, 64 bytes.
+   *
+   * @generated from field: bytes signature = 3;
+   */
+  signature: Uint8Array;
+};
+
+/**
+ * Describes the message quintet.federation.v1.SignedDeletionProof.
+ * Use `create(SignedDeletionProofSchema)` to create a new message.
+ */
+export const SignedDeletionProofSchema: GenMessage<SignedDeletionProof> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 26);
+
+/**
+ * CheckpointOffer asks a peer to cosign how far an audit log of the sender has grown.
+ *
+ * @generated from message quintet.federation.v1.CheckpointOffer
+ */
+export type CheckpointOffer = Message<"quintet.federation.v1.CheckpointOffer"> & {
+  /**
+   * statement is the checkpoint's canonical JSON as signed by the sender (see docs/protocol.md).
+   *
+   * @generated from field: string statement = 1;
+   */
+  statement: string;
+
+  /**
+   * key_id is the key that signed it.
+   *
+   * @generated from field: string key_id = 2;
+   */
+  keyId: string;
+
+  /**
+   * signature is Ed25519 over the statement, 64 bytes.
+   *
+   * @generated from field: bytes signature = 3;
+   */
+  signature: Uint8Array;
+
+  /**
+   * consistency proves that the tree contains the one that the receiver cosigned last (RFC 9162, 2.1.4), 32 bytes each.
+   *
+   * @generated from field: repeated bytes consistency = 4;
+   */
+  consistency: Uint8Array[];
+
+  /**
+   * previous_size is the size of that tree; 0 when the receiver has cosigned none.
+   *
+   * @generated from field: int64 previous_size = 5;
+   */
+  previousSize: bigint;
+};
+
+/**
+ * Describes the message quintet.federation.v1.CheckpointOffer.
+ * Use `create(CheckpointOfferSchema)` to create a new message.
+ */
+export const CheckpointOfferSchema: GenMessage<CheckpointOffer> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 27);
+
+/**
+ * Cosignature is a peer's word that it saw a checkpoint and that it continues the one before.
+ *
+ * @generated from message quintet.federation.v1.Cosignature
+ */
+export type Cosignature = Message<"quintet.federation.v1.Cosignature"> & {
+  /**
+   * statement is the checkpoint's canonical JSON.
+   *
+   * @generated from field: string statement = 1;
+   */
+  statement: string;
+
+  /**
+   * node is the node that cosigns.
+   *
+   * @generated from field: string node = 2;
+   */
+  node: string;
+
+  /**
+   * key_id is the key that signed.
+   *
+   * @generated from field: string key_id = 3;
+   */
+  keyId: string;
+
+  /**
+   * signature is Ed25519 over "quintet-cosign-v1", a zero byte and the statement, 64 bytes; empty when refused.
+   *
+   * @generated from field: bytes signature = 4;
+   */
+  signature: Uint8Array;
+
+  /**
+   * refusal says why the checkpoint was not cosigned; empty when it was.
+   *
+   * @generated from field: string refusal = 5;
+   */
+  refusal: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.Cosignature.
+ * Use `create(CosignatureSchema)` to create a new message.
+ */
+export const CosignatureSchema: GenMessage<Cosignature> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 28);
+
+/**
+ * SettlementStatement is what one side has counted under a contract on one UTC day.
+ *
+ * @generated from message quintet.federation.v1.SettlementStatement
+ */
+export type SettlementStatement = Message<"quintet.federation.v1.SettlementStatement"> & {
+  /**
+   * contract is the contract.
+   *
+   * @generated from field: string contract = 1;
+   */
+  contract: string;
+
+  /**
+   * day is the UTC day of the facts' times, ISO 8601.
+   *
+   * @generated from field: string day = 2;
+   */
+  day: string;
+
+  /**
+   * facts is the number of facts.
+   *
+   * @generated from field: int64 facts = 3;
+   */
+  facts: bigint;
+
+  /**
+   * rows is the number of rows in them.
+   *
+   * @generated from field: int64 rows = 4;
+   */
+  rows: bigint;
+
+  /**
+   * bytes is the size of their data, before compression.
+   *
+   * @generated from field: int64 bytes = 5;
+   */
+  bytes: bigint;
+
+  /**
+   * digest is the sum modulo 2^256 of SHA-256 of the facts' ids, 32 bytes big-endian: equal when the same facts were counted.
+   *
+   * @generated from field: bytes digest = 6;
+   */
+  digest: Uint8Array;
+
+  /**
+   * queries is the number of questions answered.
+   *
+   * @generated from field: int64 queries = 7;
+   */
+  queries: bigint;
+
+  /**
+   * asks is true when the sender wants the receiver's own statement in return.
+   *
+   * @generated from field: bool asks = 8;
+   */
+  asks: boolean;
+
+  /**
+   * missing are ids of facts that the sender counted as never received; the provider sends them again.
+   *
+   * @generated from field: repeated string missing = 9;
+   */
+  missing: string[];
+
+  /**
+   * fact_ids lists the ids counted, when the figures of both sides differ.
+   *
+   * @generated from field: repeated string fact_ids = 10;
+   */
+  factIds: string[];
+};
+
+/**
+ * Describes the message quintet.federation.v1.SettlementStatement.
+ * Use `create(SettlementStatementSchema)` to create a new message.
+ */
+export const SettlementStatementSchema: GenMessage<SettlementStatement> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 29);
+
+/**
+ * CancelQuery takes a query back: the asker does not wait any more.
+ *
+ * @generated from message quintet.federation.v1.CancelQuery
+ */
+export type CancelQuery = Message<"quintet.federation.v1.CancelQuery"> & {
+  /**
+   * id is the query's id.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.CancelQuery.
+ * Use `create(CancelQuerySchema)` to create a new message.
+ */
+export const CancelQuerySchema: GenMessage<CancelQuery> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 30);
 
 /**
  * Query asks a question of the peer, within a deadline.
@@ -721,6 +1625,20 @@ export type Query = Message<"quintet.federation.v1.Query"> & {
     value: ListPeerProductsRequest;
     case: "products";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * stream is true when all pages are wanted, one answer after another.
+   *
+   * @generated from field: bool stream = 7;
+   */
+  stream: boolean;
+
+  /**
+   * credit is the number of answers that may be under way at a time; 0 for one.
+   *
+   * @generated from field: int32 credit = 8;
+   */
+  credit: number;
 };
 
 /**
@@ -728,7 +1646,7 @@ export type Query = Message<"quintet.federation.v1.Query"> & {
  * Use `create(QuerySchema)` to create a new message.
  */
 export const QuerySchema: GenMessage<Query> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 14);
+  messageDesc(file_quintet_federation_v1_link, 31);
 
 /**
  * Answer answers a query.
@@ -784,6 +1702,13 @@ export type Answer = Message<"quintet.federation.v1.Answer"> & {
    * @generated from field: repeated quintet.sharing.v1.Product products = 7;
    */
   products: Product[];
+
+  /**
+   * more is true when further answers to the same query follow.
+   *
+   * @generated from field: bool more = 8;
+   */
+  more: boolean;
 };
 
 /**
@@ -791,7 +1716,7 @@ export type Answer = Message<"quintet.federation.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 15);
+  messageDesc(file_quintet_federation_v1_link, 32);
 
 /**
  * Ping keeps a stream alive.
@@ -812,7 +1737,7 @@ export type Ping = Message<"quintet.federation.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 16);
+  messageDesc(file_quintet_federation_v1_link, 33);
 
 /**
  * LinkRefusal says that a frame was not accepted.
@@ -840,6 +1765,13 @@ export type LinkRefusal = Message<"quintet.federation.v1.LinkRefusal"> & {
    * @generated from field: int64 sequence = 3;
    */
   sequence: bigint;
+
+  /**
+   * lane is its lane.
+   *
+   * @generated from field: quintet.federation.v1.Lane lane = 4;
+   */
+  lane: Lane;
 };
 
 /**
@@ -847,34 +1779,42 @@ export type LinkRefusal = Message<"quintet.federation.v1.LinkRefusal"> & {
  * Use `create(LinkRefusalSchema)` to create a new message.
  */
 export const LinkRefusalSchema: GenMessage<LinkRefusal> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 17);
+  messageDesc(file_quintet_federation_v1_link, 34);
 
 /**
- * Lane is the priority of an envelope.
+ * Lane is the priority of an envelope. Each lane has its own sequence and its own credit; order holds within a lane, and a
+ * lane of higher priority overtakes at the next frame.
  *
  * @generated from enum quintet.federation.v1.Lane
  */
 export enum Lane {
   /**
-   * LANE_UNSPECIFIED is the normal lane.
+   * LANE_UNSPECIFIED is no lane.
    *
    * @generated from enum value: LANE_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * LANE_CONTROL is for contracts and directives.
+   * LANE_CONTROL is for contracts, directives, trust and evidence; it goes before all others.
    *
    * @generated from enum value: LANE_CONTROL = 1;
    */
   CONTROL = 1,
 
   /**
-   * LANE_BULK is for rows.
+   * LANE_FACTS is for facts under a charter.
    *
-   * @generated from enum value: LANE_BULK = 2;
+   * @generated from enum value: LANE_FACTS = 2;
    */
-  BULK = 2,
+  FACTS = 2,
+
+  /**
+   * LANE_BULK is for rows of data products.
+   *
+   * @generated from enum value: LANE_BULK = 3;
+   */
+  BULK = 3,
 }
 
 /**

@@ -18,7 +18,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file quintet/sharing/v1/sharing.proto.
  */
 export const file_quintet_sharing_v1_sharing: GenFile = /*@__PURE__*/
-  fileDesc("CiBxdWludGV0L3NoYXJpbmcvdjEvc2hhcmluZy5wcm90bxIScXVpbnRldC5zaGFyaW5nLnYxIo4CCgVGaWVsZBIqCgRuYW1lGAEgASgJQhzS8xgYCAEiFFthLXpdW2EtejAtOV9dezAsNjJ9EjMKBHR5cGUYAiABKA4yHS5xdWludGV0LnNoYXJpbmcudjEuRmllbGRUeXBlQgbS8xgCCAESKwoFdGl0bGUYAyABKAsyHC5xdWludGV0LmNvbW1vbi52MS5Mb2NhbFRleHQSFAoEdW5pdBgEIAEoCUIG0vMYAhAgEkIKDmNsYXNzaWZpY2F0aW9uGAUgASgOMiIucXVpbnRldC5zaGFyaW5nLnYxLkNsYXNzaWZpY2F0aW9uQgbS8xgCCAESEAoIcGVyc29uYWwYBiABKAgSCwoDa2V5GAcgASgIIpgECgdQcm9kdWN0EigKBG5hbWUYASABKAlCGtLzGBYIASoScHJvZHVjdHMve3Byb2R1Y3R9EisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EjEKC2Rlc2NyaXB0aW9uGAMgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EjMKBW93bmVyGAQgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0SLQoEem9uZRgFIAEoCUIf0vMYGwgBIhdbYS16MC05XVthLXowLTktXXswLDYyfRInCgd2ZXJzaW9uGAYgASgFQhbS8xgSMQAAAAAAAPA/OQAAAACAhC5BEjQKBmZpZWxkcxgHIAMoCzIZLnF1aW50ZXQuc2hhcmluZy52MS5GaWVsZEIJ0vMYBQgBGMgBEjAKEHVwZGF0ZV9mcmVxdWVuY3kYCCABKAlCFtLzGBIiEFBbMC05QS1aLl17MSwzMH0SDwoHb2ZmZXJlZBgJIAEoCBIxCgZzb3VyY2UYCiABKAsyIS5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdFNvdXJjZRIMCgRub2RlGAsgASgJEgwKBHJvd3MYDCABKAMSLgoKdXBkYXRlZF9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAilQIKDVByb2R1Y3RTb3VyY2USFwoEZmFjdBgBIAEoCUIJ0vMYBQgBEMgBEkgKB2NvbHVtbnMYAiADKAsyLi5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdFNvdXJjZS5Db2x1bW5zRW50cnlCB9LzGAMYyAESQwoFd2hlcmUYAyADKAsyLC5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdFNvdXJjZS5XaGVyZUVudHJ5QgbS8xgCGBQaLgoMQ29sdW1uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLAoKV2hlcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImUKEVB1dFByb2R1Y3RSZXF1ZXN0EjQKB3Byb2R1Y3QYASABKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdEIG0vMYAggBEhoKCnJlcXVlc3RfaWQYAiABKAlCBtLzGAIQQCJTChJQdXRQcm9kdWN0UmVzcG9uc2USLAoHcHJvZHVjdBgBIAEoCzIbLnF1aW50ZXQuc2hhcmluZy52MS5Qcm9kdWN0Eg8KB2NoYW5nZWQYAiABKAgiPQoRR2V0UHJvZHVjdFJlcXVlc3QSKAoEbmFtZRgBIAEoCUIa0vMYFggBKhJwcm9kdWN0cy97cHJvZHVjdH0iQgoSR2V0UHJvZHVjdFJlc3BvbnNlEiwKB3Byb2R1Y3QYASABKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdCJzChNMaXN0UHJvZHVjdHNSZXF1ZXN0EikKCXBhZ2Vfc2l6ZRgBIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAIgASgJQgfS8xgDEIAEEhQKDG9mZmVyZWRfb25seRgDIAEoCCJeChRMaXN0UHJvZHVjdHNSZXNwb25zZRItCghwcm9kdWN0cxgBIAMoCzIbLnF1aW50ZXQuc2hhcmluZy52MS5Qcm9kdWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLJAgoSUmVhZFByb2R1Y3RSZXF1ZXN0EigKBG5hbWUYASABKAlCGtLzGBYIASoScHJvZHVjdHMve3Byb2R1Y3R9Ei0KBmZpZWxkcxgCIAMoCUId0vMYGRjIASIUW2Etel1bYS16MC05X117MCw2Mn0SGgoHcHVycG9zZRgDIAEoCUIJ0vMYBQgBEMgBEkgKBXdoZXJlGAQgAygLMjEucXVpbnRldC5zaGFyaW5nLnYxLlJlYWRQcm9kdWN0UmVxdWVzdC5XaGVyZUVudHJ5QgbS8xgCGBQSKQoJcGFnZV9zaXplGAUgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YBiABKAlCB9LzGAMQgAgaLAoKV2hlcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIncKE1JlYWRQcm9kdWN0UmVzcG9uc2USJQoEcm93cxgBIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSDgoGbWFza2VkGAIgAygJEhAKCGNvbnRyYWN0GAMgASgJEhcKD25leHRfcGFnZV90b2tlbhgEIAEoCSKNAQoKRmllbGRUZXJtcxIrCgVmaWVsZBgBIAEoCUIc0vMYGAgBIhRbYS16XVthLXowLTlfXXswLDYyfRIsCgdtYXNraW5nGAIgASgOMhsucXVpbnRldC5zaGFyaW5nLnYxLk1hc2tpbmcSJAoEa2VlcBgDIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAABZQCKbAQoRQ2hlY2tUZXJtc1JlcXVlc3QSKwoHcHJvZHVjdBgBIAEoCUIa0vMYFggBKhJwcm9kdWN0cy97cHJvZHVjdH0SHgoHdmVyc2lvbhgCIAEoBUIN0vMYCTEAAAAAAADwPxI5CgZmaWVsZHMYAyADKAsyHi5xdWludGV0LnNoYXJpbmcudjEuRmllbGRUZXJtc0IJ0vMYBQgBGMgBIm8KEkNoZWNrVGVybXNSZXNwb25zZRItCghyZWZ1c2FscxgBIAMoCzIbLnF1aW50ZXQuc2hhcmluZy52MS5SZWZ1c2FsEhIKCmtleV9maWVsZHMYAiADKAkSFgoObmVlZHNfYXBwcm92ZXIYAyABKAgiPQoHUmVmdXNhbBINCgVmaWVsZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAki/AIKFlJlYWRGb3JDb250cmFjdFJlcXVlc3QSKwoHcHJvZHVjdBgBIAEoCUIa0vMYFggBKhJwcm9kdWN0cy97cHJvZHVjdH0SHgoHdmVyc2lvbhgCIAEoBUIN0vMYCTEAAAAAAADwPxI5CgZmaWVsZHMYAyADKAsyHi5xdWludGV0LnNoYXJpbmcudjEuRmllbGRUZXJtc0IJ0vMYBQgBGMgBEhYKBHNhbHQYBCABKAxCCNLzGAQQQEABEkwKBXdoZXJlGAUgAygLMjUucXVpbnRldC5zaGFyaW5nLnYxLlJlYWRGb3JDb250cmFjdFJlcXVlc3QuV2hlcmVFbnRyeUIG0vMYAhgUEikKCXBhZ2Vfc2l6ZRgGIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAcgASgJQgfS8xgDEIAIGiwKCldoZXJlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJZChdSZWFkRm9yQ29udHJhY3RSZXNwb25zZRIlCgRyb3dzGAEgAygLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkqlAEKCUZpZWxkVHlwZRIaChZGSUVMRF9UWVBFX1VOU1BFQ0lGSUVEEAASFQoRRklFTERfVFlQRV9TVFJJTkcQARIVChFGSUVMRF9UWVBFX05VTUJFUhACEhMKD0ZJRUxEX1RZUEVfREFURRADEhMKD0ZJRUxEX1RZUEVfVElNRRAEEhMKD0ZJRUxEX1RZUEVfQk9PTBAFKp8BCg5DbGFzc2lmaWNhdGlvbhIeChpDTEFTU0lGSUNBVElPTl9VTlNQRUNJRklFRBAAEhkKFUNMQVNTSUZJQ0FUSU9OX1BVQkxJQxABEhsKF0NMQVNTSUZJQ0FUSU9OX0lOVEVSTkFMEAISHAoYQ0xBU1NJRklDQVRJT05fSU1QT1JUQU5UEAMSFwoTQ0xBU1NJRklDQVRJT05fQ09SRRAEKlwKB01hc2tpbmcSFwoTTUFTS0lOR19VTlNQRUNJRklFRBAAEhAKDE1BU0tJTkdfRFJPUBABEhAKDE1BU0tJTkdfSEFTSBACEhQKEE1BU0tJTkdfVFJVTkNBVEUQAzKXBwoOU2hhcmluZ1NlcnZpY2USpwEKClB1dFByb2R1Y3QSJS5xdWludGV0LnNoYXJpbmcudjEuUHV0UHJvZHVjdFJlcXVlc3QaJi5xdWludGV0LnNoYXJpbmcudjEuUHV0UHJvZHVjdFJlc3BvbnNlIkrK8xgYChZzaGFyaW5nLnByb2R1Y3RzLndyaXRlgtPkkwIoGh0vdjEve3Byb2R1Y3QubmFtZT1wcm9kdWN0cy8qfToHcHJvZHVjdBKVAQoKR2V0UHJvZHVjdBIlLnF1aW50ZXQuc2hhcmluZy52MS5HZXRQcm9kdWN0UmVxdWVzdBomLnF1aW50ZXQuc2hhcmluZy52MS5HZXRQcm9kdWN0UmVzcG9uc2UiOMrzGBcKFXNoYXJpbmcucHJvZHVjdHMucmVhZILT5JMCFxIVL3YxL3tuYW1lPXByb2R1Y3RzLyp9EpIBCgxMaXN0UHJvZHVjdHMSJy5xdWludGV0LnNoYXJpbmcudjEuTGlzdFByb2R1Y3RzUmVxdWVzdBooLnF1aW50ZXQuc2hhcmluZy52MS5MaXN0UHJvZHVjdHNSZXNwb25zZSIvyvMYFwoVc2hhcmluZy5wcm9kdWN0cy5yZWFkgtPkkwIOEgwvdjEvcHJvZHVjdHMSnAEKC1JlYWRQcm9kdWN0EiYucXVpbnRldC5zaGFyaW5nLnYxLlJlYWRQcm9kdWN0UmVxdWVzdBonLnF1aW50ZXQuc2hhcmluZy52MS5SZWFkUHJvZHVjdFJlc3BvbnNlIjzK8xgTChFzaGFyaW5nLnJvd3MucmVhZILT5JMCHyIaL3YxL3tuYW1lPXByb2R1Y3RzLyp9OnJlYWQ6ASoSeAoKQ2hlY2tUZXJtcxIlLnF1aW50ZXQuc2hhcmluZy52MS5DaGVja1Rlcm1zUmVxdWVzdBomLnF1aW50ZXQuc2hhcmluZy52MS5DaGVja1Rlcm1zUmVzcG9uc2UiG8rzGBcKE3NoYXJpbmcudGVybXMuY2hlY2soARKUAQoPUmVhZEZvckNvbnRyYWN0EioucXVpbnRldC5zaGFyaW5nLnYxLlJlYWRGb3JDb250cmFjdFJlcXVlc3QaKy5xdWludGV0LnNoYXJpbmcudjEuUmVhZEZvckNvbnRyYWN0UmVzcG9uc2UiKMrzGCQKHnNoYXJpbmcucm93cy5yZWFkX2Zvcl9jb250cmFjdCgBMB5iBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_options_v1_options]);
+  fileDesc("CiBxdWludGV0L3NoYXJpbmcvdjEvc2hhcmluZy5wcm90bxIScXVpbnRldC5zaGFyaW5nLnYxIo4CCgVGaWVsZBIqCgRuYW1lGAEgASgJQhzS8xgYCAEiFFthLXpdW2EtejAtOV9dezAsNjJ9EjMKBHR5cGUYAiABKA4yHS5xdWludGV0LnNoYXJpbmcudjEuRmllbGRUeXBlQgbS8xgCCAESKwoFdGl0bGUYAyABKAsyHC5xdWludGV0LmNvbW1vbi52MS5Mb2NhbFRleHQSFAoEdW5pdBgEIAEoCUIG0vMYAhAgEkIKDmNsYXNzaWZpY2F0aW9uGAUgASgOMiIucXVpbnRldC5zaGFyaW5nLnYxLkNsYXNzaWZpY2F0aW9uQgbS8xgCCAESEAoIcGVyc29uYWwYBiABKAgSCwoDa2V5GAcgASgIIpgECgdQcm9kdWN0EigKBG5hbWUYASABKAlCGtLzGBYIASoScHJvZHVjdHMve3Byb2R1Y3R9EisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EjEKC2Rlc2NyaXB0aW9uGAMgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EjMKBW93bmVyGAQgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0SLQoEem9uZRgFIAEoCUIf0vMYGwgBIhdbYS16MC05XVthLXowLTktXXswLDYyfRInCgd2ZXJzaW9uGAYgASgFQhbS8xgSMQAAAAAAAPA/OQAAAACAhC5BEjQKBmZpZWxkcxgHIAMoCzIZLnF1aW50ZXQuc2hhcmluZy52MS5GaWVsZEIJ0vMYBQgBGMgBEjAKEHVwZGF0ZV9mcmVxdWVuY3kYCCABKAlCFtLzGBIiEFBbMC05QS1aLl17MSwzMH0SDwoHb2ZmZXJlZBgJIAEoCBIxCgZzb3VyY2UYCiABKAsyIS5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdFNvdXJjZRIMCgRub2RlGAsgASgJEgwKBHJvd3MYDCABKAMSLgoKdXBkYXRlZF9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAilQIKDVByb2R1Y3RTb3VyY2USFwoEZmFjdBgBIAEoCUIJ0vMYBQgBEMgBEkgKB2NvbHVtbnMYAiADKAsyLi5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdFNvdXJjZS5Db2x1bW5zRW50cnlCB9LzGAMYyAESQwoFd2hlcmUYAyADKAsyLC5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdFNvdXJjZS5XaGVyZUVudHJ5QgbS8xgCGBQaLgoMQ29sdW1uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLAoKV2hlcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrcCCglSb3dGaWx0ZXISLwoFem9uZXMYASADKAlCINLzGBwY6AciF1thLXowLTldW2EtejAtOS1dezAsNjJ9Ei4KCnRpbWVfZmllbGQYAiABKAlCGtLzGBYiFFthLXpdW2EtejAtOV9dezAsNjJ9Ei4KCm5vdF9iZWZvcmUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBmJlZm9yZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASPwoFd2hlcmUYBSADKAsyKC5xdWludGV0LnNoYXJpbmcudjEuUm93RmlsdGVyLldoZXJlRW50cnlCBtLzGAIYFBosCgpXaGVyZUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiYwoLQWdncmVnYXRpb24SIQoBaxgBIAEoBUIW0vMYEjEAAAAAAAAAQDkAAAAAgIQuQRIxCgtjb3VudF9maWVsZBgCIAEoCUIc0vMYGAgBIhRbYS16XVthLXowLTlfXXswLDYyfSJlChFQdXRQcm9kdWN0UmVxdWVzdBI0Cgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3RCBtLzGAIIARIaCgpyZXF1ZXN0X2lkGAIgASgJQgbS8xgCEEAiUwoSUHV0UHJvZHVjdFJlc3BvbnNlEiwKB3Byb2R1Y3QYASABKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdBIPCgdjaGFuZ2VkGAIgASgIIj0KEUdldFByb2R1Y3RSZXF1ZXN0EigKBG5hbWUYASABKAlCGtLzGBYIASoScHJvZHVjdHMve3Byb2R1Y3R9IkIKEkdldFByb2R1Y3RSZXNwb25zZRIsCgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3QicwoTTGlzdFByb2R1Y3RzUmVxdWVzdBIpCglwYWdlX3NpemUYASABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgCIAEoCUIH0vMYAxCABBIUCgxvZmZlcmVkX29ubHkYAyABKAgiXgoUTGlzdFByb2R1Y3RzUmVzcG9uc2USLQoIcHJvZHVjdHMYASADKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiyQIKElJlYWRQcm9kdWN0UmVxdWVzdBIoCgRuYW1lGAEgASgJQhrS8xgWCAEqEnByb2R1Y3RzL3twcm9kdWN0fRItCgZmaWVsZHMYAiADKAlCHdLzGBkYyAEiFFthLXpdW2EtejAtOV9dezAsNjJ9EhoKB3B1cnBvc2UYAyABKAlCCdLzGAUIARDIARJICgV3aGVyZRgEIAMoCzIxLnF1aW50ZXQuc2hhcmluZy52MS5SZWFkUHJvZHVjdFJlcXVlc3QuV2hlcmVFbnRyeUIG0vMYAhgUEikKCXBhZ2Vfc2l6ZRgFIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAYgASgJQgfS8xgDEIAIGiwKCldoZXJlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ3ChNSZWFkUHJvZHVjdFJlc3BvbnNlEiUKBHJvd3MYASADKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg4KBm1hc2tlZBgCIAMoCRIQCghjb250cmFjdBgDIAEoCRIXCg9uZXh0X3BhZ2VfdG9rZW4YBCABKAki0wEKCkZpZWxkVGVybXMSKwoFZmllbGQYASABKAlCHNLzGBgIASIUW2Etel1bYS16MC05X117MCw2Mn0SLAoHbWFza2luZxgCIAEoDjIbLnF1aW50ZXQuc2hhcmluZy52MS5NYXNraW5nEiQKBGtlZXAYAyABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAAAAWUASGwoEc3RlcBgEIAEoAUIN0vMYCTEAAAAAAAAAABInCgR1bml0GAUgASgJQhnS8xgVIhN5ZWFyfG1vbnRofGRheXxob3VyIpsBChFDaGVja1Rlcm1zUmVxdWVzdBIrCgdwcm9kdWN0GAEgASgJQhrS8xgWCAEqEnByb2R1Y3RzL3twcm9kdWN0fRIeCgd2ZXJzaW9uGAIgASgFQg3S8xgJMQAAAAAAAPA/EjkKBmZpZWxkcxgDIAMoCzIeLnF1aW50ZXQuc2hhcmluZy52MS5GaWVsZFRlcm1zQgnS8xgFCAEYyAEibwoSQ2hlY2tUZXJtc1Jlc3BvbnNlEi0KCHJlZnVzYWxzGAEgAygLMhsucXVpbnRldC5zaGFyaW5nLnYxLlJlZnVzYWwSEgoKa2V5X2ZpZWxkcxgCIAMoCRIWCg5uZWVkc19hcHByb3ZlchgDIAEoCCI9CgdSZWZ1c2FsEg0KBWZpZWxkGAEgASgJEg4KBnJlYXNvbhgCIAEoCRITCgtkZXNjcmlwdGlvbhgDIAEoCSL8AgoWUmVhZEZvckNvbnRyYWN0UmVxdWVzdBIrCgdwcm9kdWN0GAEgASgJQhrS8xgWCAEqEnByb2R1Y3RzL3twcm9kdWN0fRIeCgd2ZXJzaW9uGAIgASgFQg3S8xgJMQAAAAAAAPA/EjkKBmZpZWxkcxgDIAMoCzIeLnF1aW50ZXQuc2hhcmluZy52MS5GaWVsZFRlcm1zQgnS8xgFCAEYyAESFgoEc2FsdBgEIAEoDEII0vMYBBBAQAESTAoFd2hlcmUYBSADKAsyNS5xdWludGV0LnNoYXJpbmcudjEuUmVhZEZvckNvbnRyYWN0UmVxdWVzdC5XaGVyZUVudHJ5QgbS8xgCGBQSKQoJcGFnZV9zaXplGAYgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YByABKAlCB9LzGAMQgAgaLAoKV2hlcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlkKF1JlYWRGb3JDb250cmFjdFJlc3BvbnNlEiUKBHJvd3MYASADKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSqUAQoJRmllbGRUeXBlEhoKFkZJRUxEX1RZUEVfVU5TUEVDSUZJRUQQABIVChFGSUVMRF9UWVBFX1NUUklORxABEhUKEUZJRUxEX1RZUEVfTlVNQkVSEAISEwoPRklFTERfVFlQRV9EQVRFEAMSEwoPRklFTERfVFlQRV9USU1FEAQSEwoPRklFTERfVFlQRV9CT09MEAUqnwEKDkNsYXNzaWZpY2F0aW9uEh4KGkNMQVNTSUZJQ0FUSU9OX1VOU1BFQ0lGSUVEEAASGQoVQ0xBU1NJRklDQVRJT05fUFVCTElDEAESGwoXQ0xBU1NJRklDQVRJT05fSU5URVJOQUwQAhIcChhDTEFTU0lGSUNBVElPTl9JTVBPUlRBTlQQAxIXChNDTEFTU0lGSUNBVElPTl9DT1JFEAQqdAoHTWFza2luZxIXChNNQVNLSU5HX1VOU1BFQ0lGSUVEEAASEAoMTUFTS0lOR19EUk9QEAESEAoMTUFTS0lOR19IQVNIEAISFAoQTUFTS0lOR19UUlVOQ0FURRADEhYKEk1BU0tJTkdfR0VORVJBTElTRRAEMpcHCg5TaGFyaW5nU2VydmljZRKnAQoKUHV0UHJvZHVjdBIlLnF1aW50ZXQuc2hhcmluZy52MS5QdXRQcm9kdWN0UmVxdWVzdBomLnF1aW50ZXQuc2hhcmluZy52MS5QdXRQcm9kdWN0UmVzcG9uc2UiSsrzGBgKFnNoYXJpbmcucHJvZHVjdHMud3JpdGWC0+STAigaHS92MS97cHJvZHVjdC5uYW1lPXByb2R1Y3RzLyp9Ogdwcm9kdWN0EpUBCgpHZXRQcm9kdWN0EiUucXVpbnRldC5zaGFyaW5nLnYxLkdldFByb2R1Y3RSZXF1ZXN0GiYucXVpbnRldC5zaGFyaW5nLnYxLkdldFByb2R1Y3RSZXNwb25zZSI4yvMYFwoVc2hhcmluZy5wcm9kdWN0cy5yZWFkgtPkkwIXEhUvdjEve25hbWU9cHJvZHVjdHMvKn0SkgEKDExpc3RQcm9kdWN0cxInLnF1aW50ZXQuc2hhcmluZy52MS5MaXN0UHJvZHVjdHNSZXF1ZXN0GigucXVpbnRldC5zaGFyaW5nLnYxLkxpc3RQcm9kdWN0c1Jlc3BvbnNlIi/K8xgXChVzaGFyaW5nLnByb2R1Y3RzLnJlYWSC0+STAg4SDC92MS9wcm9kdWN0cxKcAQoLUmVhZFByb2R1Y3QSJi5xdWludGV0LnNoYXJpbmcudjEuUmVhZFByb2R1Y3RSZXF1ZXN0GicucXVpbnRldC5zaGFyaW5nLnYxLlJlYWRQcm9kdWN0UmVzcG9uc2UiPMrzGBMKEXNoYXJpbmcucm93cy5yZWFkgtPkkwIfIhovdjEve25hbWU9cHJvZHVjdHMvKn06cmVhZDoBKhJ4CgpDaGVja1Rlcm1zEiUucXVpbnRldC5zaGFyaW5nLnYxLkNoZWNrVGVybXNSZXF1ZXN0GiYucXVpbnRldC5zaGFyaW5nLnYxLkNoZWNrVGVybXNSZXNwb25zZSIbyvMYFwoTc2hhcmluZy50ZXJtcy5jaGVjaygBEpQBCg9SZWFkRm9yQ29udHJhY3QSKi5xdWludGV0LnNoYXJpbmcudjEuUmVhZEZvckNvbnRyYWN0UmVxdWVzdBorLnF1aW50ZXQuc2hhcmluZy52MS5SZWFkRm9yQ29udHJhY3RSZXNwb25zZSIoyvMYJAoec2hhcmluZy5yb3dzLnJlYWRfZm9yX2NvbnRyYWN0KAEwHmIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_options_v1_options]);
 
 /**
  * Field is one column of a product.
@@ -224,6 +224,84 @@ export const ProductSourceSchema: GenMessage<ProductSource> = /*@__PURE__*/
   messageDesc(file_quintet_sharing_v1_sharing, 2);
 
 /**
+ * RowFilter keeps some of a product's rows. All parts that are set must hold.
+ *
+ * @generated from message quintet.sharing.v1.RowFilter
+ */
+export type RowFilter = Message<"quintet.sharing.v1.RowFilter"> & {
+  /**
+   * zones are codes: rows about these zones and the zones below them; empty for all.
+   *
+   * @generated from field: repeated string zones = 1;
+   */
+  zones: string[];
+
+  /**
+   * time_field is the field of type DATE or TIME that the two limits below are about; it need not be given itself.
+   *
+   * @generated from field: string time_field = 2;
+   */
+  timeField: string;
+
+  /**
+   * not_before keeps rows whose time is at or after it; unset for no limit.
+   *
+   * @generated from field: google.protobuf.Timestamp not_before = 3;
+   */
+  notBefore?: Timestamp | undefined;
+
+  /**
+   * before keeps rows whose time is before it; unset for no limit.
+   *
+   * @generated from field: google.protobuf.Timestamp before = 4;
+   */
+  before?: Timestamp | undefined;
+
+  /**
+   * where keeps rows whose fields are equal to the text given; the fields need not be given themselves.
+   *
+   * @generated from field: map<string, string> where = 5;
+   */
+  where: { [key: string]: string };
+};
+
+/**
+ * Describes the message quintet.sharing.v1.RowFilter.
+ * Use `create(RowFilterSchema)` to create a new message.
+ */
+export const RowFilterSchema: GenMessage<RowFilter> = /*@__PURE__*/
+  messageDesc(file_quintet_sharing_v1_sharing, 3);
+
+/**
+ * Aggregation gives one row per combination of the fields with the number of rows behind it, and leaves out those that
+ * are too few to hide a person.
+ *
+ * @generated from message quintet.sharing.v1.Aggregation
+ */
+export type Aggregation = Message<"quintet.sharing.v1.Aggregation"> & {
+  /**
+   * k is the smallest number of rows that is given; at least 2.
+   *
+   * @generated from field: int32 k = 1;
+   */
+  k: number;
+
+  /**
+   * count_field is the name of the field with the number.
+   *
+   * @generated from field: string count_field = 2;
+   */
+  countField: string;
+};
+
+/**
+ * Describes the message quintet.sharing.v1.Aggregation.
+ * Use `create(AggregationSchema)` to create a new message.
+ */
+export const AggregationSchema: GenMessage<Aggregation> = /*@__PURE__*/
+  messageDesc(file_quintet_sharing_v1_sharing, 4);
+
+/**
  * PutProductRequest creates or replaces a product.
  *
  * @generated from message quintet.sharing.v1.PutProductRequest
@@ -249,7 +327,7 @@ export type PutProductRequest = Message<"quintet.sharing.v1.PutProductRequest"> 
  * Use `create(PutProductRequestSchema)` to create a new message.
  */
 export const PutProductRequestSchema: GenMessage<PutProductRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 3);
+  messageDesc(file_quintet_sharing_v1_sharing, 5);
 
 /**
  * PutProductResponse answers PutProduct.
@@ -277,7 +355,7 @@ export type PutProductResponse = Message<"quintet.sharing.v1.PutProductResponse"
  * Use `create(PutProductResponseSchema)` to create a new message.
  */
 export const PutProductResponseSchema: GenMessage<PutProductResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 4);
+  messageDesc(file_quintet_sharing_v1_sharing, 6);
 
 /**
  * GetProductRequest asks for one product.
@@ -298,7 +376,7 @@ export type GetProductRequest = Message<"quintet.sharing.v1.GetProductRequest"> 
  * Use `create(GetProductRequestSchema)` to create a new message.
  */
 export const GetProductRequestSchema: GenMessage<GetProductRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 5);
+  messageDesc(file_quintet_sharing_v1_sharing, 7);
 
 /**
  * GetProductResponse answers GetProduct.
@@ -319,7 +397,7 @@ export type GetProductResponse = Message<"quintet.sharing.v1.GetProductResponse"
  * Use `create(GetProductResponseSchema)` to create a new message.
  */
 export const GetProductResponseSchema: GenMessage<GetProductResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 6);
+  messageDesc(file_quintet_sharing_v1_sharing, 8);
 
 /**
  * ListProductsRequest asks for a page of the catalogue.
@@ -354,7 +432,7 @@ export type ListProductsRequest = Message<"quintet.sharing.v1.ListProductsReques
  * Use `create(ListProductsRequestSchema)` to create a new message.
  */
 export const ListProductsRequestSchema: GenMessage<ListProductsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 7);
+  messageDesc(file_quintet_sharing_v1_sharing, 9);
 
 /**
  * ListProductsResponse is a page of the catalogue.
@@ -382,7 +460,7 @@ export type ListProductsResponse = Message<"quintet.sharing.v1.ListProductsRespo
  * Use `create(ListProductsResponseSchema)` to create a new message.
  */
 export const ListProductsResponseSchema: GenMessage<ListProductsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 8);
+  messageDesc(file_quintet_sharing_v1_sharing, 10);
 
 /**
  * ReadProductRequest asks for rows.
@@ -438,7 +516,7 @@ export type ReadProductRequest = Message<"quintet.sharing.v1.ReadProductRequest"
  * Use `create(ReadProductRequestSchema)` to create a new message.
  */
 export const ReadProductRequestSchema: GenMessage<ReadProductRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 9);
+  messageDesc(file_quintet_sharing_v1_sharing, 11);
 
 /**
  * ReadProductResponse is a page of rows.
@@ -480,7 +558,7 @@ export type ReadProductResponse = Message<"quintet.sharing.v1.ReadProductRespons
  * Use `create(ReadProductResponseSchema)` to create a new message.
  */
 export const ReadProductResponseSchema: GenMessage<ReadProductResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 10);
+  messageDesc(file_quintet_sharing_v1_sharing, 12);
 
 /**
  * FieldTerms says what a contract does with one field.
@@ -508,6 +586,20 @@ export type FieldTerms = Message<"quintet.sharing.v1.FieldTerms"> & {
    * @generated from field: int32 keep = 3;
    */
   keep: number;
+
+  /**
+   * step is the width of the classes that MASKING_GENERALISE makes of numbers, for example 5; positive.
+   *
+   * @generated from field: double step = 4;
+   */
+  step: number;
+
+  /**
+   * unit is what MASKING_GENERALISE leaves of a date or time: "year", "month", "day" or "hour".
+   *
+   * @generated from field: string unit = 5;
+   */
+  unit: string;
 };
 
 /**
@@ -515,7 +607,7 @@ export type FieldTerms = Message<"quintet.sharing.v1.FieldTerms"> & {
  * Use `create(FieldTermsSchema)` to create a new message.
  */
 export const FieldTermsSchema: GenMessage<FieldTerms> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 11);
+  messageDesc(file_quintet_sharing_v1_sharing, 13);
 
 /**
  * CheckTermsRequest asks whether a product may be given away.
@@ -550,7 +642,7 @@ export type CheckTermsRequest = Message<"quintet.sharing.v1.CheckTermsRequest"> 
  * Use `create(CheckTermsRequestSchema)` to create a new message.
  */
 export const CheckTermsRequestSchema: GenMessage<CheckTermsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 12);
+  messageDesc(file_quintet_sharing_v1_sharing, 14);
 
 /**
  * CheckTermsResponse answers CheckTerms.
@@ -585,7 +677,7 @@ export type CheckTermsResponse = Message<"quintet.sharing.v1.CheckTermsResponse"
  * Use `create(CheckTermsResponseSchema)` to create a new message.
  */
 export const CheckTermsResponseSchema: GenMessage<CheckTermsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 13);
+  messageDesc(file_quintet_sharing_v1_sharing, 15);
 
 /**
  * Refusal says why a field cannot be given.
@@ -620,7 +712,7 @@ export type Refusal = Message<"quintet.sharing.v1.Refusal"> & {
  * Use `create(RefusalSchema)` to create a new message.
  */
 export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 14);
+  messageDesc(file_quintet_sharing_v1_sharing, 16);
 
 /**
  * ReadForContractRequest asks for rows under a contract's terms.
@@ -683,7 +775,7 @@ export type ReadForContractRequest = Message<"quintet.sharing.v1.ReadForContract
  * Use `create(ReadForContractRequestSchema)` to create a new message.
  */
 export const ReadForContractRequestSchema: GenMessage<ReadForContractRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 15);
+  messageDesc(file_quintet_sharing_v1_sharing, 17);
 
 /**
  * ReadForContractResponse is a page of rows.
@@ -711,7 +803,7 @@ export type ReadForContractResponse = Message<"quintet.sharing.v1.ReadForContrac
  * Use `create(ReadForContractResponseSchema)` to create a new message.
  */
 export const ReadForContractResponseSchema: GenMessage<ReadForContractResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_sharing, 16);
+  messageDesc(file_quintet_sharing_v1_sharing, 18);
 
 /**
  * FieldType is the type of a product's field.
@@ -849,6 +941,14 @@ export enum Masking {
    * @generated from enum value: MASKING_TRUNCATE = 3;
    */
   TRUNCATE = 3,
+
+  /**
+   * MASKING_GENERALISE makes a value coarser: a number becomes the lower end of its step, a date or time the beginning of
+   * its unit.
+   *
+   * @generated from enum value: MASKING_GENERALISE = 4;
+   */
+  GENERALISE = 4,
 }
 
 /**

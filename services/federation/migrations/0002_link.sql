@@ -1,0 +1,2 @@
+-- Lanes, retained envelopes and dead letters of the links.
+SELECT 1;

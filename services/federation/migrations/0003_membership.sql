@@ -1,0 +1,2 @@
+-- Approvals, trust lists, keys and revocations.
+SELECT 1;

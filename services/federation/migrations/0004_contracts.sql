@@ -1,0 +1,2 @@
+-- Amendments, waiting states and transfers.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- Retention, schedules and deletion proofs.
+SELECT 1;

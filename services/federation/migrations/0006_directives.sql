@@ -1,0 +1,2 @@
+-- Directives.
+SELECT 1;

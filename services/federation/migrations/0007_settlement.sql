@@ -1,0 +1,2 @@
+-- What was counted under contracts, objectives, disclosures.
+SELECT 1;

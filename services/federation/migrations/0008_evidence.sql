@@ -1,0 +1,2 @@
+-- Cosignatures.
+SELECT 1;

@@ -14,28 +14,26 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from libs.context import caller_subject
-from libs.errors import DomainError, Forbidden, Reason, Stale, WrongState
+from libs.errors import DomainError, Forbidden, Reason, WrongState
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.sharing.v1 import facts_pb2 as sharing_facts
-from services.federation import contracts_store, peers_store
+from services.federation import contracts_store, control, peers_store
 from services.federation.contracts_store import NewRefusal, Tally
 from services.federation.export import ROWS_FACT
 from services.federation.signing import digest, open_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from libs.tx import Transactions, Tx
     from libs.zones import ZoneTree
-    from services.federation.negotiation import Negotiator
+    from services.federation.control import ControlHandler, Refusal
     from services.federation.peers_store import Peer
     from services.federation.terms import ActiveContract
 
 log = structlog.get_logger()
-
-Refusal = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -44,19 +42,25 @@ class Accepted:
 
     sequence: int
     envelopes: int
-    negotiated: bool
+    # Something other than facts came: there may be an answer to it in the queue.
+    controlled: bool
 
 
 class Acceptor:
     """Applies the batches of all peers."""
 
     def __init__(
-        self, node: str, transactions: Transactions, zones: Callable[[], ZoneTree], negotiator: Negotiator
+        self,
+        node: str,
+        transactions: Transactions,
+        zones: Callable[[], ZoneTree],
+        control: Mapping[str, ControlHandler],
     ) -> None:
+        """`control` has the handler of each kind of control message by the name of the envelope's body field."""
         self._node = node
         self._transactions = transactions
         self._zones = zones
-        self._negotiator = negotiator
+        self._control = control
 
     async def accept(self, peer: Peer, epoch: str, signed: link_pb2.SignedBatch) -> tuple[Accepted, link_pb2.Receipt]:
         """Commit a batch and return the receipt to be signed.
@@ -87,46 +91,34 @@ class Acceptor:
             text = f"after {peer.received} comes {peer.received + 1}"
             raise WrongState(Reason.SEQUENCE_GAP, text, received=str(peer.received))
         if not new:
-            return Accepted(peer.received, len(batch.envelopes), negotiated=False)
-        negotiated = await self._apply_envelopes(tx, peer, new)
+            return Accepted(peer.received, len(batch.envelopes), controlled=False)
+        controlled = await self._apply_envelopes(tx, peer, new)
         await peers_store.set_received(tx.conn, node, epoch, new[-1].sequence, tx.now)
-        return Accepted(new[-1].sequence, len(batch.envelopes), negotiated)
+        return Accepted(new[-1].sequence, len(batch.envelopes), controlled)
 
     async def _apply_envelopes(self, tx: Tx, peer: Peer, envelopes: list[link_pb2.Envelope]) -> bool:
         contracts = await contracts_store.active_with(tx.conn, peer.node)
         tallies: dict[str, Tally] = defaultdict(Tally)
         refusals: list[NewRefusal] = []
-        negotiated = False
+        controlled = False
         for envelope in envelopes:
             kind = envelope.WhichOneof("body")
-            if kind == "contract_message":
-                refusal = await self._negotiate(tx, peer, envelope.contract_message)
-                contracts = await contracts_store.active_with(tx.conn, peer.node)
-                negotiated = True
-                name = envelope.contract_message.contract.name
-            elif kind == "fact":
+            if kind == "fact":
                 refusal = self._take(tx, peer, contracts.get(envelope.contract), envelope, tallies)
-                name = envelope.contract
-            else:
+            elif control.is_empty(envelope):
                 continue  # withdrawn: only its sequence was left
+            else:
+                refusal = await control.apply(self._control, tx, peer, envelope)
+                contracts = await contracts_store.active_with(tx.conn, peer.node)
+                controlled = True
             if refusal is not None:
                 reason, text = refusal
                 log.warning("link.refused", peer=peer.node, sequence=envelope.sequence, reason=reason, text=text)
+                name = control.contract_of(envelope)
                 refusals.append(NewRefusal(name, reason, text, f"nodes/{peer.node}", self._node))
         await contracts_store.count(tx.conn, tallies)
         await contracts_store.refuse(tx.conn, refusals, tx.now)
-        return negotiated
-
-    async def _negotiate(self, tx: Tx, peer: Peer, message: link_pb2.ContractMessage) -> Refusal | None:
-        try:
-            # A step that fails halfway leaves nothing behind; what surrounds it goes on.
-            async with tx.conn.transaction():
-                await self._negotiator.apply(tx, message, peer)
-        except Stale:
-            raise
-        except DomainError as error:
-            return error.reason, error.message
-        return None
+        return controlled
 
     def _take(
         self,

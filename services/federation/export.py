@@ -20,6 +20,7 @@ from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import facts_pb2 as sharing_facts
 from services.federation import contracts_store, peers_store
 from services.federation.contracts_store import NewRefusal, Tally
+from services.federation.control import control_envelope
 from services.federation.known_facts import parse
 from services.federation.terms import ActiveContract, clear_masked
 
@@ -174,4 +175,4 @@ def contract_envelope(message_type: str, message_id: str, contract: pb.Contract,
         told.ClearField(counter)
     message = link_pb2.ContractMessage(id=message_id, type=message_type, contract=told)
     message.time.FromDatetime(now)
-    return "", link_pb2.Envelope(lane=link_pb2.LANE_CONTROL, contract_message=message).SerializeToString()
+    return "", control_envelope(contract_message=message)

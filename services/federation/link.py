@@ -256,7 +256,7 @@ class LinkSession:
             return
         await self.send(Frame(receipt=self._parts.signer.receipt(receipt)))
         await self.send(Frame(credit=link_pb2.Credit(envelopes=accepted.envelopes)))
-        if accepted.negotiated:
+        if accepted.controlled:
             self._work.set()  # a step may have an answer
 
     async def _take_receipt(self, signed: link_pb2.SignedReceipt) -> None:

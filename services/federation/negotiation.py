@@ -108,6 +108,10 @@ class Negotiator:
 
     # ------------------------------------------------------------------------------------ the peer's steps
 
+    async def handle(self, tx: Tx, peer: Peer, envelope: link_pb2.Envelope) -> None:
+        """Apply the contract message of a control envelope; raises like `apply`."""
+        await self.apply(tx, envelope.contract_message, peer)
+
     async def apply(self, tx: Tx, message: link_pb2.ContractMessage, peer: Peer) -> None:
         """Apply a step of the peer; one that was applied before changes nothing.
 

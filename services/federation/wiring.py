@@ -38,7 +38,7 @@ async def build(host: Host) -> Wired:
     signer = NodeSigner(host.node, host.node_key)
     negotiator = Negotiator(host.node, host.zone, signer)
     questions = Questions(host.node, transactions, sharing)
-    acceptor = Acceptor(host.node, transactions, host.zones.tree, negotiator)
+    acceptor = Acceptor(host.node, transactions, host.zones.tree, {"contract_message": negotiator.handle})
     hub = Hub(LinkParts(host.node, transactions, signer, acceptor, questions), config.secrets)
     authority = Authority.open(host.node, config.secrets, host.clock.now())
     membership = Membership(

@@ -99,7 +99,7 @@ class World:
         tree = ZoneTree([record for record in RECORDS if zone == "city" or record.code != "city"], root=zone)
         negotiator = Negotiator(name, zone, signer)
         questions = Questions(name, transactions, cast("Any", None))
-        acceptor = Acceptor(name, transactions, lambda: tree, negotiator)
+        acceptor = Acceptor(name, transactions, lambda: tree, {"contract_message": negotiator.handle})
         hub = Hub(LinkParts(name, transactions, signer, acceptor, questions), secrets)
         authority = Authority.open(name, secrets, transactions.clock.now())
         membership = Membership(

@@ -226,7 +226,7 @@ async def _host(stack: AsyncExitStack, part: Part, config: NodeConfig, clock: Cl
     return Host(
         part=part.name,
         config=config,
-        transactions=Transactions(pool, clock, part.name, config.node.id),
+        transactions=Transactions(pool, clock, part.name, config.node.id, config.node.zone),
         bus=bus,
         clock=clock,
         zones=ZoneDirectory(DirectoryServiceStub(identity), config.node.zone),

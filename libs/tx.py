@@ -37,10 +37,13 @@ Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 class Tx:
     """One attempt at a unit of work. Nothing remote happens inside: the whole function may run again."""
 
-    def __init__(self, conn: Connection, now: datetime, pending: Pending, after: list[Callable[[], None]]) -> None:
-        """Made by Transactions. `now` is the clock at the start of the attempt, UTC."""
+    def __init__(
+        self, conn: Connection, now: datetime, zone: str, pending: Pending, after: list[Callable[[], None]]
+    ) -> None:
+        """Made by Transactions. `now` is the clock at the start of the attempt, UTC; `zone` that of the node."""
         self.conn = conn
         self.now = now
+        self.zone = zone
         self._pending = pending
         self._after = after
 
@@ -82,11 +85,13 @@ class _UnknownError(Exception):
 class Transactions:
     """Opens the transactions of one service."""
 
-    def __init__(self, pool: Pool, clock: Clock, part: str, node: str) -> None:
+    def __init__(self, pool: Pool, clock: Clock, part: str, node: str, zone: str = "") -> None:
+        """`zone` is the code of the zone that the node is authoritative for; the node's id where that is not known."""
         self.pool = pool
         self.clock = clock
         self.part = part
         self.node = node
+        self.zone = zone or node
 
     async def run(self, fn: Callable[[Tx], Awaitable[T]], *, isolation: Isolation = "read_committed") -> T:
         """Run `fn` in a transaction and commit, again from the start after a serialisation failure, a deadlock or the
@@ -139,7 +144,7 @@ class Transactions:
         if memory is not None:
             memory.answer = None
         after.clear()  # of the attempt before
-        result = await fn(Tx(conn, now, pending, after))
+        result = await fn(Tx(conn, now, self.zone, pending, after))
         await pending.flush(conn, memory, self.pool.duties)
         return result
 

@@ -48,6 +48,7 @@ class PeerLine:
     last_contact: datetime | None
     certificate_expires_at: datetime | None
     last_error: str
+    alarms: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,7 @@ def _peer(peer: federation_pb2.Peer) -> PeerLine:
         last_contact=_time(peer, "last_contact"),
         certificate_expires_at=_time(peer, "certificate_expires_at"),
         last_error=peer.last_error,
+        alarms=list(peer.alarms),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Gauge
 
 from libs.errors import Away
-from services.federation import peers_store, pki
+from services.federation import alarms, peers_store, pki
 
 if TYPE_CHECKING:
     from libs.db import Connection
@@ -25,6 +25,7 @@ OLDEST = Gauge("quintet_peer_oldest_unacknowledged_seconds", "Age of the oldest 
 SENT = Gauge("quintet_peer_acknowledged_sequence", "Last sequence that the peer has acknowledged.", ["peer"])
 RECEIVED = Gauge("quintet_peer_received_sequence", "Last sequence received from the peer.", ["peer"])
 EXPIRES = Gauge("quintet_peer_certificate_expires_seconds", "Time until our certificate for calls ends.", ["peer"])
+ALARMS = Gauge("quintet_federation_alarms", "Alarms set now; peer is empty for the node itself.", ["peer", "name"])
 
 
 async def watch(transactions: Transactions, hub: Hub) -> None:
@@ -49,3 +50,6 @@ async def _refresh(conn: Connection, transactions: Transactions, hub: Hub) -> No
         expires = pki.expires_at(peer.certificate)
         if expires is not None:
             EXPIRES.labels(peer.node).set((expires - now).total_seconds())
+    ALARMS.clear()
+    for alarm in await alarms.all_set(conn):
+        ALARMS.labels(alarm.peer, alarm.name).inc()

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 from libs import names, paging
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import peers_store, pki
+from services.federation import alarms, peers_store, pki
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import grpc
 
     from libs.db import Connection
     from libs.tx import Transactions
+    from services.federation.alarms import Alarm
     from services.federation.hub import Hub
     from services.federation.membership import Membership
     from services.federation.peers_store import Backlog, Peer
@@ -50,13 +53,16 @@ class PeersHandler:
         after = paging.after(request.page_token, str, of="peers")
         last = after[0] if after else ""
 
-        async def read(conn: Connection) -> tuple[list[Peer], dict[str, Backlog]]:
+        async def read(conn: Connection) -> tuple[list[Peer], dict[str, Backlog], dict[str, list[Alarm]]]:
             rows = await peers_store.page(conn, last, size + 1)
-            return rows, await peers_store.backlogs(conn, [row.node for row in rows])
+            nodes = [row.node for row in rows]
+            return rows, await peers_store.backlogs(conn, nodes), await alarms.of_peers(conn, nodes)
 
-        rows, backlogs = await self._transactions.read(read)
+        rows, backlogs, alarmed = await self._transactions.read(read)
         page, token = paging.page(rows, size, lambda row: (row.node,), of="peers")
-        peers = [_peer(row, backlogs[row.node], connected=self._hub.connected(row.node)) for row in page]
+        peers = [
+            _peer(row, backlogs[row.node], alarmed[row.node], connected=self._hub.connected(row.node)) for row in page
+        ]
         return pb.ListPeersResponse(peers=peers, next_page_token=token)
 
     async def products(self, request: pb.ListPeerProductsRequest, actor: str) -> pb.ListPeerProductsResponse:
@@ -68,14 +74,15 @@ class PeersHandler:
         return pb.ListPeerProductsResponse(products=answer.products)
 
     async def _described(self, node: str) -> pb.Peer:
-        async def read(conn: Connection) -> tuple[Peer, Backlog]:
-            return await peers_store.get(conn, node), (await peers_store.backlogs(conn, [node]))[node]
+        async def read(conn: Connection) -> tuple[Peer, Backlog, list[Alarm]]:
+            backlogs, alarmed = await peers_store.backlogs(conn, [node]), await alarms.of_peers(conn, [node])
+            return await peers_store.get(conn, node), backlogs[node], alarmed[node]
 
-        peer, backlog = await self._transactions.read(read)
-        return _peer(peer, backlog, connected=self._hub.connected(node))
+        peer, backlog, alarmed = await self._transactions.read(read)
+        return _peer(peer, backlog, alarmed, connected=self._hub.connected(node))
 
 
-def _peer(peer: Peer, backlog: Backlog, *, connected: bool) -> pb.Peer:
+def _peer(peer: Peer, backlog: Backlog, alarmed: Sequence[Alarm], *, connected: bool) -> pb.Peer:
     described = pb.Peer(
         name=f"peers/{peer.node}",
         node=peer.node,
@@ -90,6 +97,8 @@ def _peer(peer: Peer, backlog: Backlog, *, connected: bool) -> pb.Peer:
         received=peer.received,
         root_fingerprint=pki.fingerprint(peer.root_certificate),
         last_error="" if connected else peer.last_error,
+        # One may be set for several contracts.
+        alarms=list(dict.fromkeys(alarm.name for alarm in alarmed)),
     )
     described.joined_at.FromDatetime(peer.joined_at)
     for field, value in (

@@ -118,7 +118,14 @@ async def test_what_is_broken_is_named_without_its_details(services: Services) -
 def busy(services: Services) -> None:
     services.peers = [
         peer("sf-d6", federation_pb2.PEER_KIND_CHILD, title="District 6", zone="us-ca-sf-d6", connected=True),
-        peer("beijing", federation_pb2.PEER_KIND_PARTNER, title="<b>北京市</b>", backlog=1284, last_error="refused"),
+        peer(
+            "beijing",
+            federation_pb2.PEER_KIND_PARTNER,
+            title="<b>北京市</b>",
+            backlog=1284,
+            last_error="refused",
+            alarms=["BACKLOG_HIGH", "NEW_ONE"],
+        ),
     ]
     services.contracts = 2
     services.zones = [zone("us-ca-sf", "sf", 12, 2, filed=3, closed=7), zone("us-ca-sf-d6", "sf-d6", 5, 0, closed=5)]
@@ -135,7 +142,8 @@ async def test_the_page_shows_node_services_peers_and_counters_in_english(servic
     assert "Contracts in force 2" in page
     assert "Peers connected 1 of 2" in page
     assert "District 6 sf-d6 Child us-ca-sf-d6 Connected 0" in page
-    assert re.search(r"Down 1,284 4 min ago 3 min ago in 8[89] d refused", page)
+    assert re.search(r"Down 1,284 4 min ago 3 min ago in 8[89] d backlog high ?, NEW_ONE refused", page)
+    assert "Alarms of links 2" in page
     assert "us-ca-sf sf 12 2 10 3 7" in page
     assert "Total 17 2 15 3 12" in page
     # What comes from elsewhere is text, never markup.
@@ -151,7 +159,7 @@ async def test_the_page_speaks_chinese(services: Services) -> None:
     for answer in (by_header, by_link):
         page = _words(answer.text)
         assert '<html lang="zh-CN">' in answer.text
-        for text in ("节点状态", "就绪", "一网统管", "分区域事件", "立案", "结案", "伙伴城市", "已断开"):
+        for text in ("节点状态", "就绪", "一网统管", "分区域事件", "立案", "结案", "伙伴城市", "已断开", "积压偏高"):
             assert text in page
 
 

@@ -6,6 +6,8 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Contract, Peer } from "./federation_pb.js";
 import { file_quintet_federation_v1_federation } from "./federation_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/facts.proto.
  */
 export const file_quintet_federation_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSIrCg1ab25lRGVsZWdhdGVkEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSIrCg1ab25lV2l0aGRyYXduEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSI4CgtQZWVyQ2hhbmdlZBIpCgRwZWVyGAEgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXIiRAoPQ29udHJhY3RDaGFuZ2VkEjEKCGNvbnRyYWN0GAEgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0YgZwcm90bzM", [file_quintet_federation_v1_federation]);
+  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSIrCg1ab25lRGVsZWdhdGVkEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSIrCg1ab25lV2l0aGRyYXduEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSI4CgtQZWVyQ2hhbmdlZBIpCgRwZWVyGAEgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXIiRAoPQ29udHJhY3RDaGFuZ2VkEjEKCGNvbnRyYWN0GAEgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0InQKC0FsYXJtUmFpc2VkEgwKBG5hbWUYASABKAkSDAoEcGVlchgCIAEoCRIQCghjb250cmFjdBgDIAEoCRIMCgR0ZXh0GAQgASgJEikKBXNpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1CgxBbGFybUNsZWFyZWQSDAoEbmFtZRgBIAEoCRIMCgRwZWVyGAIgASgJEhAKCGNvbnRyYWN0GAMgASgJEgwKBHRleHQYBCABKAkSKQoFc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_federation_v1_federation]);
 
 /**
  * ZoneDelegated says that a child node is now authoritative for a zone of this node.
@@ -113,4 +115,102 @@ export type ContractChanged = Message<"quintet.federation.v1.ContractChanged"> &
  */
 export const ContractChangedSchema: GenMessage<ContractChanged> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_facts, 3);
+
+/**
+ * AlarmRaised says that people should look at something.
+ *
+ * @generated from message quintet.federation.v1.AlarmRaised
+ */
+export type AlarmRaised = Message<"quintet.federation.v1.AlarmRaised"> & {
+  /**
+   * name is stable, for example "BACKLOG_FULL" or "SEQUENCE_REVERSED".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * peer is the node id of the peer that it is about; empty when it is about this node.
+   *
+   * @generated from field: string peer = 2;
+   */
+  peer: string;
+
+  /**
+   * contract is the contract that it is about; empty for none.
+   *
+   * @generated from field: string contract = 3;
+   */
+  contract: string;
+
+  /**
+   * text says it in words.
+   *
+   * @generated from field: string text = 4;
+   */
+  text: string;
+
+  /**
+   * since is when it began.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 5;
+   */
+  since?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.AlarmRaised.
+ * Use `create(AlarmRaisedSchema)` to create a new message.
+ */
+export const AlarmRaisedSchema: GenMessage<AlarmRaised> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_facts, 4);
+
+/**
+ * AlarmCleared says that what people should have looked at is over.
+ *
+ * @generated from message quintet.federation.v1.AlarmCleared
+ */
+export type AlarmCleared = Message<"quintet.federation.v1.AlarmCleared"> & {
+  /**
+   * name is stable, for example "BACKLOG_FULL" or "SEQUENCE_REVERSED".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * peer is the node id of the peer that it is about; empty when it is about this node.
+   *
+   * @generated from field: string peer = 2;
+   */
+  peer: string;
+
+  /**
+   * contract is the contract that it is about; empty for none.
+   *
+   * @generated from field: string contract = 3;
+   */
+  contract: string;
+
+  /**
+   * text says it in words.
+   *
+   * @generated from field: string text = 4;
+   */
+  text: string;
+
+  /**
+   * since is when it began.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 5;
+   */
+  since?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.AlarmCleared.
+ * Use `create(AlarmClearedSchema)` to create a new message.
+ */
+export const AlarmClearedSchema: GenMessage<AlarmCleared> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_facts, 5);
 

@@ -19,9 +19,10 @@ from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.sharing.v1 import facts_pb2 as sharing_facts
-from services.federation import contracts_store, control, peers_store
+from services.federation import contracts_store, control, metering_store, peers_store
 from services.federation.contracts_store import NewRefusal, Tally
 from services.federation.export import ROWS_FACT
+from services.federation.metering import Entry, entry_of
 from services.federation.signing import digest, open_batch
 
 if TYPE_CHECKING:
@@ -99,12 +100,13 @@ class Acceptor:
     async def _apply_envelopes(self, tx: Tx, peer: Peer, envelopes: list[link_pb2.Envelope]) -> bool:
         contracts = await contracts_store.active_with(tx.conn, peer.node)
         tallies: dict[str, Tally] = defaultdict(Tally)
+        entries: list[Entry] = []
         refusals: list[NewRefusal] = []
         controlled = False
         for envelope in envelopes:
             kind = envelope.WhichOneof("body")
             if kind == "fact":
-                refusal = self._take(tx, peer, contracts.get(envelope.contract), envelope, tallies)
+                refusal = self._take(tx, peer, contracts.get(envelope.contract), envelope, tallies, entries)
             elif control.is_empty(envelope):
                 continue  # withdrawn: only its sequence was left
             else:
@@ -117,6 +119,7 @@ class Acceptor:
                 name = control.contract_of(envelope)
                 refusals.append(NewRefusal(name, reason, text, f"nodes/{peer.node}", self._node))
         await contracts_store.count(tx.conn, tallies)
+        await metering_store.record(tx.conn, self._node, entries, tx.now)
         await contracts_store.refuse(tx.conn, refusals, tx.now)
         return controlled
 
@@ -127,6 +130,7 @@ class Acceptor:
         contract: ActiveContract | None,
         envelope: link_pb2.Envelope,
         tallies: dict[str, Tally],
+        entries: list[Entry],
     ) -> Refusal | None:
         if contract is None or not contract.in_time(tx.now):
             return Reason.CONTRACT_NOT_ACTIVE, f"{envelope.contract or 'no contract'} is not in force"
@@ -148,6 +152,7 @@ class Acceptor:
             tx.forward(fact)
         except DomainError as error:
             return error.reason, error.message
+        entries.append(entry_of(contract.name, peer.node, envelope.fact, rows))
         tallies[contract.name].facts_received += 1
         tallies[contract.name].rows_received += rows
         return None

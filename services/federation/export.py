@@ -18,10 +18,11 @@ from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import facts_pb2 as sharing_facts
-from services.federation import contracts_store, peers_store
+from services.federation import contracts_store, metering_store, peers_store
 from services.federation.contracts_store import NewRefusal, Tally
 from services.federation.control import control_envelope
 from services.federation.known_facts import parse
+from services.federation.metering import Entry, entry_of, placed
 from services.federation.terms import ActiveContract, clear_masked
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Outgoing:
     envelopes: dict[str, list[tuple[str, bytes]]] = field(default_factory=lambda: defaultdict(list))
     tallies: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     refusals: list[NewRefusal] = field(default_factory=list)
+    # What is metered, by peer: one entry for each of the envelopes above.
+    entries: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
 
 
 class Exporter:
@@ -64,7 +67,8 @@ class Exporter:
             for contract in contracts:
                 await self._offer(tx, contract, fact, outgoing)
         for peer, envelopes in sorted(outgoing.envelopes.items()):
-            await peers_store.enqueue(tx.conn, peer, envelopes)
+            first = await peers_store.enqueue(tx.conn, peer, envelopes)
+            await metering_store.record(tx.conn, self._node, placed(outgoing.entries[peer], first), tx.now)
             tx.after_commit(partial(self._wake, peer))
         await contracts_store.count(tx.conn, outgoing.tallies)
         await contracts_store.refuse(tx.conn, outgoing.refusals, tx.now)
@@ -96,6 +100,7 @@ class Exporter:
             return
         projected, rows = sent
         outgoing.envelopes[contract.peer].append((contract.name, _envelope(contract, projected)))
+        outgoing.entries[contract.peer].append(entry_of(contract.name, self._node, projected, rows))
         outgoing.tallies[contract.name].facts_sent += 1
         outgoing.tallies[contract.name].rows_sent += rows
 

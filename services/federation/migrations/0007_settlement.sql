@@ -1,2 +1,42 @@
--- What was counted under contracts, objectives, disclosures.
-SELECT 1;
+-- Every fact and answer counted under a contract, so that a difference between the two ends can be found. Rows are only
+-- added, and deleted when they are old (metering.LEDGER_KEEP_DAYS).
+CREATE TABLE settlement_ledger (
+    contract text NOT NULL,
+    sender text NOT NULL,                  -- the node that sent the fact or answered the question
+    day date NOT NULL,                     -- UTC day of the fact's time
+    id uuid NOT NULL,                      -- of the fact, or of the question
+    kind smallint NOT NULL,                -- 0 a fact, 1 an answered question
+    rows bigint NOT NULL,
+    bytes bigint NOT NULL,
+    lane smallint NOT NULL DEFAULT 0,      -- at the sender of a fact: where it stands in the queue
+    sequence bigint NOT NULL DEFAULT 0,
+    noted_at timestamptz NOT NULL,
+    PRIMARY KEY (contract, sender, day, id)
+);
+
+-- What was counted per contract, sender and day: here, and at the other end as it last said.
+CREATE TABLE settlement_days (
+    contract text NOT NULL,
+    sender text NOT NULL,
+    day date NOT NULL,
+    facts bigint NOT NULL DEFAULT 0,
+    rows bigint NOT NULL DEFAULT 0,
+    bytes bigint NOT NULL DEFAULT 0,
+    queries bigint NOT NULL DEFAULT 0,
+    query_rows bigint NOT NULL DEFAULT 0,
+    digest numeric NOT NULL DEFAULT 0,     -- sum modulo 2^256 of SHA-256 of the ids
+    newest timestamptz,                    -- the latest time of a fact
+    noted_at timestamptz NOT NULL,         -- when the last one was counted
+    purged boolean NOT NULL DEFAULT false, -- entries of the ledger were deleted: it cannot be counted again
+    other_facts bigint NOT NULL DEFAULT 0,
+    other_rows bigint NOT NULL DEFAULT 0,
+    other_bytes bigint NOT NULL DEFAULT 0,
+    other_queries bigint NOT NULL DEFAULT 0,
+    other_query_rows bigint NOT NULL DEFAULT 0,
+    other_digest numeric NOT NULL DEFAULT 0,
+    stated_at timestamptz,                 -- when the other end said so
+    check_at timestamptz,                  -- when to compare next; unset when both agreed and nothing was counted since
+    attempts integer NOT NULL DEFAULT 0,   -- comparisons of ids since both last agreed
+    PRIMARY KEY (contract, sender, day)
+) WITH (fillfactor = 70);
+CREATE INDEX settlement_days_due ON settlement_days (check_at) WHERE check_at IS NOT NULL;

@@ -11,17 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from libs.context import caller_subject
 from libs.errors import DomainError, Forbidden, Reason, WrongState
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from quintet.sharing.v1 import facts_pb2 as sharing_facts
-from services.federation import contracts_store, control, metering_store, peers_store
+from services.federation import contracts_store, control, metering_store, peers_store, rows
 from services.federation.contracts_store import NewRefusal, Tally
-from services.federation.export import ROWS_FACT
 from services.federation.metering import Entry, entry_of
 from services.federation.signing import digest, open_batch
 
@@ -136,12 +133,12 @@ class Acceptor:
             return Reason.CONTRACT_NOT_ACTIVE, f"{envelope.contract or 'no contract'} is not in force"
         if envelope.agreement_hash != contract.agreement_hash:
             return Reason.CONTRACT_NOT_ACTIVE, "the envelope names another agreement than the one in force"
-        rows = 0
+        count = 0
         if contract.kind == pb.CONTRACT_KIND_EXCHANGE:
-            checked = _check_rows(contract, peer.node, envelope.fact)
+            checked = rows.take(contract, self._zones(), peer.node, envelope.fact)
             if not isinstance(checked, int):
                 return checked
-            rows = checked
+            count = checked
         elif refusal := self._check_fact(contract, peer.node, envelope.fact):
             return refusal
         fact = Fact()
@@ -152,9 +149,9 @@ class Acceptor:
             tx.forward(fact)
         except DomainError as error:
             return error.reason, error.message
-        entries.append(entry_of(contract.name, peer.node, envelope.fact, rows))
+        entries.append(entry_of(contract.name, peer.node, envelope.fact, count))
         tallies[contract.name].facts_received += 1
-        tallies[contract.name].rows_received += rows
+        tallies[contract.name].rows_received += count
         return None
 
     def _check_fact(self, contract: ActiveContract, sender: str, fact: Fact) -> Refusal | None:
@@ -165,21 +162,3 @@ class Acceptor:
         if not contract.covers(self._zones(), fact.zone):
             return Reason.FIELD_NOT_IN_CONTRACT, f"zone {fact.zone} is not in the contract"
         return None
-
-
-def _check_rows(contract: ActiveContract, sender: str, fact: Fact) -> int | Refusal:
-    """Return the number of rows, or why they are refused: the consumer does not take more than was agreed."""
-    if sender != contract.provider or fact.type != ROWS_FACT or fact.node != sender:
-        return Reason.FIELD_NOT_IN_CONTRACT, "only rows of the product, from its provider, are in the contract"
-    try:
-        written = sharing_facts.ProductRowsWritten.FromString(fact.data)
-    except DecodeError:
-        return Reason.FIELD_INVALID, "the rows cannot be read"
-    if (written.product, written.version) != (contract.terms.product, contract.terms.product_version):
-        return Reason.FIELD_NOT_IN_CONTRACT, f"{written.product} version {written.version} is not in the contract"
-    visible = contract.fields()
-    for row in written.rows:
-        extra = sorted(set(row) - visible)
-        if extra:
-            return Reason.FIELD_NOT_IN_CONTRACT, f"field {extra[0]} is not in the contract"
-    return len(written.rows)

@@ -13,12 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from libs.errors import Reason
-from libs.masking import project_struct
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
-from quintet.sharing.v1 import facts_pb2 as sharing_facts
-from services.federation import contracts_store, metering_store, peers_store
+from services.federation import contracts_store, metering_store, peers_store, rows
 from services.federation.contracts_store import NewRefusal, Tally
 from services.federation.control import control_envelope
 from services.federation.known_facts import parse
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from libs.tx import Tx
     from libs.zones import ZoneTree
 
-ROWS_FACT = sharing_facts.ProductRowsWritten.DESCRIPTOR.full_name
 ZONE_DELEGATED = facts_pb2.ZoneDelegated.DESCRIPTOR.full_name
 CONTRACT_CHANGED = facts_pb2.ContractChanged.DESCRIPTOR.full_name
 
@@ -98,11 +95,11 @@ class Exporter:
             sent = self._project_fact(contract, fact, outgoing)
         if sent is None:
             return
-        projected, rows = sent
+        projected, count = sent
         outgoing.envelopes[contract.peer].append((contract.name, _envelope(contract, projected)))
-        outgoing.entries[contract.peer].append(entry_of(contract.name, self._node, projected, rows))
+        outgoing.entries[contract.peer].append(entry_of(contract.name, self._node, projected, count))
         outgoing.tallies[contract.name].facts_sent += 1
-        outgoing.tallies[contract.name].rows_sent += rows
+        outgoing.tallies[contract.name].rows_sent += count
 
     def _project_fact(self, contract: ActiveContract, fact: Fact, outgoing: Outgoing) -> tuple[Fact, int] | None:
         terms = contract.fact_terms(fact.type, self._node)
@@ -126,41 +123,22 @@ class Exporter:
     async def _project_rows(
         self, tx: Tx, contract: ActiveContract, fact: Fact, outgoing: Outgoing
     ) -> tuple[Fact, int] | None:
-        # Rows that came from a partner are not ours to pass on.
-        if fact.type != ROWS_FACT or fact.received_from or contract.provider != self._node:
+        if not rows.is_about(contract, fact, self._node):
             return None
-        written = sharing_facts.ProductRowsWritten.FromString(fact.data)
-        if written.product != contract.terms.product or written.only_contract not in {"", contract.name}:
-            return None
-        if written.version != contract.terms.product_version:
-            return None  # a newer version needs a new contract
-        rows = len(written.rows)
-        if not await _within_quota(tx, contract, rows):
+        given = rows.give(contract, self._zones(), fact)
+        if isinstance(given, rows.Given) and await _within_quota(tx, contract, given.rows):
+            return given.fact, given.rows
+        if given is not None:
             quota = contract.terms.quota_rows_per_day
-            text = f"{rows} rows were not sent: the quota is {quota} rows per day"
-            outgoing.refusals.append(NewRefusal(contract.name, Reason.QUOTA, text, "services/federation", self._node))
-            return None
-        return _with_rows(fact, written, contract), rows
+            over = Reason.QUOTA, f"{fact.id} was not sent: the quota is {quota} rows per day"
+            reason, text = over if isinstance(given, rows.Given) else given
+            outgoing.refusals.append(NewRefusal(contract.name, reason, text, "services/federation", self._node))
+        return None
 
 
-async def _within_quota(tx: Tx, contract: ActiveContract, rows: int) -> bool:
+async def _within_quota(tx: Tx, contract: ActiveContract, count: int) -> bool:
     quota = contract.terms.quota_rows_per_day
-    return not quota or await contracts_store.take_quota(tx.conn, contract.name, tx.now.date(), rows, quota)
-
-
-def _with_rows(fact: Fact, written: sharing_facts.ProductRowsWritten, contract: ActiveContract) -> Fact:
-    visible = contract.fields()
-    given = sharing_facts.ProductRowsWritten(
-        product=written.product,
-        version=written.version,
-        key_fields=[name for name in written.key_fields if name in visible],
-    )
-    for row in written.rows:
-        given.rows.append(project_struct(row, contract.terms.fields, contract.terms.salt))
-    projected = Fact()
-    projected.CopyFrom(fact)
-    projected.data = given.SerializeToString()
-    return projected
+    return not quota or await contracts_store.take_quota(tx.conn, contract.name, tx.now.date(), count, quota)
 
 
 def _envelope(contract: ActiveContract, fact: Fact) -> bytes:

@@ -50,12 +50,9 @@ class Negotiator:
     async def agree(self, tx: Tx, name: str, approver: str = "") -> pb.Contract:
         """Agree, as provider, to what was requested: choose the salt, fix the terms, sign.
 
-        `approver` answers for data classified IMPORTANT and stands in the audit log. Raises Invalid for a zone that is
-        only a part of this node's: sharing cannot narrow rows to it yet, and more than agreed must never be given.
+        `approver` answers for data classified IMPORTANT and stands in the audit log.
         """
         contract, peer = await self._step(tx, name, contract_terms.AGREEMENT)
-        if contract.terms.zone not in {"", self._zone}:
-            raise Invalid("terms.zone", f"must be empty or {self._zone}: rows of a part of it cannot be given yet")
         if approver:
             tx.audit("federation.contracts.approve", contract.name, approver=approver)
         if any(field.masking == sharing_pb2.MASKING_HASH for field in contract.terms.fields):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, cast
 import structlog
 from prometheus_client import Counter
 
-from libs.masking import from_struct
+from libs import rows as blocks
 from quintet.federation.v1.facts_pb2 import ContractChanged
 from quintet.federation.v1.federation_pb2 import CONTRACT_KIND_EXCHANGE, CONTRACT_STATE_FINALIZED
 from quintet.perception.v1.facts_pb2 import DailyAggregateComputed
 from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
 from quintet.sharing.v1.sharing_pb2 import MASKING_DROP
-from services.sharing import store, store_rows
+from services.sharing import store, store_held, store_rows
 from services.sharing.model import (
     Classification,
     Contract,
@@ -91,10 +91,22 @@ class Facts:
         """Keep what a partner sent. Federation let it in under the contract that the fact names."""
         if not isinstance(message, ProductRowsWritten) or not fact.received_from:
             return
-        rows = [from_struct(row) for row in message.rows]
-        product = await self._held(tx, fact.received_from, message, fact.zone, rows)
-        changed = await _write(tx, fact, product, fact.contract, rows, state=False)
-        tx.audit("sharing.rows.receive", product.name, contract=fact.contract, rows=len(rows), changed=changed)
+        product = await self._held(tx, fact.received_from, message, fact.zone)
+        changed = await store_held.write_block(
+            tx.conn,
+            message.rows.decode(),
+            list(message.fields),
+            list(message.key_fields),
+            product=product.name,
+            contract=fact.contract,
+            version=product.version,
+            zone=fact.zone,
+            fact_id=fact.id,
+            now=tx.now,
+        )
+        ROWS.labels("changed").inc(changed)
+        ROWS.labels("unchanged").inc(message.count - changed)
+        tx.audit("sharing.rows.receive", product.name, contract=fact.contract, rows=message.count, changed=changed)
 
     async def on_contract_changed(self, tx: Tx, fact: Fact, message: Message) -> None:
         """Follow the contracts under which this node receives a product."""
@@ -134,15 +146,12 @@ class Facts:
         if wanted != before:
             await store.put_product(tx.conn, wanted)
 
-    async def _held(
-        self, tx: Tx, peer: str, message: ProductRowsWritten, zone: str, rows: Sequence[Mapping[str, JsonValue]]
-    ) -> Product:
+    async def _held(self, tx: Tx, peer: str, message: ProductRowsWritten, zone: str) -> Product:
         """Return the partner's product; what its rows teach of its fields is noted."""
         name = held_name(peer, message.product)
         before = await store.lock_product(tx.conn, name)
         product = before or replace(_unknown(name, peer, message.product), zone=zone)
-        types = {field: type_of(value) for row in rows for field, value in row.items() if value is not None}
-        fields = _merged(product.fields, types, message.key_fields)
+        fields = _merged(product.fields, _types(product, message), message.key_fields)
         wanted = replace(product, version=max(message.version, product.version), fields=fields)
         if wanted != before:
             await store.put_product(tx.conn, wanted)
@@ -203,6 +212,20 @@ def _unknown(name: str, node: str, called: str) -> Product:
     """Return a partner's product of which only its name is known: `name` here, `called` there."""
     title = called.removeprefix("products/")
     return Product(name, node, Text(title, title), Text(), owner="", zone="", version=1, fields=())
+
+
+def _types(product: Product, message: ProductRowsWritten) -> dict[str, FieldType]:
+    """Return what the rows teach of fields whose type is not known; mostly all are, and the rows are not looked at."""
+    known = {one.name for one in product.fields if one.type}
+    unknown = [place for place, name in enumerate(message.fields) if name not in known]
+    if not unknown:
+        return {}
+    found = {message.fields[place]: FieldType.UNKNOWN for place in unknown}
+    columns = blocks.columns(blocks.loads(message.rows, len(message.fields)), len(message.fields))
+    for place in unknown:
+        value = next((value for value in columns[place] if value is not None), None)
+        found[message.fields[place]] = type_of(value)
+    return found
 
 
 def _merged(fields: Sequence[Field], types: Mapping[str, FieldType], key_fields: Sequence[str]) -> tuple[Field, ...]:

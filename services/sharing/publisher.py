@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from libs import rows as blocks
 from libs.backoff import Backoff
 from libs.duty import on_duty
 from libs.errors import Away, Stale
-from libs.masking import to_struct
 from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
 from services.sharing import store, store_rows
 
@@ -92,12 +92,14 @@ async def _state(tx: Tx, unstated: Sequence[Unstated], *, only_contract: str) ->
     products = await store.products_named(tx.conn, list({one.product for one in unstated}))
     for (name, zone, version), group in groupby(unstated, lambda one: (one.product, one.zone, one.version)):
         # A row may hold fields that its product has no more.
-        fields = {one.name for one in products[name].fields}
+        fields = [one.name for one in products[name].fields]
         for rows in _portions(list(group)):
             message = ProductRowsWritten(
                 product=name,
                 version=version,
-                rows=[to_struct({key: value for key, value in row.values.items() if key in fields}) for row in rows],
+                fields=fields,
+                rows=blocks.dumps([row.values.get(field) for field in fields] for row in rows),
+                count=len(rows),
                 key_fields=products[name].key_fields,
                 only_contract=only_contract,
             )

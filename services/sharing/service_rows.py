@@ -30,6 +30,8 @@ READ_PERSONAL = "sharing.personal.read"
 PAGE_BYTES_MAX = 1024 * 1024
 CONTRACT_PAGE_SIZE = 1000
 
+HASHED = pb.FieldTerms(masking=pb.MASKING_HASH)
+
 Context = Any
 
 
@@ -113,7 +115,7 @@ class RowMethods:
 
     def _shown(self, row: Mapping[str, JsonValue], reading: Reading) -> dict[str, JsonValue]:
         return {
-            name: mask(row[name], pb.MASKING_HASH, 0, self._salt) if name in reading.masked else row[name]
+            name: mask(row[name], HASHED, self._salt) if name in reading.masked else row[name]
             for name in reading.fields
             if name in row
         }

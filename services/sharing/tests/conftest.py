@@ -10,11 +10,11 @@ import pytest
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs import rows as blocks
 from libs.access import Grant, Scope
 from libs.clock import ManualClock
 from libs.db import Connection, Record
 from libs.ids import new_id
-from libs.masking import to_struct
 from libs.testing import MakeTransactions
 from libs.tests.served import SERVICE, calling_as, served
 from libs.tx import Transactions, Tx
@@ -161,9 +161,18 @@ def rows_written(*rows: dict[str, Any], version: int = 1) -> ProductRowsWritten:
     return ProductRowsWritten(
         product="products/daily-pm25",
         version=version,
-        rows=[to_struct(row) for row in rows],
+        fields=list(rows[0]),
+        rows=blocks.dumps(list(row.values()) for row in rows),
+        count=len(rows),
         key_fields=["device", "day"],
     )
+
+
+def rows_of(fact: ProductRowsWritten) -> list[dict[str, Any]]:
+    """Return the rows that a fact states, each as a JSON object."""
+    found = [dict(zip(fact.fields, row, strict=True)) for row in blocks.loads(fact.rows, len(fact.fields))]
+    assert len(found) == fact.count
+    return found
 
 
 @dataclass

@@ -13,11 +13,21 @@ from quintet.federation.v1 import federation_pb2
 from quintet.sharing.v1 import sharing_pb2 as pb
 from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
 from services.sharing import publisher
-from services.sharing.tests.conftest import FROM_BEIJING, HELD, ROW, Node, aggregate, contract, product, rows_written
+from services.sharing.tests.conftest import (
+    FROM_BEIJING,
+    HELD,
+    ROW,
+    Node,
+    aggregate,
+    contract,
+    product,
+    rows_of,
+    rows_written,
+)
 
 
 def means(stated: list[ProductRowsWritten]) -> list[list[float]]:
-    return [[float(str(from_struct(row)["mean"])) for row in fact.rows] for fact in stated]
+    return [[row["mean"] for row in rows_of(fact)] for fact in stated]
 
 
 # ------------------------------------------------------------------------------------------------------- our products
@@ -29,7 +39,7 @@ async def test_facts_become_rows_and_rows_facts(beijing: Node) -> None:
     await beijing.hear(aggregate(1, 1, indicator="o3"))
     (fact,) = await beijing.publish()
     assert (fact.product, fact.version, list(fact.key_fields)) == ("products/daily-pm25", 1, ["device", "day"])
-    assert from_struct(fact.rows[0]) == {
+    assert rows_of(fact)[0] == {
         "device": "zones/beijing/devices/dongsi",
         "day": "2017-01-01",
         "station": "Dongsi",
@@ -74,7 +84,7 @@ async def test_facts_of_other_nodes_and_zones_make_no_rows(beijing: Node) -> Non
     await beijing.hear(aggregate(2), zone="beijing-east", received_from="haidian")
     await beijing.hear(aggregate(3), zone="beijing-east")
     (fact,) = await beijing.publish()
-    assert [from_struct(row)["day"] for row in fact.rows] == ["2017-01-03"]
+    assert [row["day"] for row in rows_of(fact)] == ["2017-01-03"]
 
 
 async def test_facts_hold_a_limited_number_of_rows_of_one_zone(beijing: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +135,7 @@ async def test_with_a_new_version_the_rows_are_stated_again_with_the_fields_that
         del changed.source.columns[name]
     assert (await beijing.put(changed)).product.rows == 1
     (fact,) = (one for one in await beijing.publish() if one.rows)
-    assert (fact.version, set(from_struct(fact.rows[0]))) == (2, {"device", "day", "station", "mean"})
+    assert (fact.version, set(rows_of(fact)[0])) == (2, {"device", "day", "station", "mean"})
     assert await beijing.publish() == []
 
 

@@ -6,7 +6,6 @@ What sharing states."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from quintet.sharing.v1 import sharing_pb2 as _sharing_pb2
 import builtins as _builtins
@@ -46,43 +45,55 @@ Global___ProductChanged: _TypeAlias = ProductChanged  # noqa: Y015
 
 @_typing.final
 class ProductRowsWritten(_message.Message):
-    """ProductRowsWritten says that rows of a product were added or replaced. Between nodes it carries only the fields of the
-    contract, masked as the contract says.
+    """ProductRowsWritten says that rows of a product, all about the zone of the fact, were added or replaced. Between nodes
+    it carries only the fields of the contract, masked as the contract says.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PRODUCT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
     KEY_FIELDS_FIELD_NUMBER: _builtins.int
     ONLY_CONTRACT_FIELD_NUMBER: _builtins.int
     product: _builtins.str
     """product is `products/{id}` at the provider."""
     version: _builtins.int
     """version is the version of the product."""
+    rows: _builtins.bytes
+    """rows are a JSON array (RFC 8259, UTF-8) of rows; each is an array with one value per column: a text, a number, true,
+    false or null.
+    """
+    count: _builtins.int
+    """count is the number of rows."""
     only_contract: _builtins.str
-    """only_contract is set when rows are stated again because this contract came into force: nobody else needs them."""
+    """only_contract is the contract that the rows are stated for: nobody else needs them. Empty for all that are pushed on
+    change.
+    """
     @_builtins.property
-    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
-        """rows are the rows, each identified by the key fields; a row replaces the one with the same key."""
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """fields name the columns of the rows, in their order, each once."""
 
     @_builtins.property
     def key_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """key_fields are the fields that identify a row."""
+        """key_fields are the fields that identify a row, which replaces the one with the same key. Empty for counts."""
 
     def __init__(
         self,
         *,
         product: _builtins.str = ...,
         version: _builtins.int = ...,
-        rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+        rows: _builtins.bytes = ...,
+        count: _builtins.int = ...,
         key_fields: _abc.Iterable[_builtins.str] | None = ...,
         only_contract: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_fields", b"key_fields", "only_contract", b"only_contract", "product", b"product", "rows", b"rows", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "fields", b"fields", "key_fields", b"key_fields", "only_contract", b"only_contract", "product", b"product", "rows", b"rows", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

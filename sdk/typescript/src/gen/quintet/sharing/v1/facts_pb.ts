@@ -6,16 +6,15 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
 import type { Product } from "./sharing_pb.js";
 import { file_quintet_sharing_v1_sharing } from "./sharing_pb.js";
-import type { JsonObject, Message } from "@bufbuild/protobuf";
+import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file quintet/sharing/v1/facts.proto.
  */
 export const file_quintet_sharing_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("Ch5xdWludGV0L3NoYXJpbmcvdjEvZmFjdHMucHJvdG8SEnF1aW50ZXQuc2hhcmluZy52MSI+Cg5Qcm9kdWN0Q2hhbmdlZBIsCgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3QiiAEKElByb2R1Y3RSb3dzV3JpdHRlbhIPCgdwcm9kdWN0GAEgASgJEg8KB3ZlcnNpb24YAiABKAUSJQoEcm93cxgDIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEgoKa2V5X2ZpZWxkcxgEIAMoCRIVCg1vbmx5X2NvbnRyYWN0GAUgASgJYgZwcm90bzM", [file_google_protobuf_struct, file_quintet_sharing_v1_sharing]);
+  fileDesc("Ch5xdWludGV0L3NoYXJpbmcvdjEvZmFjdHMucHJvdG8SEnF1aW50ZXQuc2hhcmluZy52MSI+Cg5Qcm9kdWN0Q2hhbmdlZBIsCgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3QijgEKElByb2R1Y3RSb3dzV3JpdHRlbhIPCgdwcm9kdWN0GAEgASgJEg8KB3ZlcnNpb24YAiABKAUSDgoGZmllbGRzGAMgAygJEgwKBHJvd3MYBCABKAwSDQoFY291bnQYBSABKAUSEgoKa2V5X2ZpZWxkcxgGIAMoCRIVCg1vbmx5X2NvbnRyYWN0GAcgASgJYgZwcm90bzM", [file_quintet_sharing_v1_sharing]);
 
 /**
  * ProductChanged says that a product of the catalogue was added or altered.
@@ -39,8 +38,8 @@ export const ProductChangedSchema: GenMessage<ProductChanged> = /*@__PURE__*/
   messageDesc(file_quintet_sharing_v1_facts, 0);
 
 /**
- * ProductRowsWritten says that rows of a product were added or replaced. Between nodes it carries only the fields of the
- * contract, masked as the contract says.
+ * ProductRowsWritten says that rows of a product, all about the zone of the fact, were added or replaced. Between nodes
+ * it carries only the fields of the contract, masked as the contract says.
  *
  * @generated from message quintet.sharing.v1.ProductRowsWritten
  */
@@ -60,23 +59,39 @@ export type ProductRowsWritten = Message<"quintet.sharing.v1.ProductRowsWritten"
   version: number;
 
   /**
-   * rows are the rows, each identified by the key fields; a row replaces the one with the same key.
+   * fields name the columns of the rows, in their order, each once.
    *
-   * @generated from field: repeated google.protobuf.Struct rows = 3;
+   * @generated from field: repeated string fields = 3;
    */
-  rows: JsonObject[];
+  fields: string[];
 
   /**
-   * key_fields are the fields that identify a row.
+   * rows are a JSON array (RFC 8259, UTF-8) of rows; each is an array with one value per column: a text, a number, true,
+   * false or null.
    *
-   * @generated from field: repeated string key_fields = 4;
+   * @generated from field: bytes rows = 4;
+   */
+  rows: Uint8Array;
+
+  /**
+   * count is the number of rows.
+   *
+   * @generated from field: int32 count = 5;
+   */
+  count: number;
+
+  /**
+   * key_fields are the fields that identify a row, which replaces the one with the same key. Empty for counts.
+   *
+   * @generated from field: repeated string key_fields = 6;
    */
   keyFields: string[];
 
   /**
-   * only_contract is set when rows are stated again because this contract came into force: nobody else needs them.
+   * only_contract is the contract that the rows are stated for: nobody else needs them. Empty for all that are pushed on
+   * change.
    *
-   * @generated from field: string only_contract = 5;
+   * @generated from field: string only_contract = 7;
    */
   onlyContract: string;
 };

@@ -1,0 +1,162 @@
+"""Rows under a contract, at both ends: the provider filters, projects and masks; the consumer takes no more than that.
+
+Blocks of rows are worked on by column. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from libs import masking, rowfilter
+from libs import rows as blocks
+from libs.errors import Reason
+from quintet.fact.v1.fact_pb2 import Fact
+from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
+from quintet.sharing.v1.sharing_pb2 import RowFilter
+
+if TYPE_CHECKING:
+    from libs.zones import ZoneTree
+    from services.federation.terms import ActiveContract
+
+ROWS_FACT = ProductRowsWritten.DESCRIPTOR.full_name
+
+Refusal = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What leaves the node of a block of rows."""
+
+    fact: Fact
+    rows: int
+
+
+def is_about(contract: ActiveContract, fact: Fact, node: str) -> bool:
+    """Say whether `fact` states rows of the contract's product at this provider. Raises DecodeError."""
+    # Rows that came from a partner are not ours to pass on.
+    if fact.type != ROWS_FACT or fact.received_from or contract.provider != node:
+        return False
+    written = ProductRowsWritten.FromString(fact.data)
+    return (
+        written.product == contract.terms.product
+        and written.only_contract in {"", contract.name}
+        # A newer version needs a new contract.
+        and written.version == contract.terms.product_version
+    )
+
+
+def give(contract: ActiveContract, zones: ZoneTree, fact: Fact) -> Given | Refusal | None:
+    """Return what the consumer is given of the rows, why nothing of them, or None when no row passes the filter."""
+    terms = contract.terms
+    if not _in_zones(contract, zones, fact.zone):
+        return None
+    written = ProductRowsWritten.FromString(fact.data)
+    names = list(written.fields)
+    try:
+        rows = rowfilter.chosen(names, blocks.loads(written.rows, len(names)), terms.filter)
+    except KeyError as error:
+        return Reason.FIELD_INVALID, f"the rows lack {error}, by which the contract chooses them"
+    except ValueError as error:
+        return Reason.FIELD_INVALID, f"the rows cannot be read: {error}"
+    if not rows:
+        return None
+    fields, projected = masking.project_block(names, rows, terms.fields, terms.salt)
+    given = ProductRowsWritten(
+        product=written.product,
+        version=written.version,
+        fields=fields,
+        rows=blocks.dumps(projected),
+        count=len(projected),
+        key_fields=[name for name in written.key_fields if name in fields],
+    )
+    answer = Fact()
+    answer.CopyFrom(fact)
+    answer.data = given.SerializeToString()
+    return Given(answer, len(projected))
+
+
+def take(contract: ActiveContract, zones: ZoneTree, sender: str, fact: Fact) -> int | Refusal:
+    """Return the number of rows, or why they are refused: the consumer does not take more than was agreed."""
+    try:
+        written = _written(contract, zones, sender, fact)
+        _check_rows(contract, written)
+    except _RefusedError as error:
+        return error.reason, error.text
+    return written.count
+
+
+@dataclass
+class _RefusedError(Exception):
+    reason: str
+    text: str
+
+
+def _outside(text: str) -> _RefusedError:
+    return _RefusedError(Reason.FIELD_NOT_IN_CONTRACT, text)
+
+
+def _invalid(text: str) -> _RefusedError:
+    return _RefusedError(Reason.FIELD_INVALID, text)
+
+
+def _written(contract: ActiveContract, zones: ZoneTree, sender: str, fact: Fact) -> ProductRowsWritten:
+    """Return what the fact states, when it is about the product, version and zone of the contract."""
+    if sender != contract.provider or fact.type != ROWS_FACT or fact.node != sender:
+        raise _outside("only rows of the product, from its provider, are in the contract")
+    try:
+        written = ProductRowsWritten.FromString(fact.data)
+    except DecodeError as error:
+        raise _invalid("the rows cannot be read") from error
+    if (written.product, written.version) != (contract.terms.product, contract.terms.product_version):
+        raise _outside(f"{written.product} version {written.version} is not in the contract")
+    # How the provider divides its own zones this node need not know; what it knows must fit.
+    if fact.zone in zones and not _in_zones(contract, zones, fact.zone):
+        raise _outside(f"zone {fact.zone} is not in the contract")
+    return written
+
+
+def _check_rows(contract: ActiveContract, written: ProductRowsWritten) -> None:
+    terms = masking.given(contract.terms.fields)
+    names = list(written.fields)
+    extra = sorted(set(names).union(written.key_fields) - set(terms))
+    if extra:
+        raise _outside(f"field {extra[0]} is not in the contract")
+    if len(set(names)) != len(names) or not set(written.key_fields) <= set(names):
+        raise _invalid("the columns do not have a name each, or lack a key")
+    try:
+        rows = blocks.loads(written.rows, len(names))
+    except ValueError as error:
+        raise _invalid(f"the rows cannot be read: {error}") from error
+    if len(rows) != written.count:
+        raise _invalid(f"there are {len(rows)} rows, not {written.count}")
+    for name, column in zip(names, blocks.columns(rows, len(names)), strict=True):
+        if fault := blocks.fault(column):
+            raise _invalid(f"field {name}: {fault}")
+        if masking.impossible(column, terms[name]):
+            raise _outside(f"field {name} is not masked as the contract says")
+    if len(rowfilter.chosen(names, rows, _shown(contract, names))) != len(rows):
+        raise _outside("a row is outside of what the contract chooses")
+
+
+def _shown(contract: ActiveContract, names: list[str]) -> RowFilter:
+    """Return the filter as far as the rows show what it is about: left out and masked values do not."""
+    plain = {name for name, terms in masking.given(contract.terms.fields).items() if not terms.masking} & set(names)
+    shown = RowFilter()
+    shown.CopyFrom(contract.terms.filter)
+    for name in rowfilter.fields_of(contract.terms.filter):
+        if name not in plain:
+            shown.where.pop(name, None)
+    if shown.time_field not in plain:
+        shown.ClearField("not_before")
+        shown.ClearField("before")
+    return shown
+
+
+def _in_zones(contract: ActiveContract, zones: ZoneTree, zone: str) -> bool:
+    """Say whether rows about `zone` are in the contract: in its zone, and in one of its filter's."""
+    terms = contract.terms
+    within = not terms.filter.zones or any(zones.covers(one, zone) for one in terms.filter.zones)
+    return within and (not terms.zone or zones.covers(terms.zone, zone))

@@ -57,8 +57,12 @@ test: $(VENV) ## all tests but e2e, with real servers; ARGS="libs -k outbox" run
 	@$(PYTEST) -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: e2e
-e2e: $(VENV) $(NPM) ## whole federations, faults included, and the SDK examples
+e2e: $(VENV) $(NPM) ## a whole federation from outside, and the SDK examples
 	@$(PYTEST) e2e $(ARGS)
+
+.PHONY: e2e-faults
+e2e-faults: $(VENV) ## nodes whose links and processes fail, reconciled (FAULTS_MINUTES of random rounds, FAULTS_SEED)
+	@$(PYTHON) -m pytest e2e/faults $(ARGS)
 
 .PHONY: check
 check: ## everything that CI asks, fastest first

@@ -120,6 +120,15 @@ class NodeProcess:
         return self._daemon.pid
 
     @property
+    def running(self) -> bool:
+        return self._daemon.running
+
+    @property
+    def starts(self) -> int:
+        """How often the node has said that it is ready, in all of its runs."""
+        return len(self._printed())
+
+    @property
     def url(self) -> str:
         """The base URL of the API, which the node printed."""
         return self._printed()[-1]

@@ -14,6 +14,7 @@ import pytest
 from demo.settings import ROOT
 from e2e.federation import POLL_S, Federation
 
+FAULTS = ROOT / "e2e" / "faults"
 SAMPLE_REQUESTS = 200
 START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 120.0
@@ -21,6 +22,17 @@ TEST_TIMEOUT_S = 240
 OUTPUT_TAIL_CHARS = 6_000
 # The demo's last words before it waits for Ctrl-C.
 UP = "Everything stays up until Ctrl-C."
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The faults have nodes and a target of their own: they run only when they are asked for (`make e2e-faults`)."""
+    if collection_path == FAULTS and not any(Path(argument).is_relative_to(FAULTS) for argument in _asked_for(config)):
+        return True
+    return None
+
+
+def _asked_for(config: pytest.Config) -> list[Path]:
+    return [(config.invocation_params.dir / argument.partition("::")[0]).resolve() for argument in config.args]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

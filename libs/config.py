@@ -113,12 +113,17 @@ class GatewaySection:
 
 @dataclass(frozen=True, slots=True)
 class FederationSection:
-    """host is what the two ports listen on, advertise the host name that peers are told to connect to."""
+    """host is what the two ports listen on, advertise the host name that peers are told to connect to.
+
+    advertise_link is the host:port that peers are told for the link where something stands before the link port, such
+    as a port forward; "" for advertise with the link port.
+    """
 
     host: str
     join_port: int
     link_port: int
     advertise: str
+    advertise_link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +205,7 @@ def load_config(path: Path) -> NodeConfig:
             join_port=reader.port("federation.join_port"),
             link_port=reader.port("federation.link_port"),
             advertise=reader.text("federation.advertise", default="127.0.0.1", pattern=HOST),
+            advertise_link=reader.text("federation.advertise_link", default="", pattern=f"({ADDRESS})?"),
         ),
         telemetry=TelemetrySection(
             otlp_endpoint=reader.url("telemetry.otlp_endpoint", ("http", "https")),

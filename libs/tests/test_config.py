@@ -64,6 +64,7 @@ def test_everything_can_be_given(tmp_path: Path) -> None:
     join_port = 7001
     link_port = 7002
     advertise = "sf.example"
+    advertise_link = "edge.example:7443"
     [telemetry]
     otlp_endpoint = "http://collector:4317"
     trace_ratio = 1
@@ -75,6 +76,7 @@ def test_everything_can_be_given(tmp_path: Path) -> None:
     assert config.gateway.cors_origins == ("https://console.example", "http://127.0.0.1:5173")
     assert config.services == {"identity": "identity.node.svc:9001"}
     assert config.federation.advertise == "sf.example"
+    assert config.federation.advertise_link == "edge.example:7443"
     assert config.telemetry.trace_ratio == 1.0
 
 

@@ -52,7 +52,8 @@ class Ports:
             )
             join_port = await self._listen(self._join, section.join_port, before.join, credentials(self._own))
             link, join = f"{section.advertise}:{link_port}", f"{section.advertise}:{join_port}"
-            self._membership.link_address, self._membership.join_address = link, join
+            self._membership.link_address = section.advertise_link or link
+            self._membership.join_address = join
 
             def change(found: RuntimeInfo) -> RuntimeInfo:
                 return replace(found, link=link, join=join)

@@ -1,0 +1,182 @@
+"""Nodes for faults: real processes, one for each service as in production, whose link port is behind a proxy."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.runtime.postgres import ADMIN
+from deploy.testing import ADMIN_LOGIN, Daemon, NodeFailed, NodeProcess, write_node_toml
+from deploy.tests.filing import ready
+from e2e.faults.proxy import Proxy
+from libs.clock import SystemClock
+from libs.config import PARTS
+from libs.db import Pool, open_pool
+from libs.tx import Transactions
+from quintet_sdk import Client
+
+ADMIN_SECRET = "postgres-admin"
+SERVERS = ("postgres", "nats-server", "envoy")
+SUPERVISOR = "node"
+# Below the kernel's ephemeral ports: none of these is taken by somebody's outgoing connection during a restart.
+PORTS = range(21_000, 29_000)
+RESTART_POLL_S = 0.1
+START_TIMEOUT_S = 120.0
+LOG_TAIL_CHARS = 4_000
+
+
+@dataclass
+class FaultNode:
+    """One node. whole puts all services into one process; else each has its own, and `keep` starts it when it dies."""
+
+    id: str
+    zone: str
+    folder: Path
+    chance: random.Random
+    whole: bool = False
+    proxy: Proxy = field(init=False)
+    process: NodeProcess = field(init=False)
+    services: dict[str, Daemon] = field(default_factory=dict)
+    # Those that a scenario has stopped on purpose.
+    resting: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True)
+        link, listens, *metrics = free_ports(2 + len(PARTS))
+        self.proxy = Proxy(listens, link, self.chance)
+        extra = "\n".join([
+            "[federation]",
+            f"link_port = {link}",
+            f'advertise_link = "127.0.0.1:{listens}"',
+            "[gateway]",
+            "requests_per_s = 100000",
+            "client_requests_per_s = 100000",
+            "sign_in_per_minute = 100000",
+            "[telemetry]",
+            "trace_ratio = 0.0",
+        ])  # fmt: skip
+        path = write_node_toml(
+            self.folder, extra=extra, id=self.id, name=self.id, zone=self.zone, timezone="America/Los_Angeles"
+        )
+        self.process = NodeProcess(self.folder, services="all" if self.whole else "none")
+        if not self.whole:
+            self.services = {
+                part: Daemon(
+                    ("-m", f"services.{part}", "--config", str(path), "--metrics-port", str(port)),
+                    path.with_name(f"{part}.out"),
+                )
+                for part, port in zip(PARTS, metrics, strict=True)
+            }
+
+    @property
+    def victims(self) -> tuple[str, ...]:
+        """The names of the processes that can be killed."""
+        return (*self.services, "postgres", "nats-server", SUPERVISOR)
+
+    async def start(self) -> None:
+        """Start all processes; return when the node says that it is ready."""
+        before = self.process.starts
+        self.process.spawn()
+        # Its servers must be there, and what it prepares for the services on the very first start.
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while self.process.starts == before:
+                if not self.process.running:
+                    raise NodeFailed(f"{self.id} did not start\n{self.process.log[-LOG_TAIL_CHARS:]}")
+                await asyncio.sleep(RESTART_POLL_S)
+        for service in self.services.values():
+            service.start()
+        await self.ready()
+
+    async def ready(self) -> None:
+        """Return when all of the node is ready."""
+        await ready(self.process)
+
+    async def stop(self) -> None:
+        """Stop all processes in order."""
+        self.resting.update(self.victims)
+        for service in self.services.values():
+            await asyncio.to_thread(service.stop)
+        await asyncio.to_thread(self.process.stop)
+
+    async def start_again(self) -> None:
+        """Start what `stop` or `kill_all` ended."""
+        await self.start()
+        self.resting.clear()
+
+    def kill(self, victim: str) -> None:
+        """SIGKILL for one process. The node restarts its servers itself, `keep` the others as an init system would."""
+        if victim == SUPERVISOR:
+            self.process.kill()
+        elif victim in self.services:
+            self.services[victim].kill()
+        elif (pid := self.process.servers().get(victim)) is not None:
+            os.kill(pid, signal.SIGKILL)
+
+    async def keep(self) -> None:
+        """Start again what has died, until cancelled."""
+        while True:
+            if SUPERVISOR not in self.resting and not self.process.running:
+                self.process.spawn()
+            for part, service in self.services.items():
+                if part not in self.resting and not service.running:
+                    service.start()
+            await asyncio.sleep(RESTART_POLL_S)
+
+    def remove(self) -> None:
+        for service in self.services.values():
+            service.stop()
+        self.process.remove()
+
+    # ---------------------------------------------------------------------------------------------- ways into the node
+
+    @asynccontextmanager
+    async def client(self, login: str = ADMIN_LOGIN, password: str = "") -> AsyncIterator[Client]:
+        """The public API, signed in; by default as the administrator."""
+        async with Client(self.process.url) as client:
+            await client.sign_in(login, password or self.process.password())
+            yield client
+
+    @asynccontextmanager
+    async def transactions(self, part: str) -> AsyncIterator[Transactions]:
+        """The unit of work of one of its services, with that service's own login."""
+        pool = await open_pool(self.process.config.postgres_dsn(part), name=part, max_size=2)
+        try:
+            yield Transactions(pool, SystemClock(), part, self.id)
+        finally:
+            await pool.close()
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[Pool]:
+        """The whole database, as its operator reads it."""
+        config = self.process.config
+        pool = await open_pool(
+            config.runtime().postgres,
+            name="reconciliation",
+            schema="public",
+            user=ADMIN,
+            password=config.secrets.read(ADMIN_SECRET),
+            max_size=2,
+        )
+        try:
+            yield pool
+        finally:
+            await pool.close()
+
+
+def free_ports(count: int) -> Sequence[int]:
+    """Ports that nobody listens on now, all different."""
+    found: list[int] = []
+    candidates = list(PORTS)
+    random.Random().shuffle(candidates)
+    for port in candidates:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise NodeFailed("there are no free ports")

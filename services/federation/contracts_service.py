@@ -1,4 +1,4 @@
-"""FederationService, the half about contracts: negotiating, ending, looking at them, and asking for rows under them."""
+"""FederationService, the half about contracts: negotiating, ending, and looking at them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from libs import names, paging
-from libs.errors import DomainError, Forbidden, Invalid, Reason
+from libs.errors import Forbidden, Invalid
 from quintet.federation.v1 import federation_pb2 as pb
-from quintet.federation.v1 import link_pb2
 from quintet.sharing.v1 import sharing_pb2
 from services.federation import contracts_store, peers_store
-from services.federation.queries import ANSWER_TIMEOUT_MAX_S, check_query
 
 if TYPE_CHECKING:
     from libs.tx import Transactions, Tx
     from quintet.sharing.v1 import sharing_pb2_grpc
     from services.federation.hub import Hub
     from services.federation.negotiation import Negotiator
-    from services.federation.queries import Questions
 
 CONTRACT = "contracts/{contract}"
 LIST_DEFAULT = 50
@@ -34,14 +31,12 @@ class ContractsHandler:
         transactions: Transactions,
         negotiator: Negotiator,
         hub: Hub,
-        questions: Questions,
         sharing: sharing_pb2_grpc.SharingServiceStub,
     ) -> None:
         self._node = node
         self._transactions = transactions
         self._negotiator = negotiator
         self._hub = hub
-        self._questions = questions
         self._sharing = sharing
 
     # ----------------------------------------------------------------------------------------- negotiating
@@ -131,24 +126,6 @@ class ContractsHandler:
         rows = await self._transactions.read(read)
         page, token = paging.page(rows, size, lambda row: (row.id,), of=of)
         return pb.ListRefusalsResponse(refusals=[_refusal(row) for row in page], next_page_token=token)
-
-    # ---------------------------------------------------------------------------------------------- asking
-
-    async def query(self, request: pb.QueryContractRequest, actor: str) -> pb.QueryContractResponse:
-        """Hold the question against the contract here, then let the provider do the same and answer."""
-        contract, peer = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
-        active = await self._transactions.read(lambda conn: contracts_store.active_with(conn, peer))
-        try:
-            found = active.get(request.name)
-            check_query(found, request, self._transactions.clock.now(), provider=contract.provider)
-            if contract.consumer != self._node:
-                raise Forbidden(Reason.NOT_PERMITTED, f"only {contract.consumer} may ask under {request.name}")
-        except DomainError as error:
-            await self._questions.refuse(request.name, error, actor)
-            raise
-        question = link_pb2.Query(actor=f"{actor}@{self._node}", rows=request)
-        answer = await self._questions.ask(self._hub.session(peer), question, ANSWER_TIMEOUT_MAX_S)
-        return pb.QueryContractResponse(rows=answer.rows, next_page_token=answer.next_page_token)
 
 
 def _contract_keys(contract: pb.Contract) -> tuple[datetime, str]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import grpc
 import structlog
 
 from libs.backoff import Backoff
-from libs.errors import Away, DomainError, Reason
+from libs.errors import Away, DomainError, Reason, WrongState
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2, link_pb2_grpc
 from services.federation import peers_store
 from services.federation.link import SILENCE_MAX_S, LinkParts, LinkSession, Wire
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from libs.config import Secrets
     from services.federation.peers_store import Peer
 
@@ -42,6 +45,7 @@ class Hub:
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._backoffs: dict[str, Backoff] = {}
         self._contact: dict[str, asyncio.Event] = {}
+        self._dials_at: dict[str, datetime] = {}  # when a peer that is away is called next
 
     # -------------------------------------------------------------------------------------------- sessions
 
@@ -58,6 +62,24 @@ class Hub:
             raise Away(Reason.PEER_AWAY, f"{peer} is not connected", peer=peer)
         return session
 
+    async def reach(self, node: str) -> LinkSession:
+        """Return the live session with a peer, for somebody who asks it something now.
+
+        Raises NotFound, WrongState(PEER_SUSPENDED), and Away(PEER_AWAY), which says since when nothing was heard
+        (`since`) and when the peer is called next (`next_dial`, empty when only it can call): nobody waits for nothing.
+        """
+        peer = await self._parts.transactions.read(lambda conn: peers_store.get(conn, node))
+        if peer.state != pb.PEER_STATE_ACTIVE:
+            raise WrongState(Reason.PEER_SUSPENDED, f"{node} is not active", peer=node)
+        try:
+            return self.session(node)
+        except Away as error:
+            since = (peer.last_contact or peer.joined_at).isoformat(timespec="seconds")
+            dials_at = self._dials_at.get(node)
+            next_dial = dials_at.isoformat(timespec="seconds") if dials_at else ""
+            text = f"{node} is away since {since}; " + (f"it is called at {next_dial}" if next_dial else "it calls us")
+            raise Away(Reason.PEER_AWAY, text, peer=node, since=since, next_dial=next_dial) from error
+
     def connected(self, peer: str) -> bool:
         """Say whether a stream with the peer is open."""
         session = self._sessions.get(peer)
@@ -70,9 +92,9 @@ class Hub:
         try:
             await session.run(lambda: self._made_contact(session))
         finally:
+            self._parts.questions.lost(session)
             if self._sessions.get(peer.node) is session:
                 del self._sessions[peer.node]
-                self._parts.questions.lost(peer.node)
                 log.info("link.down", peer=peer.node)
 
     def _admit(self, session: LinkSession) -> None:
@@ -123,6 +145,7 @@ class Hub:
             if not self.connected(node):
                 await self._dial_once(node)
             delay_s = PEERS_POLL_S if self.connected(node) else self._backoff(node).next_s()
+            self._dials_at[node] = self._parts.transactions.clock.now() + timedelta(seconds=delay_s)
             # The peer may call us meanwhile; then the waiting starts from the beginning after the next break.
             try:
                 await asyncio.wait_for(contact.wait(), delay_s)

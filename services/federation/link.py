@@ -242,7 +242,9 @@ class LinkSession:
             case "query":
                 await self._parts.questions.take(self, frame.query)
             case "answer":
-                self._parts.questions.answered(self.peer, frame.answer)
+                self._parts.questions.answered(self, frame.answer)
+            case "cancel":
+                self._parts.questions.cancelled(self, frame.cancel)
             case "refusal":
                 raise WrongState(frame.refusal.reason, f"{self.peer} refused: {frame.refusal.message}")
             case _:

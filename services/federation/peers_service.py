@@ -68,9 +68,9 @@ class PeersHandler:
     async def products(self, request: pb.ListPeerProductsRequest, actor: str) -> pb.ListPeerProductsResponse:
         """Ask the peer what it offers."""
         node = names.parse(request.peer, PEER, field="peer")["peer"]
-        await self._transactions.read(lambda conn: peers_store.get(conn, node))
+        session = await self._hub.reach(node)
         query = link_pb2.Query(actor=actor, products=request)
-        answer = await self._questions.ask(self._hub.session(node), query, CATALOGUE_TIMEOUT_S)
+        answer = await self._questions.ask(session, query, CATALOGUE_TIMEOUT_S)
         return pb.ListPeerProductsResponse(products=answer.products)
 
     async def _described(self, node: str) -> pb.Peer:

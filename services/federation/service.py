@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from libs.access import current_caller
@@ -9,10 +10,13 @@ from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import federation_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     import grpc
 
     from services.federation.contracts_service import ContractsHandler
     from services.federation.peers_service import PeersHandler
+    from services.federation.queries_service import QueriesHandler
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -20,9 +24,10 @@ if TYPE_CHECKING:
 class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
     """Hands each call to the half that it is about."""
 
-    def __init__(self, peers: PeersHandler, contracts: ContractsHandler) -> None:
+    def __init__(self, peers: PeersHandler, contracts: ContractsHandler, queries: QueriesHandler) -> None:
         self._peers = peers
         self._contracts = contracts
+        self._queries = queries
 
     async def CreateInvitation(
         self, request: pb.CreateInvitationRequest, context: Context
@@ -64,7 +69,14 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         return await self._contracts.page(request)
 
     async def QueryContract(self, request: pb.QueryContractRequest, context: Context) -> pb.QueryContractResponse:
-        return await self._contracts.query(request, current_caller().subject)
+        return await self._queries.query(request, current_caller().subject)
+
+    async def StreamContract(
+        self, request: pb.StreamContractRequest, context: Context
+    ) -> AsyncGenerator[pb.StreamContractResponse, None]:
+        async with aclosing(self._queries.stream(request, current_caller().subject)) as pages:
+            async for page in pages:
+                yield page
 
     async def ListRefusals(self, request: pb.ListRefusalsRequest, context: Context) -> pb.ListRefusalsResponse:
         return await self._contracts.refusals(request)

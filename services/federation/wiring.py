@@ -21,6 +21,7 @@ from services.federation.peers_service import PeersHandler
 from services.federation.pki import Authority
 from services.federation.ports import Ports
 from services.federation.queries import Questions
+from services.federation.queries_service import QueriesHandler
 from services.federation.service import FederationServicer
 from services.federation.signing import NodeSigner
 
@@ -53,8 +54,9 @@ async def build(host: Host) -> Wired:
         zones=host.zones.tree,
     )
     peers = PeersHandler(transactions, membership, hub, questions)
-    contracts = ContractsHandler(host.node, transactions, negotiator, hub, questions, sharing)
-    servicer = FederationServicer(peers, contracts)
+    contracts = ContractsHandler(host.node, transactions, negotiator, hub, sharing)
+    queries = QueriesHandler(host.node, transactions, hub, questions)
+    servicer = FederationServicer(peers, contracts, queries)
     return Wired(
         servicers=[(federation_pb2_grpc.add_FederationServiceServicer_to_server, servicer, SERVICE)],
         handle_all=Exporter(host.node, host.zones.tree, hub.wake).handle,

@@ -9,7 +9,7 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -49,6 +49,7 @@ class Node:
     exporter: Exporter
     hub: Hub
     secrets: Secrets
+    questions: Questions
     seen: set[str] = field(default_factory=set)
 
     async def facts(self) -> list[Fact]:
@@ -92,13 +93,14 @@ class World:
         self._transactions = transactions
         self._stack = stack
 
-    async def node(self, name: str, zone: str) -> Node:
+    async def node(self, name: str, zone: str, sharing: Any = None) -> Node:
+        """Make a node. `sharing` is the stub that answers questions about rows."""
         transactions = await self._transactions("federation", MIGRATIONS, node=name)
         secrets = Secrets(self._folder / name)
         signer = NodeSigner(name, Ed25519PrivateKey.generate())
         tree = ZoneTree([record for record in RECORDS if zone == "city" or record.code != "city"], root=zone)
         negotiator = Negotiator(name, zone, signer)
-        questions = Questions(name, transactions, cast("Any", None))
+        questions = Questions(name, transactions, sharing)
         acceptor = Acceptor(name, transactions, lambda: tree, {"contract_message": negotiator.handle})
         hub = Hub(LinkParts(name, transactions, signer, acceptor, questions), secrets)
         authority = Authority.open(name, secrets, transactions.clock.now())
@@ -114,7 +116,7 @@ class World:
             zones=lambda: tree,
         )
         exporter = Exporter(name, lambda: tree, hub.wake)
-        node = Node(name, transactions, membership, negotiator, exporter, hub, secrets)
+        node = Node(name, transactions, membership, negotiator, exporter, hub, secrets, questions)
         await self._serve(node, authority, tree)
         return node
 

@@ -1505,6 +1505,100 @@ class QueryContractResponse(_message.Message):
 Global___QueryContractResponse: _TypeAlias = QueryContractResponse  # noqa: Y015
 
 @_typing.final
+class StreamContractRequest(_message.Message):
+    """StreamContractRequest asks the provider for all rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class WhereEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `contracts/{id}`."""
+    purpose: _builtins.str
+    """purpose must be the purpose of the contract; empty for that."""
+    page_size: _builtins.int
+    """page_size is the most rows of one response, 1000 by default and at most."""
+    page_token: _builtins.str
+    """page_token goes on after a response of a stream that broke."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """fields are the columns wanted; empty for all of the contract."""
+
+    @_builtins.property
+    def where(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """where keeps only rows whose fields are equal to the text given; only fields of the contract may be named."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+        purpose: _builtins.str = ...,
+        where: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "purpose", b"purpose", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamContractRequest: _TypeAlias = StreamContractRequest  # noqa: Y015
+
+@_typing.final
+class StreamContractResponse(_message.Message):
+    """StreamContractResponse is one page of rows from the provider."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token goes on from here should the stream break; empty in the last page."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """rows are projected and masked by the provider."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamContractResponse: _TypeAlias = StreamContractResponse  # noqa: Y015
+
+@_typing.final
 class ListRefusalsRequest(_message.Message):
     """ListRefusalsRequest asks what was refused under a contract."""
 

@@ -95,6 +95,11 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.QueryContractRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.QueryContractResponse.FromString,
                 _registered_method=True)
+        self.StreamContract = channel.unary_stream(
+                '/quintet.federation.v1.FederationService/StreamContract',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractResponse.FromString,
+                _registered_method=True)
         self.ListRefusals = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/ListRefusals',
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListRefusalsRequest.SerializeToString,
@@ -192,6 +197,14 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamContract(self, request, context):
+        """StreamContract asks the provider of a contract for all rows now, and returns them page by page as they come, until the
+        last or the caller's deadline. The provider reads on only as fast as the caller does, and stops when the caller goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRefusals(self, request, context):
         """ListRefusals lists what was refused under a contract and why, newest first.
         """
@@ -261,6 +274,11 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.QueryContract,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.QueryContractRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.QueryContractResponse.SerializeToString,
+            ),
+            'StreamContract': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamContract,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractResponse.SerializeToString,
             ),
             'ListRefusals': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRefusals,
@@ -593,6 +611,33 @@ class FederationService:
             '/quintet.federation.v1.FederationService/QueryContract',
             quintet_dot_federation_dot_v1_dot_federation__pb2.QueryContractRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_federation__pb2.QueryContractResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamContract(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/StreamContract',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractResponse.FromString,
             options,
             channel_credentials,
             insecure,

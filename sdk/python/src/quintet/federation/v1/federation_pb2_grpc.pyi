@@ -44,6 +44,10 @@ class FederationServiceStub:
     """QueryContract asks the provider of a contract for rows now. A field outside the contract is refused with
     FIELD_NOT_IN_CONTRACT, here and again at the provider; each refusal is counted and kept.
     """
+    StreamContract: _aio.UnaryStreamMultiCallable[_federation_pb2.StreamContractRequest, _federation_pb2.StreamContractResponse]
+    """StreamContract asks the provider of a contract for all rows now, and returns them page by page as they come, until the
+    last or the caller's deadline. The provider reads on only as fast as the caller does, and stops when the caller goes.
+    """
     ListRefusals: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListRefusalsRequest, _federation_pb2.ListRefusalsResponse]
     """ListRefusals lists what was refused under a contract and why, newest first."""
 
@@ -148,6 +152,16 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_federation_pb2.QueryContractResponse]:
         """QueryContract asks the provider of a contract for rows now. A field outside the contract is refused with
         FIELD_NOT_IN_CONTRACT, here and again at the provider; each refusal is counted and kept.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamContract(
+        self,
+        request: _federation_pb2.StreamContractRequest,
+        context: _aio.ServicerContext[_federation_pb2.StreamContractRequest, _abc.AsyncIterator[_federation_pb2.StreamContractResponse]],
+    ) -> _abc.AsyncIterator[_federation_pb2.StreamContractResponse]:
+        """StreamContract asks the provider of a contract for all rows now, and returns them page by page as they come, until the
+        last or the caller's deadline. The provider reads on only as fast as the caller does, and stops when the caller goes.
         """
 
     @_abc_1.abstractmethod

@@ -1369,7 +1369,9 @@ class Query(_message.Message):
     stream: _builtins.bool
     """stream is true when all pages are wanted, one answer after another."""
     credit: _builtins.int
-    """credit is the number of answers that may be under way at a time; 0 for one."""
+    """credit is the number of answers that may be under way at a time; 0 for one. A query with the id of a stream under way
+    and no body lets so many further answers go.
+    """
     @_builtins.property
     def rows(self) -> _federation_pb2.QueryContractRequest:
         """rows asks for rows under a contract."""

@@ -1634,7 +1634,8 @@ export type Query = Message<"quintet.federation.v1.Query"> & {
   stream: boolean;
 
   /**
-   * credit is the number of answers that may be under way at a time; 0 for one.
+   * credit is the number of answers that may be under way at a time; 0 for one. A query with the id of a stream under way
+   * and no body lets so many further answers go.
    *
    * @generated from field: int32 credit = 8;
    */

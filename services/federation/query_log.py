@@ -1,0 +1,70 @@
+"""What is kept of every answer under a contract, at both ends: the quota, the counters, and who asked what and why.
+
+An answer is counted in one transaction, at the provider before it leaves and at the consumer before it is handed on:
+what cannot be written down is not given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from libs.errors import Exhausted, Reason, WrongState
+from services.federation import contracts_store
+from services.federation.contracts_store import NewRefusal, Tally
+
+if TYPE_CHECKING:
+    from libs.errors import DomainError
+    from libs.tx import Transactions, Tx
+    from services.federation.terms import ActiveContract
+
+ANSWERED = "federation.contracts.answer"
+ASKED = "federation.contracts.query"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question under a contract, as the logs of both ends keep it. `node` is the asking one."""
+
+    query: str
+    actor: str
+    node: str
+    purpose: str
+    fields: tuple[str, ...]
+
+
+async def give(transactions: Transactions, contract: ActiveContract, asked: Asked, rows: int) -> None:
+    """Count an answer that is about to leave. Raises Exhausted(QUOTA), or WrongState when the contract has ended."""
+    await transactions.run(lambda tx: _count(tx, contract, asked, rows, ANSWERED, Tally(rows_sent=rows)))
+
+
+async def take(transactions: Transactions, contract: ActiveContract, asked: Asked, rows: int) -> None:
+    """Count an answer that came in. Raises like `give`."""
+    await transactions.run(lambda tx: _count(tx, contract, asked, rows, ASKED, Tally(rows_received=rows)))
+
+
+async def refuse(transactions: Transactions, contract: str, error: DomainError, *, actor: str, node: str) -> None:
+    """Keep and count a refusal at this node, so that both stewards can see it."""
+    refusal = NewRefusal(contract, error.reason, error.message, actor, node)
+    await transactions.run(lambda tx: contracts_store.refuse(tx.conn, [refusal], tx.now))
+
+
+async def _count(tx: Tx, contract: ActiveContract, asked: Asked, rows: int, action: str, tally: Tally) -> None:
+    present = (await contracts_store.active_with(tx.conn, contract.peer)).get(contract.name)
+    if present is None or present.agreement_hash != contract.agreement_hash or not present.in_time(tx.now):
+        raise WrongState(Reason.CONTRACT_NOT_ACTIVE, f"{contract.name} ended meanwhile", contract=contract.name)
+    quota = contract.terms.quota_rows_per_day
+    if quota and not await contracts_store.take_quota(tx.conn, contract.name, tx.now.date(), rows, quota):
+        text = f"{rows} more rows exceed the quota of {quota} rows per day"
+        raise Exhausted(Reason.QUOTA, text, contract=contract.name)
+    await contracts_store.count(tx.conn, {contract.name: tally})
+    tx.audit(
+        action,
+        contract.name,
+        query=asked.query,
+        actor=asked.actor,
+        node=asked.node,
+        purpose=asked.purpose,
+        fields=list(asked.fields),
+        rows=rows,
+    )

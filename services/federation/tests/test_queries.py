@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from libs.clock import SystemClock
-from libs.errors import Away, Exhausted, Forbidden, Reason, WrongState
+from libs.errors import Away, Exhausted, Forbidden, Reason, TooLate, WrongState
 from libs.testing import MakeTransactions, eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
@@ -118,9 +118,9 @@ async def test_who_goes_away_ends_the_work_at_the_provider(make: Make) -> None:
 async def test_the_callers_deadline_is_the_providers_too(make: Make) -> None:
     found = await make()
     found.rows.free.clear()
-    with pytest.raises(Away) as caught:
+    with pytest.raises((Away, TooLate)) as caught:  # the caller's own clock or the node's, whichever rings first
         await found.stub().QueryContract(question(), timeout=0.5)
-    assert caught.value.reason == Reason.DEPENDENCY_SLOW
+    assert caught.value.reason in {Reason.DEPENDENCY_SLOW, Reason.DEADLINE}
 
     async def given_up() -> bool:
         return found.rows.dropped == 1

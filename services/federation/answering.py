@@ -42,6 +42,7 @@ class Work:
 
     def __init__(self, credit: int) -> None:
         self.task: asyncio.Task[None] | None = None
+        self.answers = 0
         self._credit = credit
         self._changed = asyncio.Event()
 
@@ -124,7 +125,8 @@ class Answering:
         """Send the answer, or one answer after another until the end."""
         while True:
             await work.spend()
-            answer = await self._work_out(session.peer, query)
+            answer = await self._work_out(session.peer, query, work.answers)
+            work.answers += 1
             answer.id = query.id
             answer.more = query.stream and bool(answer.next_page_token)
             await self._post.send(session, link_pb2.Frame(answer=answer))
@@ -132,18 +134,18 @@ class Answering:
                 return
             query.rows.page_token = answer.next_page_token
 
-    async def _work_out(self, peer: str, query: link_pb2.Query) -> link_pb2.Answer:
+    async def _work_out(self, peer: str, query: link_pb2.Query, number: int) -> link_pb2.Answer:
         match query.WhichOneof("body"):
             case "products":
                 request = sharing_pb2.ListProductsRequest(offered_only=True, page_size=PRODUCTS_MAX)
                 page = await self._sharing.ListProducts(request, timeout=ANSWER_TIMEOUT_MAX_S)
                 return link_pb2.Answer(products=page.products)
             case "rows":
-                return await self._rows(peer, query)
+                return await self._rows(peer, query, number)
             case _:
                 raise WrongState(Reason.WRONG_STATE, "this node does not know the question")
 
-    async def _rows(self, peer: str, query: link_pb2.Query) -> link_pb2.Answer:
+    async def _rows(self, peer: str, query: link_pb2.Query, number: int) -> link_pb2.Answer:
         """Read one page. The contract is looked at for every page: when it ends, a stream under it ends too."""
         asked = query.rows
         actor = (query.actor or f"nodes/{peer}")[:ACTOR_CHARS_MAX]
@@ -151,7 +153,7 @@ class Answering:
         try:
             active = check_query(contracts.get(asked.name), asked, self._transactions.clock.now(), provider=self._node)
             page = await self._sharing.ReadForContract(_reading(active.terms, asked), timeout=ANSWER_TIMEOUT_MAX_S)
-            kept = Asked(query.id, actor, peer, active.terms.purpose, tuple(asked.fields))
+            kept = Asked(query.id, number, actor, peer, active.terms.purpose, tuple(asked.fields))
             await query_log.give(self._transactions, active, kept, len(page.rows))
         except (Exhausted, Forbidden, Invalid, WrongState) as error:
             await query_log.refuse(self._transactions, asked.name, error, actor=actor, node=self._node)
@@ -160,6 +162,9 @@ class Answering:
 
 
 def _reading(terms: pb.Terms, asked: pb.QueryContractRequest) -> sharing_pb2.ReadForContractRequest:
+    """Raises WrongState for terms that sharing cannot keep when it is asked: more than agreed must never be given."""
+    if terms.HasField("filter") or terms.HasField("aggregation"):
+        raise WrongState(Reason.CONTRACT_NOT_ACTIVE, f"rows of {terms.product} under these terms are only pushed")
     return sharing_pb2.ReadForContractRequest(
         product=terms.product,
         version=terms.product_version,

@@ -58,7 +58,7 @@ class QueriesHandler:
         question = await self._question(request, actor)
         query = question.query()
         answer = await self._questions.ask(question.session, query, ANSWER_TIMEOUT_MAX_S)
-        await self._take(question, query.id, answer)
+        await self._take(question, query.id, 0, answer)
         return pb.QueryContractResponse(rows=answer.rows, next_page_token=answer.next_page_token)
 
     async def stream(
@@ -78,8 +78,10 @@ class QueriesHandler:
             query = question.query()
             token = ""
             async with aclosing(self._questions.stream(question.session, query, STREAM_TIMEOUT_MAX_S)) as answers:
+                number = 0
                 async for answer in answers:
-                    await self._take(question, query.id, answer)
+                    await self._take(question, query.id, number, answer)
+                    number += 1
                     token = answer.next_page_token
                     yield pb.StreamContractResponse(rows=answer.rows, next_page_token=token)
             if not token:
@@ -104,12 +106,12 @@ class QueriesHandler:
         told.purpose = found.terms.purpose  # both ends keep the same
         return _Question(found, told, f"{actor}@{self._node}", await self._hub.reach(peer))
 
-    async def _take(self, question: _Question, query: str, answer: link_pb2.Answer) -> None:
+    async def _take(self, question: _Question, query: str, number: int, answer: link_pb2.Answer) -> None:
         """Check and count an answer before anybody gets to see it."""
         try:
             check_answer(question.contract, question.rows, answer)
             fields = tuple(question.rows.fields)
-            kept = Asked(query, question.actor, self._node, question.rows.purpose, fields)
+            kept = Asked(query, number, question.actor, self._node, question.rows.purpose, fields)
             await query_log.take(self._transactions, question.contract, kept, len(answer.rows))
         except DomainError as error:
             await self._refuse(question.rows.name, error, question.actor)

@@ -19,7 +19,7 @@ from services.federation.answering import ANSWERING_MAX
 from services.federation.asking import STREAMS_MAX
 from services.federation.query_rules import STREAM_CREDIT
 from services.federation.tests.asking import CONTRACT, FIELDS, NOBODY, PURPOSE, STEWARD, Exchange, connected, exchange
-from services.federation.tests.world import World, world
+from services.federation.tests.world import Node, World, world
 
 Make = Callable[..., Awaitable[Exchange]]
 
@@ -72,6 +72,7 @@ async def test_a_stream_brings_all_rows_in_order(make: Make) -> None:
     assert [len(page.rows) for page in pages] == [10] * 9 + [5]
     assert (pages[0].next_page_token, pages[-1].next_page_token) == ("10", "")
     assert (await found.contract(found.consumer)).rows_received == 95
+    assert await metered(found.consumer) == await metered(found.provider) == [(10, 95)]
     again = [page async for page in found.stub().StreamContract(_stream(page_size=50, page_token="90"))]
     assert [row["day"] for page in again for row in page.rows] == [f"day {n}" for n in range(90, 95)]
 
@@ -226,6 +227,11 @@ async def test_a_provider_of_the_release_before_answers_page_by_page(make: Make)
     answering._give = as_before  # type: ignore[method-assign]
     pages = [page async for page in found.stub().StreamContract(_stream(page_size=10))]
     assert [len(page.rows) for page in pages] == [10, 10, 5]
+
+
+async def metered(node: Node) -> list[tuple[int, int]]:
+    query = "SELECT queries, query_rows FROM settlement_days WHERE sender = 'beijing'"
+    return [tuple(row) for row in await node.transactions.read(lambda conn: conn.fetch(query))]
 
 
 def _stream(**fields: Any) -> pb.StreamContractRequest:

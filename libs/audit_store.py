@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _SEALED = """SELECT sequence, time, actor, action, resource, detail, trace_id, previous_hash, hash FROM audit_entries
     WHERE sequence > $1"""
 
+_CHECKPOINTS = "SELECT sequence, head, time, statement, key_id, signature, root FROM audit_checkpoints"
+
 
 async def head(conn: Connection) -> Head:
     """Return the last place in the chain, START when it is empty."""
@@ -70,23 +72,40 @@ async def last_checkpoint(conn: Connection) -> tuple[int, datetime | None]:
 
 
 async def add_checkpoint(conn: Connection, checkpoint: Checkpoint) -> None:
+    """Keep a checkpoint; where one was signed for the same entry before, that one counts."""
     await conn.execute(
-        """INSERT INTO audit_checkpoints (sequence, head, time, statement, key_id, signature)
-        VALUES ($1, $2, $3, $4, $5, $6)""",
+        """INSERT INTO audit_checkpoints (sequence, head, time, statement, key_id, signature, root)
+        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING""",
         checkpoint.sequence, checkpoint.head, checkpoint.time,
-        checkpoint.statement, checkpoint.key_id, checkpoint.signature,
+        checkpoint.statement, checkpoint.key_id, checkpoint.signature, checkpoint.root,
     )  # fmt: skip
 
 
-async def checkpoints(conn: Connection, first: int, last: int) -> list[Checkpoint]:
-    """Return the checkpoints from sequence `first` to `last`."""
+async def checkpoints(conn: Connection, first: int, last: int, limit: int | None = None) -> list[Checkpoint]:
+    """Return the checkpoints from sequence `first` to `last` in order, at most `limit`."""
     rows = await conn.fetch(
-        """SELECT sequence, head, time, statement, key_id, signature FROM audit_checkpoints
-        WHERE sequence BETWEEN $1 AND $2 ORDER BY sequence""",
-        first,
-        last,
+        f"{_CHECKPOINTS} WHERE sequence BETWEEN $1 AND $2 ORDER BY sequence LIMIT $3", first, last, limit
     )
     return [Checkpoint(*row) for row in rows]
+
+
+async def newest_checkpoint(conn: Connection) -> Checkpoint | None:
+    row = await conn.fetchrow(f"{_CHECKPOINTS} ORDER BY sequence DESC LIMIT 1")
+    return Checkpoint(*row) if row else None
+
+
+async def strays(conn: Connection, sequence: int) -> str:
+    """Return what stands in the tables that no log of `sequence` entries has, "" for nothing."""
+    found = await conn.fetchval(
+        """SELECT CASE
+            WHEN EXISTS (SELECT FROM audit_entries WHERE sequence < 1) THEN 'an entry before the first was inserted'
+            WHEN EXISTS (SELECT FROM audit_checkpoints WHERE sequence < 1) THEN 'a checkpoint of nothing was inserted'
+            WHEN EXISTS (SELECT FROM audit_tiles WHERE level NOT IN (8, 16, 24, 32) OR index < 0
+                OR (index + 1) << level > $1) THEN 'a node of the tree was inserted'
+        END""",
+        sequence,
+    )
+    return found or ""
 
 
 def _entry(row: Record) -> Entry:

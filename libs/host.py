@@ -248,7 +248,7 @@ def _given(remote: RemoteGrants | None) -> GrantSource:
 
 
 def _audit(host: Host) -> Servicer:
-    servicer = AuditServicer(host.transactions, [host.node_key.public_key()])
+    servicer = AuditServicer(host.transactions, [host.node_key.public_key()], host.node_key)
     service = audit_pb2.DESCRIPTOR.services_by_name["AuditService"]
     return audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer, service
 

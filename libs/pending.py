@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs import canonical, context
+from libs import audit_chain, canonical, context
 from libs.bus import FACT_BYTES_MAX, subject_of
 from libs.errors import Exhausted, Reason
 from libs.idempotency import method_of, resource_of
@@ -109,7 +108,7 @@ class Pending:
         if len(self._entries) >= AUDIT_ENTRIES_PER_TRANSACTION_MAX:
             text = f"more than {AUDIT_ENTRIES_PER_TRANSACTION_MAX} audit entries in one transaction"
             raise Exhausted(Reason.QUOTA, text)
-        text = json.dumps(canonical.storable(detail), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        text = audit_chain.stored(canonical.storable(detail))
         if len(text.encode()) > AUDIT_BYTES_MAX:
             raise Exhausted(Reason.MESSAGE_TOO_LARGE, f"audit detail is larger than {AUDIT_BYTES_MAX} bytes")
         # When no call is being served the service acts on its own account.

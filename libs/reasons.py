@@ -22,6 +22,10 @@ class Reason(StrEnum):
     DEPENDENCY_SLOW = "DEPENDENCY_SLOW"  # another service did not answer in time
     SHUTTING_DOWN = "SHUTTING_DOWN"
 
+    # Audit
+    AUDIT_ENTRY_NOT_FOUND = "AUDIT_ENTRY_NOT_FOUND"
+    AUDIT_LOG_TORN = "AUDIT_LOG_TORN"  # entries or nodes of its tree are missing
+
     # Access
     TOKEN_MISSING = "TOKEN_MISSING"  # noqa: S105 - a word, not a secret
     TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105

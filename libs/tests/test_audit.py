@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import asyncpg
 import pytest
@@ -134,6 +135,12 @@ async def holds(question: Callable[[], Awaitable[object]], answer: object) -> bo
     return await question() == answer
 
 
+UNSEAL = "UPDATE audit_entries SET sequence = NULL, hash = NULL, previous_hash = NULL"
+COPY = (
+    "INSERT INTO audit_entries (time, actor, action, resource, detail, trace_id, sequence, previous_hash, hash)"
+    " SELECT time, actor, action, resource, detail, trace_id, {}, hash, sha256('x') FROM audit_entries"
+    " WHERE sequence = 2"
+)
 TAMPERINGS = {
     "UPDATE audit_entries SET actor = 'people/nobody' WHERE sequence = 3": "entry 3 was altered",
     "UPDATE audit_entries SET detail = '{}' WHERE sequence = 3": "entry 3 was altered",
@@ -146,7 +153,52 @@ TAMPERINGS = {
     "UPDATE audit_checkpoints SET head = '\\x00'": "checkpoint 5 does not say what was signed",
     "UPDATE audit_checkpoints SET signature = '\\x00'": "checkpoint 5 has a signature that does not hold",
     "UPDATE audit_checkpoints SET key_id = ''": "checkpoint 5 is signed with a key that is not the node's",
+    "UPDATE audit_checkpoints SET root = sha256('')": "checkpoint 5 does not say what was signed",
+    "UPDATE audit_checkpoints SET root = ''": "checkpoint 5 does not say what was signed",
+    "UPDATE audit_checkpoints SET time = time + interval '1 microsecond'": "checkpoint 5 does not say what was signed",
+    "UPDATE audit_checkpoints SET statement = statement || ' '": "checkpoint 5 does not say what was signed",
+    "UPDATE audit_checkpoints SET sequence = 4": "checkpoint 4 does not say what was signed",
+    "UPDATE audit_checkpoints SET sequence = 0": "a checkpoint of nothing was inserted",
+    "UPDATE audit_entries SET action = 'management.events.void' WHERE sequence = 1": "entry 1 was altered",
+    "UPDATE audit_entries SET resource = resource || '0' WHERE sequence = 2": "entry 2 was altered",
+    "UPDATE audit_entries SET trace_id = 'x' WHERE sequence = 3": "entry 3 was altered",
+    "UPDATE audit_entries SET detail = replace(detail, ',', ', ') WHERE sequence = 3": "entry 3 was altered",
+    "UPDATE audit_entries SET previous_hash = hash WHERE sequence = 3": "entry 3 does not continue entry 2",
+    "UPDATE audit_entries SET sequence = -1, hash = '' WHERE sequence = 5": "entries 5 to 5 are missing",
+    f"{UNSEAL} WHERE sequence = 3": "entry 3 is missing",
+    # Two entries change places.
+    "UPDATE audit_entries SET sequence = CASE sequence WHEN 2 THEN -3 ELSE -2 END WHERE sequence IN (2, 3);"
+    "UPDATE audit_entries SET sequence = -sequence WHERE sequence < 0": "entry 2 does not continue entry 1",
+    # One is put in between, and those behind it move on.
+    "UPDATE audit_entries SET sequence = -sequence - 1 WHERE sequence >= 3;"
+    f"UPDATE audit_entries SET sequence = -sequence WHERE sequence < 0; {COPY.format(3)}": "entry 3 was altered",
+    COPY.format(0): "an entry before the first was inserted",
+    "INSERT INTO audit_tiles VALUES (8, 0, sha256(''))": "a node of the tree was inserted",
 }
+
+
+LARGE_TAMPERINGS = {
+    "UPDATE audit_tiles SET hash = sha256('x') WHERE level = 8 AND index = 1": "node 8/1 of the tree is not the one",
+    "DELETE FROM audit_tiles WHERE index = 0": "node 8/0 of the tree is not the one",
+    "UPDATE audit_tiles SET level = 16 WHERE index = 0": "node 8/0 of the tree is not the one",
+    "INSERT INTO audit_tiles VALUES (16, 0, sha256('x'))": "a node of the tree was inserted",
+    "DELETE FROM audit_entries WHERE sequence = 300": "entry 300 is missing",
+    "DELETE FROM audit_entries WHERE sequence > 590": "entries 591 to 600 are missing",
+}
+
+
+@pytest.mark.parametrize("statement", LARGE_TAMPERINGS)
+async def test_tampering_with_a_log_with_kept_nodes_is_named(
+    management: Transactions, sealer: AuditSealer, made: Database, statement: str
+) -> None:
+    await record(management, *(f"a/{number}" for number in range(600)))
+    async with management.pool.acquire() as conn:
+        await sealer.seal_all(conn)
+    assert (await verdict(management)).verified
+    async with made.admin() as admin:
+        await admin.execute("SET search_path = management; SET session_replication_role = replica")
+        await admin.execute(statement)
+    assert (await verdict(management)).fault.startswith(LARGE_TAMPERINGS[statement])
 
 
 @pytest.mark.parametrize("statement", TAMPERINGS)
@@ -186,6 +238,7 @@ async def test_a_chain_forged_anew_fails_at_its_checkpoint(five: Transactions, m
         "UPDATE audit_checkpoints SET head = ''",
         "DELETE FROM audit_checkpoints",
         "TRUNCATE audit_checkpoints",
+        "TRUNCATE audit_tiles",
     ],
 )
 async def test_the_service_itself_only_adds(five: Transactions, statement: str) -> None:
@@ -264,13 +317,29 @@ def test_a_chain_is_verified_from_any_head() -> None:
 
 
 def test_checkpoints_are_verified_without_the_database() -> None:
-    head = Head(7, bytes(range(32)))
-    signed = sign_checkpoint(KEY, "sf", "management", head, TIME)
+    head, root = Head(7, bytes(range(32))), sha256(b"root").digest()
+    signed = sign_checkpoint(KEY, "sf", "management", head, root, TIME)
     keys = {key_id(KEY.public_key()): KEY.public_key()}
-    assert verify(signed, "sf", "management", keys, {7: head.hash}) == ""
+    assert verify(signed, "sf", "management", keys, head.hash, root) == ""
     assert '"time":"2026-01-05T08:00:00.000001Z"' in signed.statement
-    assert "does not say" in verify(signed, "beijing", "management", keys, {7: head.hash})
+    assert f'"root":"{root.hex()}","sequence":7,' in signed.statement
+    assert "does not say" in verify(signed, "beijing", "management", keys, head.hash, root)
     later: Checkpoint = replace(signed, time=TIME + timedelta(days=1))
-    assert "does not say" in verify(later, "sf", "management", keys, {7: head.hash})
-    assert "not the one" in verify(signed, "sf", "management", keys, {7: bytes(32)})
-    assert "not the node's" in verify(signed, "sf", "management", {}, {7: head.hash})
+    assert "does not say" in verify(later, "sf", "management", keys, head.hash, root)
+    assert "not the one" in verify(signed, "sf", "management", keys, bytes(32), root)
+    assert "not those" in verify(signed, "sf", "management", keys, head.hash, bytes(32))
+    assert "not the node's" in verify(signed, "sf", "management", {}, head.hash, root)
+    # One from before there was a tree.
+    rootless = sign_checkpoint(KEY, "sf", "management", head, b"", TIME)
+    assert "root" not in rootless.statement
+    assert verify(rootless, "sf", "management", keys, head.hash, root) == ""
+
+
+async def test_old_keys_still_verify(five: Transactions) -> None:
+    new = Ed25519PrivateKey.generate()
+    await record(five, "after the rotation")
+    async with five.pool.acquire() as conn:
+        await AuditSealer(five.pool, five.clock, "management", "sf", new).seal_all(conn)
+    both = AuditServicer(five, [new.public_key(), KEY.public_key()])
+    assert (await both.VerifyAuditLog(VerifyAuditLogRequest(), None)).verified
+    assert not (await verdict(five)).verified

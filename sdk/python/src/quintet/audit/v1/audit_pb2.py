@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from quintet.options.v1 import options_pb2 as quintet_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquintet/audit/v1/audit.proto\x12\x10quintet.audit.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a quintet/options/v1/options.proto\"\xe7\x01\n\nAuditEntry\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x10\n\x08resource\x18\x06 \x01(\t\x12\'\n\x06\x64\x65tail\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08trace_id\x18\x08 \x01(\t\x12\x15\n\rprevious_hash\x18\t \x01(\x0c\x12\x0c\n\x04hash\x18\n \x01(\x0c\"\x94\x01\n\x17ListAuditEntriesRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\x12\x19\n\x08resource\x18\x03 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\x12\x16\n\x05\x61\x63tor\x18\x04 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\"b\n\x18ListAuditEntriesResponse\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.quintet.audit.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x17\n\x15VerifyAuditLogRequest\"x\n\x16VerifyAuditLogResponse\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x03\x12\x10\n\x08unsealed\x18\x03 \x01(\x03\x12\x10\n\x08verified\x18\x04 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x05 \x01(\t\x12\x0c\n\x04head\x18\x06 \x01(\x0c\x32\x9c\x02\n\x0c\x41uditService\x12\x86\x01\n\x10ListAuditEntries\x12).quintet.audit.v1.ListAuditEntriesRequest\x1a*.quintet.audit.v1.ListAuditEntriesResponse\"\x1b\xca\xf3\x18\x17\n\x13identity.audit.read(\x01\x12\x82\x01\n\x0eVerifyAuditLog\x12\'.quintet.audit.v1.VerifyAuditLogRequest\x1a(.quintet.audit.v1.VerifyAuditLogResponse\"\x1d\xca\xf3\x18\x19\n\x13identity.audit.read(\x01\x30xb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cquintet/audit/v1/audit.proto\x12\x10quintet.audit.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a quintet/options/v1/options.proto\"\xe7\x01\n\nAuditEntry\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x10\n\x08resource\x18\x06 \x01(\t\x12\'\n\x06\x64\x65tail\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08trace_id\x18\x08 \x01(\t\x12\x15\n\rprevious_hash\x18\t \x01(\x0c\x12\x0c\n\x04hash\x18\n \x01(\x0c\"\x94\x01\n\x17ListAuditEntriesRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\x12\x19\n\x08resource\x18\x03 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\x12\x16\n\x05\x61\x63tor\x18\x04 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\"b\n\x18ListAuditEntriesResponse\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.quintet.audit.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x17\n\x15VerifyAuditLogRequest\"x\n\x16VerifyAuditLogResponse\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x03\x12\x10\n\x08unsealed\x18\x03 \x01(\x03\x12\x10\n\x08verified\x18\x04 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x05 \x01(\t\x12\x0c\n\x04head\x18\x06 \x01(\x0c\"\xa4\x01\n\nCheckpoint\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0c\n\x04head\x18\x03 \x01(\x0c\x12\x0c\n\x04root\x18\x04 \x01(\x0c\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tstatement\x18\x06 \x01(\t\x12\x0e\n\x06key_id\x18\x07 \x01(\t\x12\x11\n\tsignature\x18\x08 \x01(\x0c\"`\n\x16ListCheckpointsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\"e\n\x17ListCheckpointsResponse\x12\x31\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x1c.quintet.audit.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x14GetCheckpointRequest\x12\x0f\n\x07\x61t_once\x18\x01 \x01(\x08\"I\n\x15GetCheckpointResponse\x12\x30\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1c.quintet.audit.v1.Checkpoint\"Y\n\x1aGetConsistencyProofRequest\x12\x1c\n\x05\x66irst\x18\x01 \x01(\x03\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1d\n\x06second\x18\x02 \x01(\x03\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\"t\n\x1bGetConsistencyProofResponse\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0e\n\x06second\x18\x02 \x01(\x03\x12\x12\n\nfirst_root\x18\x03 \x01(\x0c\x12\x13\n\x0bsecond_root\x18\x04 \x01(\x0c\x12\r\n\x05proof\x18\x05 \x03(\x0c\"X\n\x18GetInclusionProofRequest\x12\x1f\n\x08sequence\x18\x01 \x01(\x03\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\xf0?\x12\x1b\n\x04size\x18\x02 \x01(\x03\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\"\xa5\x01\n\x19GetInclusionProofResponse\x12+\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1c.quintet.audit.v1.AuditEntry\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\r\n\x05proof\x18\x04 \x03(\x0c\x12\x30\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x1c.quintet.audit.v1.Checkpoint2\xc1\x06\n\x0c\x41uditService\x12\x86\x01\n\x10ListAuditEntries\x12).quintet.audit.v1.ListAuditEntriesRequest\x1a*.quintet.audit.v1.ListAuditEntriesResponse\"\x1b\xca\xf3\x18\x17\n\x13identity.audit.read(\x01\x12\x82\x01\n\x0eVerifyAuditLog\x12\'.quintet.audit.v1.VerifyAuditLogRequest\x1a(.quintet.audit.v1.VerifyAuditLogResponse\"\x1d\xca\xf3\x18\x19\n\x13identity.audit.read(\x01\x30x\x12\x83\x01\n\x0fListCheckpoints\x12(.quintet.audit.v1.ListCheckpointsRequest\x1a).quintet.audit.v1.ListCheckpointsResponse\"\x1b\xca\xf3\x18\x17\n\x13identity.audit.read(\x01\x12~\n\rGetCheckpoint\x12&.quintet.audit.v1.GetCheckpointRequest\x1a\'.quintet.audit.v1.GetCheckpointResponse\"\x1c\xca\xf3\x18\x18\n\x14identity.audit.prove(\x01\x12\x90\x01\n\x13GetConsistencyProof\x12,.quintet.audit.v1.GetConsistencyProofRequest\x1a-.quintet.audit.v1.GetConsistencyProofResponse\"\x1c\xca\xf3\x18\x18\n\x14identity.audit.prove(\x01\x12\x89\x01\n\x11GetInclusionProof\x12*.quintet.audit.v1.GetInclusionProofRequest\x1a+.quintet.audit.v1.GetInclusionProofResponse\"\x1b\xca\xf3\x18\x17\n\x13identity.audit.read(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,10 +42,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['resource']._serialized_options = b'\322\363\030\003\020\200\002'
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['actor']._loaded_options = None
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['actor']._serialized_options = b'\322\363\030\003\020\200\002'
+  _globals['_LISTCHECKPOINTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTCHECKPOINTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\322\363\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000@\217@'
+  _globals['_LISTCHECKPOINTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTCHECKPOINTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\322\363\030\003\020\200\002'
+  _globals['_GETCONSISTENCYPROOFREQUEST'].fields_by_name['first']._loaded_options = None
+  _globals['_GETCONSISTENCYPROOFREQUEST'].fields_by_name['first']._serialized_options = b'\322\363\030\t1\000\000\000\000\000\000\000\000'
+  _globals['_GETCONSISTENCYPROOFREQUEST'].fields_by_name['second']._loaded_options = None
+  _globals['_GETCONSISTENCYPROOFREQUEST'].fields_by_name['second']._serialized_options = b'\322\363\030\t1\000\000\000\000\000\000\000\000'
+  _globals['_GETINCLUSIONPROOFREQUEST'].fields_by_name['sequence']._loaded_options = None
+  _globals['_GETINCLUSIONPROOFREQUEST'].fields_by_name['sequence']._serialized_options = b'\322\363\030\t1\000\000\000\000\000\000\360?'
+  _globals['_GETINCLUSIONPROOFREQUEST'].fields_by_name['size']._loaded_options = None
+  _globals['_GETINCLUSIONPROOFREQUEST'].fields_by_name['size']._serialized_options = b'\322\363\030\t1\000\000\000\000\000\000\000\000'
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEntries']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEntries']._serialized_options = b'\312\363\030\027\n\023identity.audit.read(\001'
   _globals['_AUDITSERVICE'].methods_by_name['VerifyAuditLog']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['VerifyAuditLog']._serialized_options = b'\312\363\030\031\n\023identity.audit.read(\0010x'
+  _globals['_AUDITSERVICE'].methods_by_name['ListCheckpoints']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['ListCheckpoints']._serialized_options = b'\312\363\030\027\n\023identity.audit.read(\001'
+  _globals['_AUDITSERVICE'].methods_by_name['GetCheckpoint']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['GetCheckpoint']._serialized_options = b'\312\363\030\030\n\024identity.audit.prove(\001'
+  _globals['_AUDITSERVICE'].methods_by_name['GetConsistencyProof']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['GetConsistencyProof']._serialized_options = b'\312\363\030\030\n\024identity.audit.prove(\001'
+  _globals['_AUDITSERVICE'].methods_by_name['GetInclusionProof']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['GetInclusionProof']._serialized_options = b'\312\363\030\027\n\023identity.audit.read(\001'
   _globals['_AUDITENTRY']._serialized_start=148
   _globals['_AUDITENTRY']._serialized_end=379
   _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=382
@@ -56,6 +76,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYAUDITLOGREQUEST']._serialized_end=655
   _globals['_VERIFYAUDITLOGRESPONSE']._serialized_start=657
   _globals['_VERIFYAUDITLOGRESPONSE']._serialized_end=777
-  _globals['_AUDITSERVICE']._serialized_start=780
-  _globals['_AUDITSERVICE']._serialized_end=1064
+  _globals['_CHECKPOINT']._serialized_start=780
+  _globals['_CHECKPOINT']._serialized_end=944
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=946
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1042
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1044
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1145
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1147
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1186
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1188
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1261
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=1263
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=1352
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=1354
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=1470
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=1472
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=1560
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_start=1563
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_end=1728
+  _globals['_AUDITSERVICE']._serialized_start=1731
+  _globals['_AUDITSERVICE']._serialized_end=2564
 # @@protoc_insertion_point(module_scope)

@@ -14,18 +14,26 @@ GRPC_VERSION: str
 
 class AuditServiceStub:
     """AuditService reads and verifies the log of one service. Every service offers it to the others of its node; people ask
-    identity's QueryAudit, which collects from all.
+    identity's QueryAudit, which collects from all. The entries of a log are the leaves of a Merkle tree (RFC 9162, section 2).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEntriesRequest, _audit_pb2.ListAuditEntriesResponse]
     """ListAuditEntries lists sealed entries, oldest first."""
     VerifyAuditLog: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditLogRequest, _audit_pb2.VerifyAuditLogResponse]
-    """VerifyAuditLog recomputes the chain from the first entry and checks the signed checkpoints."""
+    """VerifyAuditLog recomputes the chain and the tree from the first entry and checks the signed checkpoints."""
+    ListCheckpoints: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListCheckpointsRequest, _audit_pb2.ListCheckpointsResponse]
+    """ListCheckpoints lists the signed checkpoints, oldest first."""
+    GetCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetCheckpointRequest, _audit_pb2.GetCheckpointResponse]
+    """GetCheckpoint returns the newest checkpoint."""
+    GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]
+    """GetConsistencyProof proves that the log of one size is the beginning of the log of another."""
+    GetInclusionProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetInclusionProofRequest, _audit_pb2.GetInclusionProofResponse]
+    """GetInclusionProof proves that an entry stands at its place in the log."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuditService reads and verifies the log of one service. Every service offers it to the others of its node; people ask
-    identity's QueryAudit, which collects from all.
+    identity's QueryAudit, which collects from all. The entries of a log are the leaves of a Merkle tree (RFC 9162, section 2).
     """
 
     @_abc_1.abstractmethod
@@ -42,6 +50,38 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.VerifyAuditLogRequest,
         context: _aio.ServicerContext[_audit_pb2.VerifyAuditLogRequest, _abc.Awaitable[_audit_pb2.VerifyAuditLogResponse]],
     ) -> _abc.Awaitable[_audit_pb2.VerifyAuditLogResponse]:
-        """VerifyAuditLog recomputes the chain from the first entry and checks the signed checkpoints."""
+        """VerifyAuditLog recomputes the chain and the tree from the first entry and checks the signed checkpoints."""
+
+    @_abc_1.abstractmethod
+    def ListCheckpoints(
+        self,
+        request: _audit_pb2.ListCheckpointsRequest,
+        context: _aio.ServicerContext[_audit_pb2.ListCheckpointsRequest, _abc.Awaitable[_audit_pb2.ListCheckpointsResponse]],
+    ) -> _abc.Awaitable[_audit_pb2.ListCheckpointsResponse]:
+        """ListCheckpoints lists the signed checkpoints, oldest first."""
+
+    @_abc_1.abstractmethod
+    def GetCheckpoint(
+        self,
+        request: _audit_pb2.GetCheckpointRequest,
+        context: _aio.ServicerContext[_audit_pb2.GetCheckpointRequest, _abc.Awaitable[_audit_pb2.GetCheckpointResponse]],
+    ) -> _abc.Awaitable[_audit_pb2.GetCheckpointResponse]:
+        """GetCheckpoint returns the newest checkpoint."""
+
+    @_abc_1.abstractmethod
+    def GetConsistencyProof(
+        self,
+        request: _audit_pb2.GetConsistencyProofRequest,
+        context: _aio.ServicerContext[_audit_pb2.GetConsistencyProofRequest, _abc.Awaitable[_audit_pb2.GetConsistencyProofResponse]],
+    ) -> _abc.Awaitable[_audit_pb2.GetConsistencyProofResponse]:
+        """GetConsistencyProof proves that the log of one size is the beginning of the log of another."""
+
+    @_abc_1.abstractmethod
+    def GetInclusionProof(
+        self,
+        request: _audit_pb2.GetInclusionProofRequest,
+        context: _aio.ServicerContext[_audit_pb2.GetInclusionProofRequest, _abc.Awaitable[_audit_pb2.GetInclusionProofResponse]],
+    ) -> _abc.Awaitable[_audit_pb2.GetInclusionProofResponse]:
+        """GetInclusionProof proves that an entry stands at its place in the log."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _aio.Server) -> None: ...

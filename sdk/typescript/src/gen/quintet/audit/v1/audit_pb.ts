@@ -15,7 +15,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file quintet/audit/v1/audit.proto.
  */
 export const file_quintet_audit_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("ChxxdWludGV0L2F1ZGl0L3YxL2F1ZGl0LnByb3RvEhBxdWludGV0LmF1ZGl0LnYxIucBCgpBdWRpdEVudHJ5EgwKBHBhcnQYASABKAkSEAoIc2VxdWVuY2UYAiABKAMSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBCABKAkSDgoGYWN0aW9uGAUgASgJEhAKCHJlc291cmNlGAYgASgJEicKBmRldGFpbBgHIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEAoIdHJhY2VfaWQYCCABKAkSFQoNcHJldmlvdXNfaGFzaBgJIAEoDBIMCgRoYXNoGAogASgMIpQBChdMaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBIpCglwYWdlX3NpemUYASABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgCIAEoCUIH0vMYAxCAAhIZCghyZXNvdXJjZRgDIAEoCUIH0vMYAxCAAhIWCgVhY3RvchgEIAEoCUIH0vMYAxCAAiJiChhMaXN0QXVkaXRFbnRyaWVzUmVzcG9uc2USLQoHZW50cmllcxgBIAMoCzIcLnF1aW50ZXQuYXVkaXQudjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiFwoVVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0IngKFlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2USDAoEcGFydBgBIAEoCRIPCgdlbnRyaWVzGAIgASgDEhAKCHVuc2VhbGVkGAMgASgDEhAKCHZlcmlmaWVkGAQgASgIEg0KBWZhdWx0GAUgASgJEgwKBGhlYWQYBiABKAwynAIKDEF1ZGl0U2VydmljZRKGAQoQTGlzdEF1ZGl0RW50cmllcxIpLnF1aW50ZXQuYXVkaXQudjEuTGlzdEF1ZGl0RW50cmllc1JlcXVlc3QaKi5xdWludGV0LmF1ZGl0LnYxLkxpc3RBdWRpdEVudHJpZXNSZXNwb25zZSIbyvMYFwoTaWRlbnRpdHkuYXVkaXQucmVhZCgBEoIBCg5WZXJpZnlBdWRpdExvZxInLnF1aW50ZXQuYXVkaXQudjEuVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0GigucXVpbnRldC5hdWRpdC52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlIh3K8xgZChNpZGVudGl0eS5hdWRpdC5yZWFkKAEweGIGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_options_v1_options]);
+  fileDesc("ChxxdWludGV0L2F1ZGl0L3YxL2F1ZGl0LnByb3RvEhBxdWludGV0LmF1ZGl0LnYxIucBCgpBdWRpdEVudHJ5EgwKBHBhcnQYASABKAkSEAoIc2VxdWVuY2UYAiABKAMSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBCABKAkSDgoGYWN0aW9uGAUgASgJEhAKCHJlc291cmNlGAYgASgJEicKBmRldGFpbBgHIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEAoIdHJhY2VfaWQYCCABKAkSFQoNcHJldmlvdXNfaGFzaBgJIAEoDBIMCgRoYXNoGAogASgMIpQBChdMaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBIpCglwYWdlX3NpemUYASABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgCIAEoCUIH0vMYAxCAAhIZCghyZXNvdXJjZRgDIAEoCUIH0vMYAxCAAhIWCgVhY3RvchgEIAEoCUIH0vMYAxCAAiJiChhMaXN0QXVkaXRFbnRyaWVzUmVzcG9uc2USLQoHZW50cmllcxgBIAMoCzIcLnF1aW50ZXQuYXVkaXQudjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiFwoVVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0IngKFlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2USDAoEcGFydBgBIAEoCRIPCgdlbnRyaWVzGAIgASgDEhAKCHVuc2VhbGVkGAMgASgDEhAKCHZlcmlmaWVkGAQgASgIEg0KBWZhdWx0GAUgASgJEgwKBGhlYWQYBiABKAwipAEKCkNoZWNrcG9pbnQSDAoEcGFydBgBIAEoCRIMCgRzaXplGAIgASgDEgwKBGhlYWQYAyABKAwSDAoEcm9vdBgEIAEoDBIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglzdGF0ZW1lbnQYBiABKAkSDgoGa2V5X2lkGAcgASgJEhEKCXNpZ25hdHVyZRgIIAEoDCJgChZMaXN0Q2hlY2twb2ludHNSZXF1ZXN0EikKCXBhZ2Vfc2l6ZRgBIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAIgASgJQgfS8xgDEIACImUKF0xpc3RDaGVja3BvaW50c1Jlc3BvbnNlEjEKC2NoZWNrcG9pbnRzGAEgAygLMhwucXVpbnRldC5hdWRpdC52MS5DaGVja3BvaW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSInChRHZXRDaGVja3BvaW50UmVxdWVzdBIPCgdhdF9vbmNlGAEgASgIIkkKFUdldENoZWNrcG9pbnRSZXNwb25zZRIwCgpjaGVja3BvaW50GAEgASgLMhwucXVpbnRldC5hdWRpdC52MS5DaGVja3BvaW50IlkKGkdldENvbnNpc3RlbmN5UHJvb2ZSZXF1ZXN0EhwKBWZpcnN0GAEgASgDQg3S8xgJMQAAAAAAAAAAEh0KBnNlY29uZBgCIAEoA0IN0vMYCTEAAAAAAAAAACJ0ChtHZXRDb25zaXN0ZW5jeVByb29mUmVzcG9uc2USDQoFZmlyc3QYASABKAMSDgoGc2Vjb25kGAIgASgDEhIKCmZpcnN0X3Jvb3QYAyABKAwSEwoLc2Vjb25kX3Jvb3QYBCABKAwSDQoFcHJvb2YYBSADKAwiWAoYR2V0SW5jbHVzaW9uUHJvb2ZSZXF1ZXN0Eh8KCHNlcXVlbmNlGAEgASgDQg3S8xgJMQAAAAAAAPA/EhsKBHNpemUYAiABKANCDdLzGAkxAAAAAAAAAAAipQEKGUdldEluY2x1c2lvblByb29mUmVzcG9uc2USKwoFZW50cnkYASABKAsyHC5xdWludGV0LmF1ZGl0LnYxLkF1ZGl0RW50cnkSDAoEc2l6ZRgCIAEoAxIMCgRyb290GAMgASgMEg0KBXByb29mGAQgAygMEjAKCmNoZWNrcG9pbnQYBSABKAsyHC5xdWludGV0LmF1ZGl0LnYxLkNoZWNrcG9pbnQywQYKDEF1ZGl0U2VydmljZRKGAQoQTGlzdEF1ZGl0RW50cmllcxIpLnF1aW50ZXQuYXVkaXQudjEuTGlzdEF1ZGl0RW50cmllc1JlcXVlc3QaKi5xdWludGV0LmF1ZGl0LnYxLkxpc3RBdWRpdEVudHJpZXNSZXNwb25zZSIbyvMYFwoTaWRlbnRpdHkuYXVkaXQucmVhZCgBEoIBCg5WZXJpZnlBdWRpdExvZxInLnF1aW50ZXQuYXVkaXQudjEuVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0GigucXVpbnRldC5hdWRpdC52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlIh3K8xgZChNpZGVudGl0eS5hdWRpdC5yZWFkKAEweBKDAQoPTGlzdENoZWNrcG9pbnRzEigucXVpbnRldC5hdWRpdC52MS5MaXN0Q2hlY2twb2ludHNSZXF1ZXN0GikucXVpbnRldC5hdWRpdC52MS5MaXN0Q2hlY2twb2ludHNSZXNwb25zZSIbyvMYFwoTaWRlbnRpdHkuYXVkaXQucmVhZCgBEn4KDUdldENoZWNrcG9pbnQSJi5xdWludGV0LmF1ZGl0LnYxLkdldENoZWNrcG9pbnRSZXF1ZXN0GicucXVpbnRldC5hdWRpdC52MS5HZXRDaGVja3BvaW50UmVzcG9uc2UiHMrzGBgKFGlkZW50aXR5LmF1ZGl0LnByb3ZlKAESkAEKE0dldENvbnNpc3RlbmN5UHJvb2YSLC5xdWludGV0LmF1ZGl0LnYxLkdldENvbnNpc3RlbmN5UHJvb2ZSZXF1ZXN0Gi0ucXVpbnRldC5hdWRpdC52MS5HZXRDb25zaXN0ZW5jeVByb29mUmVzcG9uc2UiHMrzGBgKFGlkZW50aXR5LmF1ZGl0LnByb3ZlKAESiQEKEUdldEluY2x1c2lvblByb29mEioucXVpbnRldC5hdWRpdC52MS5HZXRJbmNsdXNpb25Qcm9vZlJlcXVlc3QaKy5xdWludGV0LmF1ZGl0LnYxLkdldEluY2x1c2lvblByb29mUmVzcG9uc2UiG8rzGBcKE2lkZW50aXR5LmF1ZGl0LnJlYWQoAWIGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_options_v1_options]);
 
 /**
  * AuditEntry is one change, by one actor, to one resource.
@@ -243,8 +243,330 @@ export const VerifyAuditLogResponseSchema: GenMessage<VerifyAuditLogResponse> = 
   messageDesc(file_quintet_audit_v1_audit, 4);
 
 /**
+ * Checkpoint is the node's signed statement of how far a log had grown.
+ *
+ * @generated from message quintet.audit.v1.Checkpoint
+ */
+export type Checkpoint = Message<"quintet.audit.v1.Checkpoint"> & {
+  /**
+   * part is the service that keeps the log.
+   *
+   * @generated from field: string part = 1;
+   */
+  part: string;
+
+  /**
+   * size is the number of entries, which is the sequence of the last.
+   *
+   * @generated from field: int64 size = 2;
+   */
+  size: bigint;
+
+  /**
+   * head is the hash of the last entry, 32 bytes.
+   *
+   * @generated from field: bytes head = 3;
+   */
+  head: Uint8Array;
+
+  /**
+   * root is the root of the Merkle tree over the entries, 32 bytes.
+   *
+   * @generated from field: bytes root = 4;
+   */
+  root: Uint8Array;
+
+  /**
+   * time is when it was signed.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 5;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * statement is what was signed: the canonical JSON (RFC 8785) of {head, node, part, root, sequence, time}.
+   *
+   * @generated from field: string statement = 6;
+   */
+  statement: string;
+
+  /**
+   * key_id is the first 16 hex digits of SHA-256 of the node's key that signed.
+   *
+   * @generated from field: string key_id = 7;
+   */
+  keyId: string;
+
+  /**
+   * signature is Ed25519 over the statement, 64 bytes.
+   *
+   * @generated from field: bytes signature = 8;
+   */
+  signature: Uint8Array;
+};
+
+/**
+ * Describes the message quintet.audit.v1.Checkpoint.
+ * Use `create(CheckpointSchema)` to create a new message.
+ */
+export const CheckpointSchema: GenMessage<Checkpoint> = /*@__PURE__*/
+  messageDesc(file_quintet_audit_v1_audit, 5);
+
+/**
+ * ListCheckpointsRequest asks for a page of checkpoints.
+ *
+ * @generated from message quintet.audit.v1.ListCheckpointsRequest
+ */
+export type ListCheckpointsRequest = Message<"quintet.audit.v1.ListCheckpointsRequest"> & {
+  /**
+   * page_size is the number of checkpoints, 100 by default, at most 1000.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * page_token continues a list.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message quintet.audit.v1.ListCheckpointsRequest.
+ * Use `create(ListCheckpointsRequestSchema)` to create a new message.
+ */
+export const ListCheckpointsRequestSchema: GenMessage<ListCheckpointsRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_audit_v1_audit, 6);
+
+/**
+ * ListCheckpointsResponse is a page of checkpoints.
+ *
+ * @generated from message quintet.audit.v1.ListCheckpointsResponse
+ */
+export type ListCheckpointsResponse = Message<"quintet.audit.v1.ListCheckpointsResponse"> & {
+  /**
+   * checkpoints are checkpoints, oldest first.
+   *
+   * @generated from field: repeated quintet.audit.v1.Checkpoint checkpoints = 1;
+   */
+  checkpoints: Checkpoint[];
+
+  /**
+   * next_page_token continues the list; empty at the end.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message quintet.audit.v1.ListCheckpointsResponse.
+ * Use `create(ListCheckpointsResponseSchema)` to create a new message.
+ */
+export const ListCheckpointsResponseSchema: GenMessage<ListCheckpointsResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_audit_v1_audit, 7);
+
+/**
+ * GetCheckpointRequest asks for the newest checkpoint.
+ *
+ * @generated from message quintet.audit.v1.GetCheckpointRequest
+ */
+export type GetCheckpointRequest = Message<"quintet.audit.v1.GetCheckpointRequest"> & {
+  /**
+   * at_once has a checkpoint signed now when the log has grown since the last.
+   *
+   * @generated from field: bool at_once = 1;
+   */
+  atOnce: boolean;
+};
+
+/**
+ * Describes the message quintet.audit.v1.GetCheckpointRequest.
+ * Use `create(GetCheckpointRequestSchema)` to create a new message.
+ */
+export const GetCheckpointRequestSchema: GenMessage<GetCheckpointRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_audit_v1_audit, 8);
+
+/**
+ * GetCheckpointResponse holds it.
+ *
+ * @generated from message quintet.audit.v1.GetCheckpointResponse
+ */
+export type GetCheckpointResponse = Message<"quintet.audit.v1.GetCheckpointResponse"> & {
+  /**
+   * checkpoint is the newest checkpoint; unset while the log is empty.
+   *
+   * @generated from field: quintet.audit.v1.Checkpoint checkpoint = 1;
+   */
+  checkpoint?: Checkpoint | undefined;
+};
+
+/**
+ * Describes the message quintet.audit.v1.GetCheckpointResponse.
+ * Use `create(GetCheckpointResponseSchema)` to create a new message.
+ */
+export const GetCheckpointResponseSchema: GenMessage<GetCheckpointResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_audit_v1_audit, 9);
+
+/**
+ * GetConsistencyProofRequest names two sizes of a log.
+ *
+ * @generated from message quintet.audit.v1.GetConsistencyProofRequest
+ */
+export type GetConsistencyProofRequest = Message<"quintet.audit.v1.GetConsistencyProofRequest"> & {
+  /**
+   * first is the smaller size, from 0.
+   *
+   * @generated from field: int64 first = 1;
+   */
+  first: bigint;
+
+  /**
+   * second is the larger size, at most that of the newest checkpoint; 0 for that.
+   *
+   * @generated from field: int64 second = 2;
+   */
+  second: bigint;
+};
+
+/**
+ * Describes the message quintet.audit.v1.GetConsistencyProofRequest.
+ * Use `create(GetConsistencyProofRequestSchema)` to create a new message.
+ */
+export const GetConsistencyProofRequestSchema: GenMessage<GetConsistencyProofRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_audit_v1_audit, 10);
+
+/**
+ * GetConsistencyProofResponse is the proof (RFC 9162, section 2.1.4).
+ *
+ * @generated from message quintet.audit.v1.GetConsistencyProofResponse
+ */
+export type GetConsistencyProofResponse = Message<"quintet.audit.v1.GetConsistencyProofResponse"> & {
+  /**
+   * first is the smaller size.
+   *
+   * @generated from field: int64 first = 1;
+   */
+  first: bigint;
+
+  /**
+   * second is the larger size.
+   *
+   * @generated from field: int64 second = 2;
+   */
+  second: bigint;
+
+  /**
+   * first_root is the root of the tree of the smaller size, 32 bytes.
+   *
+   * @generated from field: bytes first_root = 3;
+   */
+  firstRoot: Uint8Array;
+
+  /**
+   * second_root is the root of the tree of the larger size, 32 bytes.
+   *
+   * @generated from field: bytes second_root = 4;
+   */
+  secondRoot: Uint8Array;
+
+  /**
+   * proof are the hashes of the proof, 32 bytes each; none when first is 0 or second.
+   *
+   * @generated from field: repeated bytes proof = 5;
+   */
+  proof: Uint8Array[];
+};
+
+/**
+ * Describes the message quintet.audit.v1.GetConsistencyProofResponse.
+ * Use `create(GetConsistencyProofResponseSchema)` to create a new message.
+ */
+export const GetConsistencyProofResponseSchema: GenMessage<GetConsistencyProofResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_audit_v1_audit, 11);
+
+/**
+ * GetInclusionProofRequest names an entry and a size of the log.
+ *
+ * @generated from message quintet.audit.v1.GetInclusionProofRequest
+ */
+export type GetInclusionProofRequest = Message<"quintet.audit.v1.GetInclusionProofRequest"> & {
+  /**
+   * sequence is the entry's.
+   *
+   * @generated from field: int64 sequence = 1;
+   */
+  sequence: bigint;
+
+  /**
+   * size is the size of the log, at most that of the newest checkpoint; 0 for that.
+   *
+   * @generated from field: int64 size = 2;
+   */
+  size: bigint;
+};
+
+/**
+ * Describes the message quintet.audit.v1.GetInclusionProofRequest.
+ * Use `create(GetInclusionProofRequestSchema)` to create a new message.
+ */
+export const GetInclusionProofRequestSchema: GenMessage<GetInclusionProofRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_audit_v1_audit, 12);
+
+/**
+ * GetInclusionProofResponse is the proof (RFC 9162, section 2.1.3). The leaf is the entry's hash, at index sequence - 1.
+ *
+ * @generated from message quintet.audit.v1.GetInclusionProofResponse
+ */
+export type GetInclusionProofResponse = Message<"quintet.audit.v1.GetInclusionProofResponse"> & {
+  /**
+   * entry is the entry.
+   *
+   * @generated from field: quintet.audit.v1.AuditEntry entry = 1;
+   */
+  entry?: AuditEntry | undefined;
+
+  /**
+   * size is the size of the log.
+   *
+   * @generated from field: int64 size = 2;
+   */
+  size: bigint;
+
+  /**
+   * root is the root of the tree of that size, 32 bytes.
+   *
+   * @generated from field: bytes root = 3;
+   */
+  root: Uint8Array;
+
+  /**
+   * proof are the hashes of the proof, 32 bytes each; none when the size is 1.
+   *
+   * @generated from field: repeated bytes proof = 4;
+   */
+  proof: Uint8Array[];
+
+  /**
+   * checkpoint is the signed checkpoint of exactly that size; unset when none was signed there.
+   *
+   * @generated from field: quintet.audit.v1.Checkpoint checkpoint = 5;
+   */
+  checkpoint?: Checkpoint | undefined;
+};
+
+/**
+ * Describes the message quintet.audit.v1.GetInclusionProofResponse.
+ * Use `create(GetInclusionProofResponseSchema)` to create a new message.
+ */
+export const GetInclusionProofResponseSchema: GenMessage<GetInclusionProofResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_audit_v1_audit, 13);
+
+/**
  * AuditService reads and verifies the log of one service. Every service offers it to the others of its node; people ask
- * identity's QueryAudit, which collects from all.
+ * identity's QueryAudit, which collects from all. The entries of a log are the leaves of a Merkle tree (RFC 9162, section 2).
  *
  * @generated from service quintet.audit.v1.AuditService
  */
@@ -260,7 +582,7 @@ export const AuditService: GenService<{
     output: typeof ListAuditEntriesResponseSchema;
   },
   /**
-   * VerifyAuditLog recomputes the chain from the first entry and checks the signed checkpoints.
+   * VerifyAuditLog recomputes the chain and the tree from the first entry and checks the signed checkpoints.
    *
    * @generated from rpc quintet.audit.v1.AuditService.VerifyAuditLog
    */
@@ -268,6 +590,46 @@ export const AuditService: GenService<{
     methodKind: "unary";
     input: typeof VerifyAuditLogRequestSchema;
     output: typeof VerifyAuditLogResponseSchema;
+  },
+  /**
+   * ListCheckpoints lists the signed checkpoints, oldest first.
+   *
+   * @generated from rpc quintet.audit.v1.AuditService.ListCheckpoints
+   */
+  listCheckpoints: {
+    methodKind: "unary";
+    input: typeof ListCheckpointsRequestSchema;
+    output: typeof ListCheckpointsResponseSchema;
+  },
+  /**
+   * GetCheckpoint returns the newest checkpoint.
+   *
+   * @generated from rpc quintet.audit.v1.AuditService.GetCheckpoint
+   */
+  getCheckpoint: {
+    methodKind: "unary";
+    input: typeof GetCheckpointRequestSchema;
+    output: typeof GetCheckpointResponseSchema;
+  },
+  /**
+   * GetConsistencyProof proves that the log of one size is the beginning of the log of another.
+   *
+   * @generated from rpc quintet.audit.v1.AuditService.GetConsistencyProof
+   */
+  getConsistencyProof: {
+    methodKind: "unary";
+    input: typeof GetConsistencyProofRequestSchema;
+    output: typeof GetConsistencyProofResponseSchema;
+  },
+  /**
+   * GetInclusionProof proves that an entry stands at its place in the log.
+   *
+   * @generated from rpc quintet.audit.v1.AuditService.GetInclusionProof
+   */
+  getInclusionProof: {
+    methodKind: "unary";
+    input: typeof GetInclusionProofRequestSchema;
+    output: typeof GetInclusionProofResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_quintet_audit_v1_audit, 0);

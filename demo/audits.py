@@ -1,7 +1,8 @@
 """The audit logs of all nodes, verified as a third party would: chain, checkpoints and signatures recomputed.
 
-An entry's hash is SHA-256 over the hash before it (32 zero bytes at first) and the RFC 8785 JSON of its content; a
-checkpoint is RFC 8785 JSON signed with the node's Ed25519 key (proto/quintet/audit/v1/audit.proto).
+An entry's hash is SHA-256 over the hash before it (32 zero bytes at first) and the RFC 8785 JSON of its content; the
+hashes are the leaves of a Merkle tree (RFC 9162, section 2.1.1); a checkpoint is RFC 8785 JSON signed with the node's
+Ed25519 key (proto/quintet/audit/v1/audit.proto).
 """
 
 import base64
@@ -37,12 +38,14 @@ class AuditResult:
 
 
 class Chain:
-    """The chain of one log, entry by entry."""
+    """The chain of one log, and the tree over it, entry by entry."""
 
     def __init__(self, part: str) -> None:
         self._part = part
         self._head = bytes(32)
         self.hashes: dict[int, bytes] = {}
+        # The largest full subtrees from left to right: number of leaves, hash.
+        self._subtrees: list[tuple[int, bytes]] = []
 
     def add(self, entry: AuditRow) -> str:
         """What is wrong with the next entry; empty when it holds."""
@@ -63,16 +66,28 @@ class Chain:
         if entry.previous_hash != self._head or entry.hash != recomputed:
             return f"entry {entry.sequence} does not hold"
         self._head = self.hashes[entry.sequence] = recomputed
+        self._subtrees.append((1, hashlib.sha256(b"\x00" + recomputed).digest()))
+        while len(self._subtrees) > 1 and self._subtrees[-1][0] == self._subtrees[-2][0]:
+            (leaves, right), (_, left) = self._subtrees.pop(), self._subtrees.pop()
+            self._subtrees.append((2 * leaves, hashlib.sha256(b"\x01" + left + right).digest()))
         return ""
+
+    def root(self) -> bytes:
+        """The root of the tree over the entries so far, of which there is one at least."""
+        *others, (_, root) = self._subtrees
+        for _, left in reversed(others):
+            root = hashlib.sha256(b"\x01" + left + root).digest()
+        return root
 
 
 def checkpoint_fault(checkpoint: CheckpointRow, node: str, part: str, chain: Chain, key: Ed25519PublicKey) -> str:
-    """What is wrong with a checkpoint; empty when nothing is."""
+    """What is wrong with a checkpoint of what the chain holds now; empty when nothing is."""
     statement = rfc8785.dumps({
         "node": node,
         "part": part,
         "sequence": checkpoint.sequence,
         "head": checkpoint.head.hex(),
+        "root": chain.root().hex(),
         "time": _written(checkpoint.time),
     })  # fmt: skip
     if checkpoint.statement.encode() != statement or chain.hashes.get(checkpoint.sequence) != checkpoint.head:
@@ -94,12 +109,15 @@ async def verify_audit(node: Node, database: Database) -> AuditResult:
     for part in PARTS:
         chain = Chain(part)
         fault = ""
+        checkpoints = {checkpoint.sequence: checkpoint for checkpoint in await database.checkpoints(part)}
+        result.checkpoints += len(checkpoints)
         async for entry in database.audit_entries(part):
             result.entries += 1
             fault = fault or chain.add(entry)
-        for checkpoint in await database.checkpoints(part):
-            result.checkpoints += 1
-            fault = fault or checkpoint_fault(checkpoint, node.spec.id, part, chain, private.public_key())
+            if not fault and (checkpoint := checkpoints.pop(entry.sequence, None)):
+                fault = checkpoint_fault(checkpoint, node.spec.id, part, chain, private.public_key())
+        if not fault and checkpoints:
+            fault = f"the entries of checkpoint {min(checkpoints)} are missing"
         if fault:
             faults.append(f"{node.spec.id} {part}: {fault}")
     result.faults = tuple(faults)

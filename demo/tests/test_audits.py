@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from demo.audits import Chain, checkpoint_fault
 from demo.evidence import AuditRow, CheckpointRow
+from libs import merkle
 from libs.audit_chain import START, Entry, Head, entry_hash, sign_checkpoint
 
 TIME = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
@@ -52,9 +53,13 @@ def test_checkpoints_hold_only_for_the_chain_that_they_were_signed_for() -> None
     chain = Chain("management")
     for entry in entries:
         assert not chain.add(entry)
-    signed = sign_checkpoint(KEY, "sf", "management", Head(2, entries[1].hash), TIME)
+    root = merkle.root_of(merkle.leaf_hash(entry.hash) for entry in entries)
+    signed = sign_checkpoint(KEY, "sf", "management", Head(2, entries[1].hash), root, TIME)
     good = CheckpointRow(signed.sequence, signed.head, signed.time, signed.statement, signed.key_id, signed.signature)
     assert not checkpoint_fault(good, "sf", "management", chain, KEY.public_key())
     assert checkpoint_fault(good, "sf-d6", "management", chain, KEY.public_key())
     assert checkpoint_fault(replace(good, signature=bytes(64)), "sf", "management", chain, KEY.public_key())
     assert checkpoint_fault(good, "sf", "management", chain, Ed25519PrivateKey.generate().public_key())
+    another = sign_checkpoint(KEY, "sf", "management", Head(2, entries[1].hash), bytes(32), TIME)
+    forged = replace(good, statement=another.statement, signature=another.signature)
+    assert checkpoint_fault(forged, "sf", "management", chain, KEY.public_key()) == "checkpoint 2 is of another chain"

@@ -146,10 +146,11 @@ def test_services_hold_what_they_call(policy: Policy) -> None:
 
     for part in ("perception", "sharing", "management", "collaboration", "delivery"):
         assert held(part) == {"identity.access.resolve"}
-    assert held("identity") == {"identity.audit.read"}
+    assert held("identity") == {"identity.audit.read", "identity.audit.prove"}
     assert held("gateway") == {"federation.peers.read", "federation.contracts.read", "management.counters.read"}
     assert held("federation") == {
         "identity.access.resolve", "sharing.products.read", "sharing.terms.check", "sharing.rows.read_for_contract",
+        "identity.audit.prove",
     }  # fmt: skip
     assert policy.service_grants("nobody") is None
 

@@ -46,6 +46,8 @@ def contract_of(envelope: link_pb2.Envelope) -> str:
     """Return the contract that an envelope is about, "" for none."""
     if envelope.WhichOneof("body") == "contract_message":
         return envelope.contract_message.contract.name
+    if envelope.WhichOneof("body") == "settlement":
+        return envelope.settlement.contract
     return envelope.contract
 
 

@@ -45,6 +45,10 @@ class Settlement:
     check_at: datetime | None
     attempts: int
     purged: bool
+    differs: bool
+    asked: int
+    listed_at: datetime | None
+    listed_through: str
 
     @property
     def agrees(self) -> bool:
@@ -148,18 +152,6 @@ async def due(conn: Connection, now: datetime, limit: int) -> list[tuple[str, st
         ORDER BY check_at LIMIT $2
     """
     return [(f"contracts/{row[0]}", row[1], row[2]) for row in await conn.fetch(query, now, limit)]
-
-
-async def set_check(conn: Connection, found: Settlement, at: datetime | None, attempts: int) -> None:
-    """Say when a day is compared next; None when both ends agree."""
-    await conn.execute(
-        "UPDATE settlement_days SET check_at = $4, attempts = $5 WHERE contract = $1 AND sender = $2 AND day = $3",
-        _id(found.contract),
-        found.sender,
-        found.day,
-        at,
-        attempts,
-    )
 
 
 async def set_other(
@@ -297,8 +289,7 @@ def _settlement(row: Record) -> Settlement:
         newest=row["newest"],
         stated_at=row["stated_at"],
         check_at=row["check_at"],
-        attempts=row["attempts"],
-        purged=row["purged"],
+        **{name: row[name] for name in ("attempts", "purged", "differs", "asked", "listed_at", "listed_through")},
     )
 
 

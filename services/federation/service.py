@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.federation.contracts_service import ContractsHandler
     from services.federation.peers_service import PeersHandler
     from services.federation.queries_service import QueriesHandler
+    from services.federation.settlement_service import SettlementsHandler
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -24,10 +25,17 @@ if TYPE_CHECKING:
 class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
     """Hands each call to the half that it is about."""
 
-    def __init__(self, peers: PeersHandler, contracts: ContractsHandler, queries: QueriesHandler) -> None:
+    def __init__(
+        self,
+        peers: PeersHandler,
+        contracts: ContractsHandler,
+        queries: QueriesHandler,
+        settlements: SettlementsHandler,
+    ) -> None:
         self._peers = peers
         self._contracts = contracts
         self._queries = queries
+        self._settlements = settlements
 
     async def CreateInvitation(
         self, request: pb.CreateInvitationRequest, context: Context
@@ -80,3 +88,11 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
 
     async def ListRefusals(self, request: pb.ListRefusalsRequest, context: Context) -> pb.ListRefusalsResponse:
         return await self._contracts.refusals(request)
+
+    async def ListSettlements(self, request: pb.ListSettlementsRequest, context: Context) -> pb.ListSettlementsResponse:
+        return await self._settlements.page(request)
+
+    async def ReconcileContract(
+        self, request: pb.ReconcileContractRequest, context: Context
+    ) -> pb.ReconcileContractResponse:
+        return await self._settlements.reconcile(request)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from libs.host import Part, Wired
 from quintet.federation.v1 import federation_pb2, federation_pb2_grpc
 from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceStub
-from services.federation import link_server, metrics
+from services.federation import link_server, metrics, settlement_service
 from services.federation.accept import Acceptor
 from services.federation.contracts_service import ContractsHandler
 from services.federation.export import Exporter
@@ -23,10 +23,13 @@ from services.federation.ports import Ports
 from services.federation.queries import Questions
 from services.federation.queries_service import QueriesHandler
 from services.federation.service import FederationServicer
+from services.federation.settlement import Settler
+from services.federation.settlement_service import SettlementsHandler
 from services.federation.signing import NodeSigner
 
 if TYPE_CHECKING:
     from libs.host import Host
+    from services.federation.control import ControlHandler
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SERVICE = federation_pb2.DESCRIPTOR.services_by_name["FederationService"]
@@ -39,8 +42,11 @@ async def build(host: Host) -> Wired:
     signer = NodeSigner(host.node, host.node_key)
     negotiator = Negotiator(host.node, host.zone, signer)
     questions = Questions(host.node, transactions, sharing)
-    acceptor = Acceptor(host.node, transactions, host.zones.tree, {"contract_message": negotiator.handle})
+    control: dict[str, ControlHandler] = {"contract_message": negotiator.handle}
+    acceptor = Acceptor(host.node, transactions, host.zones.tree, control)
     hub = Hub(LinkParts(host.node, transactions, signer, acceptor, questions), config.secrets)
+    settler = Settler(host.node, hub.wake)
+    control["settlement"] = settler.handle
     authority = Authority.open(host.node, config.secrets, host.clock.now())
     membership = Membership(
         node=host.node,
@@ -56,13 +62,14 @@ async def build(host: Host) -> Wired:
     peers = PeersHandler(transactions, membership, hub, questions)
     contracts = ContractsHandler(host.node, transactions, negotiator, hub, sharing)
     queries = QueriesHandler(host.node, transactions, hub, questions)
-    servicer = FederationServicer(peers, contracts, queries)
+    servicer = FederationServicer(peers, contracts, queries, SettlementsHandler(transactions, settler))
     return Wired(
         servicers=[(federation_pb2_grpc.add_FederationServiceServicer_to_server, servicer, SERVICE)],
         handle_all=Exporter(host.node, host.zones.tree, hub.wake).handle,
         tasks={
             "ports": partial(_serve_ports, host, authority, membership, hub),
             "links": hub.run,
+            "settlement": partial(settlement_service.run, transactions, settler),
             "metrics": partial(metrics.watch, transactions, hub),
         },
     )

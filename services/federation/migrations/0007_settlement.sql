@@ -37,6 +37,11 @@ CREATE TABLE settlement_days (
     stated_at timestamptz,                 -- when the other end said so
     check_at timestamptz,                  -- when to compare next; unset when both agreed and nothing was counted since
     attempts integer NOT NULL DEFAULT 0,   -- comparisons of ids since both last agreed
+    differs boolean NOT NULL DEFAULT false,  -- a difference was found, and the alarm set, since both last agreed
+    asked bigint NOT NULL DEFAULT 0,       -- the sequence of the last question to the other end: one at a time waits
+    listed_at timestamptz,                 -- when the last portion of ids was sent; unset when none is awaited
+    listed_through text NOT NULL DEFAULT '',  -- the last id of that portion
     PRIMARY KEY (contract, sender, day)
 ) WITH (fillfactor = 70);
+CREATE INDEX settlement_days_differ ON settlement_days (contract) WHERE differs;
 CREATE INDEX settlement_days_due ON settlement_days (check_at) WHERE check_at IS NOT NULL;

@@ -26,6 +26,7 @@ from services.federation.membership import Membership
 from services.federation.negotiation import Negotiator
 from services.federation.pki import Authority
 from services.federation.queries import Questions
+from services.federation.settlement import Settler
 from services.federation.signing import NodeSigner
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from libs.testing import MakeTransactions
     from quintet.federation.v1 import federation_pb2 as pb
+    from services.federation.control import ControlHandler
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 RECORDS = [ZoneRecord("city"), ZoneRecord("d10", "city"), ZoneRecord("d6", "city"), ZoneRecord("hill", "d10")]
@@ -50,6 +52,7 @@ class Node:
     hub: Hub
     secrets: Secrets
     questions: Questions
+    settler: Settler
     seen: set[str] = field(default_factory=set)
 
     async def facts(self) -> list[Fact]:
@@ -101,8 +104,11 @@ class World:
         tree = ZoneTree([record for record in RECORDS if zone == "city" or record.code != "city"], root=zone)
         negotiator = Negotiator(name, zone, signer)
         questions = Questions(name, transactions, sharing)
-        acceptor = Acceptor(name, transactions, lambda: tree, {"contract_message": negotiator.handle})
+        control: dict[str, ControlHandler] = {"contract_message": negotiator.handle}
+        acceptor = Acceptor(name, transactions, lambda: tree, control)
         hub = Hub(LinkParts(name, transactions, signer, acceptor, questions), secrets)
+        settler = Settler(name, hub.wake)
+        control["settlement"] = settler.handle
         authority = Authority.open(name, secrets, transactions.clock.now())
         membership = Membership(
             node=name,
@@ -116,7 +122,7 @@ class World:
             zones=lambda: tree,
         )
         exporter = Exporter(name, lambda: tree, hub.wake)
-        node = Node(name, transactions, membership, negotiator, exporter, hub, secrets, questions)
+        node = Node(name, transactions, membership, negotiator, exporter, hub, secrets, questions, settler)
         await self._serve(node, authority, tree)
         return node
 

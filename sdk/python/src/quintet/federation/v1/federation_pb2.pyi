@@ -1695,3 +1695,223 @@ class ListRefusalsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRefusalsResponse: _TypeAlias = ListRefusalsResponse  # noqa: Y015
+
+@_typing.final
+class SettlementFigures(_message.Message):
+    """SettlementFigures are what one end has counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
+    QUERY_ROWS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    facts: _builtins.int
+    """facts is the number of facts."""
+    rows: _builtins.int
+    """rows is the number of rows in them."""
+    bytes: _builtins.int
+    """bytes is the size of their data."""
+    queries: _builtins.int
+    """queries is the number of questions answered."""
+    query_rows: _builtins.int
+    """query_rows is the number of rows in the answers."""
+    digest: _builtins.str
+    """digest is the sum modulo 2^256 of SHA-256 of the ids of the facts and questions, in hex."""
+    def __init__(
+        self,
+        *,
+        facts: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        queries: _builtins.int = ...,
+        query_rows: _builtins.int = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "digest", b"digest", "facts", b"facts", "queries", b"queries", "query_rows", b"query_rows", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettlementFigures: _TypeAlias = SettlementFigures  # noqa: Y015
+
+@_typing.final
+class Settlement(_message.Message):
+    """Settlement is what was counted under a contract on one day, of what one node sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
+    OTHER_FIELD_NUMBER: _builtins.int
+    STATED_AT_FIELD_NUMBER: _builtins.int
+    AGREES_FIELD_NUMBER: _builtins.int
+    CHECK_AT_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is `contracts/{id}`."""
+    day: _builtins.str
+    """day is the UTC day of the facts' own times, ISO 8601."""
+    sender: _builtins.str
+    """sender is the node that sent the facts and gave the answers."""
+    agrees: _builtins.bool
+    """agrees is true when both ends have counted the same."""
+    @_builtins.property
+    def own(self) -> Global___SettlementFigures:
+        """own is what this node has counted."""
+
+    @_builtins.property
+    def other(self) -> Global___SettlementFigures:
+        """other is what the other end has counted, as it last said; unset before it did."""
+
+    @_builtins.property
+    def stated_at(self) -> _timestamp_pb2.Timestamp:
+        """stated_at is when it said so."""
+
+    @_builtins.property
+    def check_at(self) -> _timestamp_pb2.Timestamp:
+        """check_at is when both ends compare next; unset when they agreed and nothing was counted since."""
+
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        day: _builtins.str = ...,
+        sender: _builtins.str = ...,
+        own: Global___SettlementFigures | None = ...,
+        other: Global___SettlementFigures | None = ...,
+        stated_at: _timestamp_pb2.Timestamp | None = ...,
+        agrees: _builtins.bool = ...,
+        check_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_at", b"check_at", "other", b"other", "own", b"own", "stated_at", b"stated_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agrees", b"agrees", "check_at", b"check_at", "contract", b"contract", "day", b"day", "other", b"other", "own", b"own", "sender", b"sender", "stated_at", b"stated_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Settlement: _TypeAlias = Settlement  # noqa: Y015
+
+@_typing.final
+class ListSettlementsRequest(_message.Message):
+    """ListSettlementsRequest asks for the settlements of a contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    FROM_DAY_FIELD_NUMBER: _builtins.int
+    TO_DAY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is `contracts/{id}`."""
+    from_day: _builtins.str
+    """from_day is the first UTC day, ISO 8601; empty for the first that is kept."""
+    to_day: _builtins.str
+    """to_day is the last UTC day, ISO 8601; empty for the latest."""
+    page_size: _builtins.int
+    """page_size is 50 by default, at most 500."""
+    page_token: _builtins.str
+    """page_token continues a list."""
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        from_day: _builtins.str = ...,
+        to_day: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "from_day", b"from_day", "page_size", b"page_size", "page_token", b"page_token", "to_day", b"to_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSettlementsRequest: _TypeAlias = ListSettlementsRequest  # noqa: Y015
+
+@_typing.final
+class ListSettlementsResponse(_message.Message):
+    """ListSettlementsResponse is a page of settlements."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLEMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token continues the list; empty at the end."""
+    @_builtins.property
+    def settlements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Settlement]:
+        """settlements are ordered by day and sender."""
+
+    def __init__(
+        self,
+        *,
+        settlements: _abc.Iterable[Global___Settlement] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "settlements", b"settlements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSettlementsResponse: _TypeAlias = ListSettlementsResponse  # noqa: Y015
+
+@_typing.final
+class ReconcileContractRequest(_message.Message):
+    """ReconcileContractRequest starts the reconciliation of a day."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is `contracts/{id}`."""
+    day: _builtins.str
+    """day is the UTC day, ISO 8601."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        day: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "day", b"day", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileContractRequest: _TypeAlias = ReconcileContractRequest  # noqa: Y015
+
+@_typing.final
+class ReconcileContractResponse(_message.Message):
+    """ReconcileContractResponse answers ReconcileContract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLEMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settlements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Settlement]:
+        """settlements are the day's figures as counted again: one per node that sends under the contract."""
+
+    def __init__(
+        self,
+        *,
+        settlements: _abc.Iterable[Global___Settlement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settlements", b"settlements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileContractResponse: _TypeAlias = ReconcileContractResponse  # noqa: Y015

@@ -105,6 +105,16 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListRefusalsRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListRefusalsResponse.FromString,
                 _registered_method=True)
+        self.ListSettlements = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListSettlements',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsResponse.FromString,
+                _registered_method=True)
+        self.ReconcileContract = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ReconcileContract',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractResponse.FromString,
+                _registered_method=True)
 
 
 class FederationServiceServicer:
@@ -212,6 +222,21 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSettlements(self, request, context):
+        """ListSettlements lists what was counted under a contract per day, here and at the other end, and whether both agree.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReconcileContract(self, request, context):
+        """ReconcileContract counts a day again and asks the other end for its figures. What follows (comparing ids, sending again
+        what was not received) goes on by itself and shows in ListSettlements. Days are reconciled once after their end anyway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FederationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -284,6 +309,16 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.ListRefusals,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListRefusalsRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListRefusalsResponse.SerializeToString,
+            ),
+            'ListSettlements': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSettlements,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsResponse.SerializeToString,
+            ),
+            'ReconcileContract': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReconcileContract,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -665,6 +700,60 @@ class FederationService:
             '/quintet.federation.v1.FederationService/ListRefusals',
             quintet_dot_federation_dot_v1_dot_federation__pb2.ListRefusalsRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_federation__pb2.ListRefusalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSettlements(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListSettlements',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReconcileContract(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ReconcileContract',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,12 @@ class FederationServiceStub:
     """
     ListRefusals: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListRefusalsRequest, _federation_pb2.ListRefusalsResponse]
     """ListRefusals lists what was refused under a contract and why, newest first."""
+    ListSettlements: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListSettlementsRequest, _federation_pb2.ListSettlementsResponse]
+    """ListSettlements lists what was counted under a contract per day, here and at the other end, and whether both agree."""
+    ReconcileContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.ReconcileContractRequest, _federation_pb2.ReconcileContractResponse]
+    """ReconcileContract counts a day again and asks the other end for its figures. What follows (comparing ids, sending again
+    what was not received) goes on by itself and shows in ListSettlements. Days are reconciled once after their end anyway.
+    """
 
 class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
     """FederationService is how the people of a node manage its peers and contracts."""
@@ -171,5 +177,23 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_federation_pb2.ListRefusalsRequest, _abc.Awaitable[_federation_pb2.ListRefusalsResponse]],
     ) -> _abc.Awaitable[_federation_pb2.ListRefusalsResponse]:
         """ListRefusals lists what was refused under a contract and why, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListSettlements(
+        self,
+        request: _federation_pb2.ListSettlementsRequest,
+        context: _aio.ServicerContext[_federation_pb2.ListSettlementsRequest, _abc.Awaitable[_federation_pb2.ListSettlementsResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ListSettlementsResponse]:
+        """ListSettlements lists what was counted under a contract per day, here and at the other end, and whether both agree."""
+
+    @_abc_1.abstractmethod
+    def ReconcileContract(
+        self,
+        request: _federation_pb2.ReconcileContractRequest,
+        context: _aio.ServicerContext[_federation_pb2.ReconcileContractRequest, _abc.Awaitable[_federation_pb2.ReconcileContractResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ReconcileContractResponse]:
+        """ReconcileContract counts a day again and asks the other end for its figures. What follows (comparing ids, sending again
+        what was not received) goes on by itself and shows in ListSettlements. Days are reconciled once after their end anyway.
+        """
 
 def add_FederationServiceServicer_to_server(servicer: FederationServiceServicer, server: _aio.Server) -> None: ...

@@ -1262,7 +1262,9 @@ Global___Cosignature: _TypeAlias = Cosignature  # noqa: Y015
 
 @_typing.final
 class SettlementStatement(_message.Message):
-    """SettlementStatement is what one side has counted under a contract on one UTC day."""
+    """SettlementStatement is what the sender of the message has counted under a contract on one UTC day, of the facts and
+    answers of one node. See docs/protocol.md for the exchange that it belongs to.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1273,9 +1275,11 @@ class SettlementStatement(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     QUERIES_FIELD_NUMBER: _builtins.int
+    QUERY_ROWS_FIELD_NUMBER: _builtins.int
     ASKS_FIELD_NUMBER: _builtins.int
-    MISSING_FIELD_NUMBER: _builtins.int
-    FACT_IDS_FIELD_NUMBER: _builtins.int
+    COUNTED_NODE_FIELD_NUMBER: _builtins.int
+    PORTION_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
     contract: _builtins.str
     """contract is the contract."""
     day: _builtins.str
@@ -1287,18 +1291,24 @@ class SettlementStatement(_message.Message):
     bytes: _builtins.int
     """bytes is the size of their data, before compression."""
     digest: _builtins.bytes
-    """digest is the sum modulo 2^256 of SHA-256 of the facts' ids, 32 bytes big-endian: equal when the same facts were counted."""
+    """digest is the sum modulo 2^256 of SHA-256 of the ids of the facts and of the questions answered, 32 bytes big-endian:
+    equal when the same were counted.
+    """
     queries: _builtins.int
     """queries is the number of questions answered."""
+    query_rows: _builtins.int
+    """query_rows is the number of rows in the answers."""
     asks: _builtins.bool
-    """asks is true when the sender wants the receiver's own statement in return."""
+    """asks is true when the receiver's own statement is wanted in return."""
+    counted_node: _builtins.str
+    """counted_node is the node that sent the facts and gave the answers: the provider, and in a charter either."""
     @_builtins.property
-    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """missing are ids of facts that the sender counted as never received; the provider sends them again."""
+    def portion(self) -> Global___SettlementPortion:
+        """portion is a part of the ids that counted_node has counted; it sends them when the figures differ."""
 
     @_builtins.property
-    def fact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """fact_ids lists the ids counted, when the figures of both sides differ."""
+    def findings(self) -> Global___SettlementFindings:
+        """findings are what the other node found in a portion."""
 
     def __init__(
         self,
@@ -1310,17 +1320,101 @@ class SettlementStatement(_message.Message):
         bytes: _builtins.int = ...,
         digest: _builtins.bytes = ...,
         queries: _builtins.int = ...,
+        query_rows: _builtins.int = ...,
         asks: _builtins.bool = ...,
-        missing: _abc.Iterable[_builtins.str] | None = ...,
-        fact_ids: _abc.Iterable[_builtins.str] | None = ...,
+        counted_node: _builtins.str = ...,
+        portion: Global___SettlementPortion | None = ...,
+        findings: Global___SettlementFindings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "portion", b"portion"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "bytes", b"bytes", "contract", b"contract", "day", b"day", "digest", b"digest", "fact_ids", b"fact_ids", "facts", b"facts", "missing", b"missing", "queries", b"queries", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "bytes", b"bytes", "contract", b"contract", "counted_node", b"counted_node", "day", b"day", "digest", b"digest", "facts", b"facts", "findings", b"findings", "portion", b"portion", "queries", b"queries", "query_rows", b"query_rows", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SettlementStatement: _TypeAlias = SettlementStatement  # noqa: Y015
+
+@_typing.final
+class SettlementPortion(_message.Message):
+    """SettlementPortion is a part of the ids counted, in their order as 16 bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    THROUGH_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    NEVER_SENT_FIELD_NUMBER: _builtins.int
+    REPAIRED_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    after: _builtins.str
+    """after is the id before the first of the range; empty for the beginning."""
+    through: _builtins.str
+    """through is the last id of the range; empty for the end."""
+    repaired: _builtins.int
+    """repaired is the number of facts of the portion before that are sent again, restated or no longer counted."""
+    last: _builtins.bool
+    """last is true when there is no range any more, only what came of the one before."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ids are all ids counted in the range, at most 2000."""
+
+    @_builtins.property
+    def never_sent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """never_sent are ids that the receiver named as unknown in the portion before and that were indeed never sent: it takes
+        them out of its figures.
+        """
+
+    def __init__(
+        self,
+        *,
+        after: _builtins.str = ...,
+        through: _builtins.str = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+        never_sent: _abc.Iterable[_builtins.str] | None = ...,
+        repaired: _builtins.int = ...,
+        last: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "ids", b"ids", "last", b"last", "never_sent", b"never_sent", "repaired", b"repaired", "through", b"through"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettlementPortion: _TypeAlias = SettlementPortion  # noqa: Y015
+
+@_typing.final
+class SettlementFindings(_message.Message):
+    """SettlementFindings is what a portion shows when it is held against the receiver's own ids."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THROUGH_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    through: _builtins.str
+    """through is that of the portion."""
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """missing are ids of the portion that were never received, at most 2000."""
+
+    @_builtins.property
+    def unknown(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """unknown are ids in the range that were counted here and do not stand in the portion, at most 2000."""
+
+    def __init__(
+        self,
+        *,
+        through: _builtins.str = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
+        unknown: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "through", b"through", "unknown", b"unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettlementFindings: _TypeAlias = SettlementFindings  # noqa: Y015
 
 @_typing.final
 class CancelQuery(_message.Message):

@@ -97,7 +97,12 @@ class Reason(StrEnum):
     PEER_NOT_FOUND = "PEER_NOT_FOUND"
     PEER_AWAY = "PEER_AWAY"
     PEER_SUSPENDED = "PEER_SUSPENDED"
+    PEER_ENDED = "PEER_ENDED"  # the membership is over, or was never granted
     JOIN_TOKEN_INVALID = "JOIN_TOKEN_INVALID"  # noqa: S105
+    JOIN_REJECTED = "JOIN_REJECTED"
+    APPROVAL_BY_SAME = "APPROVAL_BY_SAME"  # one person cannot be two of those who approve
+    APPROVAL_BY_PERSON = "APPROVAL_BY_PERSON"  # a program cannot compare a fingerprint out of band
+    FINGERPRINT_DIFFERS = "FINGERPRINT_DIFFERS"
     CONTRACT_NOT_FOUND = "CONTRACT_NOT_FOUND"
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
     SEQUENCE_GAP = "SEQUENCE_GAP"

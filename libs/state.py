@@ -51,6 +51,10 @@ class Secrets:
                 except FileExistsError:
                     return  # another process was first: its value counts
 
+    def remove(self, name: str) -> None:
+        """Forgets a secret; nothing happens when there is none."""
+        self._path(name).unlink(missing_ok=True)
+
     def _path(self, name: str) -> Path:
         if not SECRET_NAME.fullmatch(name):
             raise ValueError(f"secret name {name!r} must match {SECRET_NAME.pattern}")

@@ -116,6 +116,15 @@ async def find(conn: Connection, name: str, *, lock: bool = False) -> tuple[pb.C
     return (_contract(row), row["peer"]) if row else None
 
 
+async def newest_charter(conn: Connection, peer: str) -> pb.Contract:
+    """Return the tier charter that was last agreed with a peer. Raises NotFound."""
+    query = f"SELECT {_COLUMNS} FROM contracts WHERE peer = $1 AND kind = $2 ORDER BY created_at DESC, id DESC LIMIT 1"
+    row = await conn.fetchrow(query, peer, pb.CONTRACT_KIND_CHARTER)
+    if row is None:
+        raise NotFound(Reason.CONTRACT_NOT_FOUND, f"there is no charter with {peer}", peer=peer)
+    return _contract(row)
+
+
 async def page(
     conn: Connection, *, state: int, peer: str, after: tuple[datetime, str] | None, limit: int
 ) -> list[pb.Contract]:

@@ -13,7 +13,7 @@ from libs.backoff import Backoff
 from libs.errors import Away, DomainError, Reason, WrongState
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2, link_pb2_grpc
-from services.federation import peers_store
+from services.federation import peers_store, pki
 from services.federation.link import SILENCE_MAX_S, LinkParts, LinkSession, Wire
 
 if TYPE_CHECKING:
@@ -174,14 +174,9 @@ class Hub:
     def _credentials(self, peer: Peer) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(
             root_certificates=peer.root_certificate.encode(),
-            private_key=self._secrets.read(key_name(peer.node)).encode(),
+            private_key=self._secrets.read(pki.key_name(peer.certificate)).encode(),
             certificate_chain=peer.certificate.encode(),
         )
-
-
-def key_name(peer: str) -> str:
-    """Return the name of the secret that holds the key with which this node calls the peer."""
-    return f"peer-key-{peer}"
 
 
 def _options(node: str) -> list[tuple[str, int | str]]:

@@ -84,7 +84,7 @@ class MembershipServicer(link_pb2_grpc.MembershipServiceServicer):
         self._membership = membership
 
     async def Join(self, request: link_pb2.JoinRequest, context: Context) -> link_pb2.JoinResponse:
-        """Admit a node for a one-time token."""
+        """Take a node's request to join, or say how it stands."""
         return await self._membership.admit(request)
 
 

@@ -1,4 +1,8 @@
-"""Joining: a one-time token and a pinned fingerprint become certificates, keys and, for a child, the charter."""
+"""Admitting nodes: an invitation becomes a request, two people compare its fingerprint, and the node is a peer.
+
+Until then a node that asks has nothing but its place in the list: no certificate, no zone, no contract. joining.py is
+the other side.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +12,41 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import grpc
-from google.rpc import status_pb2
-
-from libs.errors import DETAILS_KEY, Away, Forbidden, Invalid, Reason, WrongState, from_status
+from libs.errors import Forbidden, Invalid, Reason, WrongState
 from libs.ids import new_id
-from quintet.federation.v1 import facts_pb2, link_pb2, link_pb2_grpc
+from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
-from services.federation import contracts_store, peers_store, pki
+from services.federation import alarms, contracts_store, membership_store, peers_store, pki
 from services.federation import terms as contract_terms
-from services.federation.hub import key_name
-from services.federation.peers_store import Invited, NewPeer
+from services.federation.membership_store import Approval, Invited, Requested
+from services.federation.peers_store import NewPeer
 from services.federation.signing import SIGNING_KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from libs.config import Secrets
     from libs.tx import Transactions, Tx
     from libs.zones import ZoneTree
     from services.federation.negotiation import Negotiator
+    from services.federation.peers_store import Peer
     from services.federation.signing import NodeSigner
 
 TOKEN_BYTES = 32
 INVITATION_MINUTES_DEFAULT = 60
-JOIN_TIMEOUT_S = 15.0
+# Two different people, whoever made the invitation: each of them has compared the fingerprint.
+APPROVALS_NEEDED = 2
+# How long a request waits for people; the joiner gives up at the same time.
+REQUEST_DAYS = 7
+JOIN_UNANSWERED = "JOIN_UNANSWERED"
 NODE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+PERSON_PREFIX = "people/"
+# From these a node may begin anew, with a new invitation and new keys.
+OVER = frozenset({pb.PEER_STATE_REJECTED, pb.PEER_STATE_LEFT, pb.PEER_STATE_EXPELLED})
 
 
 class Membership:
-    """Invites and admits nodes, and joins other nodes."""
+    """Invites nodes, and lets people decide about those that ask."""
 
     def __init__(
         self,
@@ -48,7 +56,6 @@ class Membership:
         zone: str,
         authority: pki.Authority,
         signer: NodeSigner,
-        secrets_folder: Secrets,
         transactions: Transactions,
         negotiator: Negotiator,
         zones: Callable[[], ZoneTree],
@@ -58,7 +65,6 @@ class Membership:
         self._zone = zone
         self._authority = authority
         self._signer = signer
-        self._secrets = secrets_folder
         self._transactions = transactions
         self._negotiator = negotiator
         self._zones = zones
@@ -66,138 +72,13 @@ class Membership:
         self.join_address = ""
         self.link_address = ""
 
-    # -------------------------------------------------------------------------------------------- inviting
+    @property
+    def root_fingerprint(self) -> str:
+        """SHA-256 of this node's root certificate, in hex: what people of other nodes compare."""
+        return pki.fingerprint(self._authority.root_certificate)
 
-    async def invite(self, request: pb.CreateInvitationRequest) -> pb.Invitation:
-        """Make an invitation. Raises Invalid or WrongState when the zone cannot be delegated."""
-        if request.kind not in {pb.PEER_KIND_CHILD, pb.PEER_KIND_PARTNER}:
-            raise Invalid("kind", "must be PEER_KIND_CHILD or PEER_KIND_PARTNER")
-        if request.node == self._node:
-            raise Invalid("node", "must be another node")
-        terms = pb.Terms()
-        if request.kind == pb.PEER_KIND_CHILD:
-            await self._check_zone(request.zone)
-            terms = contract_terms.default_charter(request.zone)
-            if request.charter_facts:
-                del terms.facts[:]
-                terms.facts.extend(request.charter_facts)
-        elif request.zone:
-            raise Invalid("zone", "must be empty for a partner")
-        token = secrets.token_urlsafe(TOKEN_BYTES)
-        minutes = request.valid_minutes or INVITATION_MINUTES_DEFAULT
-
-        async def work(tx: Tx) -> datetime:
-            expires = tx.now + timedelta(minutes=minutes)
-            charter = terms.SerializeToString()
-            invited = Invited(_hash(token), request.node, request.kind, request.zone, charter, expires, None, None)
-            await peers_store.invite(tx.conn, invited)
-            tx.audit("federation.peers.invite", f"peers/{request.node}", zone=request.zone)
-            return expires
-
-        expires = await self._transactions.run(work)
-        root = self._authority.root_certificate
-        invitation = pb.Invitation(
-            token=token,
-            node=self._node,
-            join_address=self.join_address,
-            root_fingerprint=pki.fingerprint(root),
-            root_certificate=root,
-        )
-        invitation.expires_at.FromDatetime(expires)
-        return invitation
-
-    async def _check_zone(self, zone: str) -> None:
-        tree = self._zones()
-        if not zone or zone not in tree or zone == self._zone or not tree.covers(self._zone, zone):
-            raise Invalid("zone", f"must be a known zone below {self._zone}")
-        taken = await self._transactions.read(peers_store.delegated)
-        for other, node in taken.items():
-            if tree.covers(other, zone) or tree.covers(zone, other):
-                text = f"zones/{other} is delegated to {node} already"
-                raise WrongState(Reason.ZONE_DELEGATED, text, zone=other, node=node)
-
-    # ------------------------------------------------------------------------------------------- admitting
-
-    async def admit(self, request: link_pb2.JoinRequest) -> link_pb2.JoinResponse:
-        """Admit a joiner. The same joiner may ask again with the same token, and gets the same answer."""
-        _check_card(request.card)
-        used_by = hashlib.sha256(request.card.SerializeToString(deterministic=True)).digest()
-
-        async def work(tx: Tx) -> link_pb2.JoinResponse:
-            invited = await peers_store.invitation(tx.conn, _hash(request.token))
-            if invited is None or invited.node != request.card.node or invited.expires_at <= tx.now:
-                raise Forbidden(Reason.JOIN_TOKEN_INVALID, "the token is not valid for this node")
-            if invited.used_by is not None:
-                if invited.used_by != used_by or invited.response is None:
-                    raise Forbidden(Reason.JOIN_TOKEN_INVALID, "the token was used already")
-                return link_pb2.JoinResponse.FromString(invited.response)
-            response = await self._admit(tx, invited, request.card)
-            await peers_store.use_invitation(tx.conn, invited.token_hash, used_by, response.SerializeToString())
-            return response
-
-        return await self._transactions.run(work)
-
-    async def _admit(self, tx: Tx, invited: Invited, card: link_pb2.NodeCard) -> link_pb2.JoinResponse:
-        child = invited.kind == pb.PEER_KIND_CHILD
-        if child and card.zone != invited.zone:
-            raise Invalid("card.zone", f"must be {invited.zone}, as in the invitation")
-        response = link_pb2.JoinResponse(
-            card=self._card(card.node),
-            certificate=self._authority.issue(card.node, card.certificate_request, tx.now),
-            kind=pb.PEER_KIND_PARENT if child else pb.PEER_KIND_PARTNER,
-        )
-        # The joiner opens the stream; this node may, too, once the joiner has sent a certificate for it.
-        await self._add_peer(tx, card, invited.kind, certificate="")
-        if child:
-            await peers_store.delegate(tx.conn, invited.zone, card.node)
-            charter = self._negotiator.charter(card.node, pb.Terms.FromString(invited.charter))
-            digest = contract_terms.agreement_hash(charter)
-            await contracts_store.insert(tx.conn, charter, card.node, digest, tx.now)
-            charter.agreement_hash = digest.hex()
-            response.charter.CopyFrom(charter)
-        return response
-
-    # --------------------------------------------------------------------------------------------- joining
-
-    async def join(self, invitation: pb.Invitation) -> tuple[str, pb.Contract | None]:
-        """Join the inviting node; return its id and, for a child, the charter. Raises what the other refused with."""
-        if (
-            pki.fingerprint(invitation.root_certificate, field="invitation.rootCertificate")
-            != invitation.root_fingerprint
-        ):
-            raise Invalid("invitation.rootFingerprint", "must be the fingerprint of the root certificate")
-        if not invitation.token:
-            raise Invalid("invitation.token", "is required")
-        card = self._card(invitation.node)
-        response = await _call_join(invitation, link_pb2.JoinRequest(token=invitation.token, card=card))
-        _check_card(response.card)
-        if response.card.node != invitation.node or response.card.root_certificate != invitation.root_certificate:
-            raise Forbidden(Reason.SIGNATURE_INVALID, "the node that answered is not the one that invited")
-        pki.check_issued(response.certificate, invitation.root_certificate, pki.spiffe_id(invitation.node, self._node))
-        return invitation.node, await self._transactions.run(lambda tx: self._joined(tx, response))
-
-    async def _joined(self, tx: Tx, response: link_pb2.JoinResponse) -> pb.Contract | None:
-        issued = ""
-        if response.kind == pb.PEER_KIND_PARTNER:
-            issued = self._authority.issue(response.card.node, response.card.certificate_request, tx.now)
-        await self._add_peer(tx, response.card, response.kind, response.certificate, issued)
-        if not response.HasField("charter"):
-            return None
-        peer = await peers_store.get(tx.conn, response.card.node)
-        return await self._negotiator.accept_charter(tx, response.charter, peer)
-
-    # ---------------------------------------------------------------------------------------------- common
-
-    def _card(self, peer: str) -> link_pb2.NodeCard:
-        """Return this node's card for one peer. The key of the request is made once per peer, so that asking again is
-        asking the same.
-        """
-        try:
-            request = self._secrets.read(f"peer-request-{peer}")
-        except FileNotFoundError:
-            key, request = pki.request_certificate(self._node)
-            self._secrets.set(key_name(peer), key)
-            self._secrets.set(f"peer-request-{peer}", request)
+    def card(self, certificate_request: str = "") -> link_pb2.NodeCard:
+        """Return how this node presents itself."""
         return link_pb2.NodeCard(
             node=self._node,
             title=self._title,
@@ -205,64 +86,234 @@ class Membership:
             root_certificate=self._authority.root_certificate,
             signing_key=self._signer.public_key,
             link_address=self.link_address,
-            certificate_request=request,
+            certificate_request=certificate_request,
         )
 
-    async def _add_peer(
-        self, tx: Tx, card: link_pb2.NodeCard, kind: int, certificate: str, issued_certificate: str = ""
-    ) -> None:
-        peer = NewPeer(
-            node=card.node,
-            title=card.title,
-            kind=kind,
-            state=pb.PEER_STATE_ACTIVE,
-            zone=card.zone,
-            link_address=card.link_address,
-            dial=bool(certificate),
-            root_certificate=card.root_certificate,
-            signing_key=card.signing_key,
-            certificate=certificate,
-            issued_certificate=issued_certificate,
-            epoch=new_id(),
-            joined_at=tx.now,
+    # -------------------------------------------------------------------------------------------- inviting
+
+    async def invite(self, request: pb.CreateInvitationRequest) -> pb.Invitation:
+        """Make an invitation; one that was made for the node before is void.
+
+        Raises Invalid, or WrongState when the zone overlaps with one that is another node's or was offered to it.
+        """
+        if request.kind not in {pb.PEER_KIND_CHILD, pb.PEER_KIND_PARTNER}:
+            raise Invalid("kind", "must be PEER_KIND_CHILD or PEER_KIND_PARTNER")
+        if request.node == self._node:
+            raise Invalid("node", "must be another node")
+        terms = self._terms(request)
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        minutes = request.valid_minutes or INVITATION_MINUTES_DEFAULT
+
+        async def work(tx: Tx) -> datetime:
+            await membership_store.lock_delegations(tx.conn)
+            if request.zone:
+                await self._check_overlap(tx, request.zone, request.node)
+            expires = tx.now + timedelta(minutes=minutes)
+            charter = terms.SerializeToString()
+            invited = Invited(hashed(token), request.node, request.kind, request.zone, charter, expires, None)
+            await membership_store.invite(tx.conn, invited)
+            tx.audit("federation.peers.invite", f"peers/{request.node}", zone=request.zone)
+            return expires
+
+        expires = await self._transactions.run(work)
+        invitation = pb.Invitation(
+            token=token,
+            node=self._node,
+            join_address=self.join_address,
+            root_fingerprint=self.root_fingerprint,
+            root_certificate=self._authority.root_certificate,
         )
+        invitation.expires_at.FromDatetime(expires)
+        return invitation
+
+    def _terms(self, request: pb.CreateInvitationRequest) -> pb.Terms:
+        if request.kind == pb.PEER_KIND_PARTNER:
+            if request.zone:
+                raise Invalid("zone", "must be empty for a partner")
+            return pb.Terms()
+        tree, zone = self._zones(), request.zone
+        if not zone or zone not in tree or tree.covers(zone, self._zone) or not tree.covers(self._zone, zone):
+            raise Invalid("zone", f"must be a known zone below {self._zone}")
+        terms = contract_terms.default_charter(zone)
+        if request.charter_facts:
+            del terms.facts[:]
+            terms.facts.extend(request.charter_facts)
+        return terms
+
+    async def _check_overlap(self, tx: Tx, zone: str, node: str) -> None:
+        """Raise WrongState when a zone lies in, or around, one of another node. The delegations are locked."""
+        tree = self._zones()
+        for other, other_node in (await membership_store.promised(tx.conn, tx.now)).items():
+            if other_node != node and (tree.covers(other, zone) or tree.covers(zone, other)):
+                text = f"zones/{other} is delegated or offered to {other_node} already"
+                raise WrongState(Reason.ZONE_DELEGATED, text, zone=other, node=other_node)
+
+    # ----------------------------------------------------------------------------------------- being asked
+
+    async def admit(self, request: link_pb2.JoinRequest) -> link_pb2.JoinResponse:
+        """Take a node's request, or say how it stands. The same joiner may ask again, with the same token and card."""
+        check_card(request.card)
+        used_by = hashlib.sha256(request.card.SerializeToString(deterministic=True)).digest()
+
+        async def work(tx: Tx) -> link_pb2.JoinResponse:
+            await membership_store.lock_delegations(tx.conn)
+            invited = await membership_store.invitation(tx.conn, hashed(request.token))
+            if invited is None or invited.node != request.card.node or invited.expires_at <= tx.now:
+                raise Forbidden(Reason.JOIN_TOKEN_INVALID, "the token is not valid for this node")
+            if invited.used_by is None:
+                await self._take_request(tx, invited, request.card, used_by)
+            elif invited.used_by != used_by:
+                raise Forbidden(Reason.JOIN_TOKEN_INVALID, "the token was used already")
+            return await self._answer(tx, invited, request.card)
+
+        return await self._transactions.run(work)
+
+    async def _take_request(self, tx: Tx, invited: Invited, card: link_pb2.NodeCard, used_by: bytes) -> None:
+        if invited.kind == pb.PEER_KIND_CHILD:
+            if card.zone != invited.zone:
+                raise Invalid("card.zone", f"must be {invited.zone}, as in the invitation")
+            await self._check_overlap(tx, invited.zone, card.node)
+        # A request that cannot be served is refused before people spend their time on it.
+        self._authority.issue(card.node, card.certificate_request, tx.now)
+        await add_peer(tx, card, kind=invited.kind, state=pb.PEER_STATE_REQUESTED)
+        expires = tx.now + timedelta(days=REQUEST_DAYS)
+        await membership_store.use_invitation(tx.conn, invited.token_hash, used_by, expires)
+        wanted = Requested(card.node, invited.token_hash, expires, invited.kind, invited.zone, invited.charter)
+        await membership_store.request(tx.conn, wanted)
+        await state_peer(tx, card.node)
+        tx.audit("federation.peers.request", f"peers/{card.node}", fingerprint=pki.fingerprint(card.root_certificate))
+
+    async def _answer(self, tx: Tx, invited: Invited, card: link_pb2.NodeCard) -> link_pb2.JoinResponse:
+        peer = await peers_store.get(tx.conn, card.node)
+        if peer.state == pb.PEER_STATE_REJECTED:
+            raise Forbidden(Reason.JOIN_REJECTED, peer.state_reason or "the request was turned away")
+        if peer.state not in {pb.PEER_STATE_REQUESTED, pb.PEER_STATE_ACTIVE}:
+            raise Forbidden(Reason.PEER_ENDED, peer.state_reason or "the membership does not stand")
+        child = invited.kind == pb.PEER_KIND_CHILD
+        kind = pb.PEER_KIND_PARENT if child else pb.PEER_KIND_PARTNER
+        response = link_pb2.JoinResponse(card=self.card(), kind=kind, state=peer.state)  # type: ignore[arg-type]
+        if peer.state == pb.PEER_STATE_ACTIVE:
+            response.certificate = self._authority.issue(card.node, card.certificate_request, tx.now)
+            if child:
+                charter = await contracts_store.newest_charter(tx.conn, card.node)
+                response.charter.CopyFrom(charter)
+        return response
+
+    # -------------------------------------------------------------------------------------------- deciding
+
+    async def approve(self, tx: Tx, node: str, fingerprint: str, person: str) -> None:
+        """Take one person's approval; the second makes the node a peer.
+
+        Raises WrongState for the same person again, Forbidden for a program or a fingerprint that differs.
+        """
+        if not person.startswith(PERSON_PREFIX):
+            raise Forbidden(Reason.APPROVAL_BY_PERSON, "only a person can compare a fingerprint and approve")
+        await membership_store.lock_delegations(tx.conn)
+        peer = await peers_store.get(tx.conn, node, lock=True)
+        if peer.state != pb.PEER_STATE_REQUESTED:
+            raise _not_waiting(peer)
+        if fingerprint != pki.fingerprint(peer.root_certificate):
+            raise Forbidden(Reason.FINGERPRINT_DIFFERS, f"the fingerprint is not the one with which {node} asked")
+        wanted = await membership_store.requested(tx.conn, node)
+        await membership_store.approve(tx.conn, Approval(node, person, fingerprint, tx.now))
+        given = len((await membership_store.approvals(tx.conn, [node]))[node])
+        tx.audit("federation.peers.approve", f"peers/{node}", fingerprint=fingerprint, approvals=given)
+        if given >= APPROVALS_NEEDED:
+            await self._activate(tx, peer, wanted)
+        await state_peer(tx, node)
+
+    async def _activate(self, tx: Tx, peer: Peer, wanted: Requested) -> None:
+        await membership_store.settle_request(tx.conn, peer.node)
+        await peers_store.set_state(tx.conn, peer.node, pb.PEER_STATE_ACTIVE, "")
+        if wanted.charter and wanted.kind == pb.PEER_KIND_CHILD:
+            await self._check_overlap(tx, wanted.zone, peer.node)
+            await membership_store.delegate(tx.conn, wanted.zone, peer.node)
+            charter = self._negotiator.charter(peer.node, pb.Terms.FromString(wanted.charter))
+            digest = contract_terms.agreement_hash(charter)
+            await contracts_store.insert(tx.conn, charter, peer.node, digest, tx.now)
+        tx.audit("federation.peers.join", f"peers/{peer.node}", zone=wanted.zone)
+
+    async def reject(self, tx: Tx, node: str, reason: str) -> None:
+        """Turn a request away. Repeating it changes nothing."""
+        peer = await peers_store.get(tx.conn, node, lock=True)
+        if peer.state == pb.PEER_STATE_REJECTED:
+            return
+        if peer.state != pb.PEER_STATE_REQUESTED:
+            raise _not_waiting(peer)
+        await membership_store.settle_request(tx.conn, node)
+        await peers_store.set_state(tx.conn, node, pb.PEER_STATE_REJECTED, reason)
+        await state_peer(tx, node)
+        tx.audit("federation.peers.reject", f"peers/{node}", reason=reason)
+
+    async def lapse(self) -> None:
+        """End what nobody used or decided in time, with an alarm that says so."""
+
+        async def work(tx: Tx) -> None:
+            for node in await membership_store.lapsed_invitations(tx.conn, tx.now):
+                tx.audit("federation.peers.invitation_lapsed", f"peers/{node}")
+            for node in await membership_store.lapsed_requests(tx.conn, tx.now):
+                text = f"nobody decided about the request of {node} within {REQUEST_DAYS} days"
+                await self.reject(tx, node, text)
+                await alarms.set_alarm(tx, peer=node, name=JOIN_UNANSWERED, text=text)
+
+        await self._transactions.run(work)
+
+
+async def add_peer(tx: Tx, card: link_pb2.NodeCard, *, kind: int, state: int, certificate: str = "") -> None:
+    """Keep a node as a peer, also one whose earlier membership is over. Raises WrongState for a peer that is one."""
+    peer = NewPeer(
+        node=card.node,
+        title=card.title,
+        kind=kind,
+        state=state,
+        zone=card.zone,
+        link_address=card.link_address,
+        dial=bool(certificate),
+        root_certificate=card.root_certificate,
+        signing_key=card.signing_key,
+        certificate=certificate,
+        issued_certificate="",
+        epoch=new_id(),
+        joined_at=tx.now,
+    )
+    before = await peers_store.find(tx.conn, card.node)
+    if before is None:
         await peers_store.add(tx.conn, peer)
-        stated = pb.Peer(
-            name=f"peers/{card.node}",
-            node=card.node,
-            title=card.title,
-            kind=kind,  # type: ignore[arg-type]  # a number from the store
-            state=pb.PEER_STATE_ACTIVE,
-            zone=card.zone,
-            root_fingerprint=pki.fingerprint(card.root_certificate),
-        )
-        tx.publish(facts_pb2.PeerChanged(peer=stated), zone=self._zone, key=stated.name)
-        tx.audit("federation.peers.join", stated.name, fingerprint=stated.root_fingerprint)
+    elif before.state in OVER or before.state == state == pb.PEER_STATE_REQUESTED:
+        await peers_store.readmit(tx.conn, peer)
+        await alarms.clear_alarm(tx, peer=card.node, name=JOIN_UNANSWERED)
+    else:
+        raise WrongState(Reason.WRONG_STATE, f"{card.node} is a peer already", peer=card.node)
 
 
-async def _call_join(invitation: pb.Invitation, request: link_pb2.JoinRequest) -> link_pb2.JoinResponse:
-    trust = grpc.ssl_channel_credentials(root_certificates=invitation.root_certificate.encode())
-    options = [("grpc.ssl_target_name_override", invitation.node)]
-    async with grpc.aio.secure_channel(invitation.join_address, trust, options) as channel:
-        try:
-            response: link_pb2.JoinResponse = await link_pb2_grpc.MembershipServiceStub(channel).Join(
-                request, timeout=JOIN_TIMEOUT_S
-            )
-        except grpc.aio.AioRpcError as error:
-            raise _refusal(error, invitation.node) from error
-    return response
+async def state_peer(tx: Tx, node: str) -> None:
+    """State on the bus what a peer is now."""
+    peer = await peers_store.get(tx.conn, node)
+    stated = pb.Peer(
+        name=f"peers/{node}",
+        node=node,
+        title=peer.title,
+        kind=peer.kind,  # type: ignore[arg-type]  # numbers from the store
+        state=peer.state,  # type: ignore[arg-type]
+        zone=peer.zone,
+        root_fingerprint=pki.fingerprint(peer.root_certificate),
+        state_reason=peer.state_reason,
+    )
+    stated.approvals.extend(shown_approvals((await membership_store.approvals(tx.conn, [node]))[node]))
+    tx.publish(facts_pb2.PeerChanged(peer=stated), zone=tx.zone, key=stated.name)
 
 
-def _refusal(error: grpc.aio.AioRpcError, node: str) -> Exception:
-    for key, value in error.trailing_metadata() or ():
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            raised = from_status(status_pb2.Status.FromString(value))
-            if raised is not None:
-                return raised
-    return Away(Reason.PEER_AWAY, f"{node} does not answer: {error.code().name}", peer=node)
+def shown_approvals(approvals: list[Approval]) -> list[pb.PeerApproval]:
+    """Return approvals as they are shown."""
+    shown = []
+    for approval in approvals:
+        message = pb.PeerApproval(person=approval.person, root_fingerprint=approval.root_fingerprint)
+        message.time.FromDatetime(approval.time)
+        shown.append(message)
+    return shown
 
 
-def _check_card(card: link_pb2.NodeCard) -> None:
+def check_card(card: link_pb2.NodeCard) -> None:
     """Check what another node says of itself. Raises Invalid."""
     if not NODE_ID.fullmatch(card.node):
         raise Invalid("card.node", f"must match {NODE_ID.pattern}")
@@ -271,5 +322,11 @@ def _check_card(card: link_pb2.NodeCard) -> None:
     pki.fingerprint(card.root_certificate, field="card.rootCertificate")
 
 
-def _hash(token: str) -> bytes:
+def hashed(token: str) -> bytes:
+    """Return what is kept of a token, 32 bytes."""
     return hashlib.sha256(token.encode()).digest()
+
+
+def _not_waiting(peer: Peer) -> WrongState:
+    name = pb.PeerState.Name(peer.state)  # type: ignore[arg-type]  # a number from the store
+    return WrongState(Reason.WRONG_STATE, f"peers/{peer.node} does not wait for approval", state=name)

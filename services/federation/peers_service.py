@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from libs import names, paging
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import alarms, peers_store, pki
+from services.federation import alarms, membership_store, peers_store, pki
+from services.federation.membership import shown_approvals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     import grpc
 
     from libs.db import Connection
-    from libs.tx import Transactions
+    from libs.tx import Transactions, Tx
     from services.federation.alarms import Alarm
     from services.federation.hub import Hub
+    from services.federation.joining import Joiner
     from services.federation.membership import Membership
     from services.federation.peers_store import Backlog, Peer
     from services.federation.queries import Questions
@@ -31,9 +33,12 @@ CATALOGUE_TIMEOUT_S = 15.0
 class PeersHandler:
     """What the methods about peers do."""
 
-    def __init__(self, transactions: Transactions, membership: Membership, hub: Hub, questions: Questions) -> None:
+    def __init__(
+        self, transactions: Transactions, membership: Membership, joiner: Joiner, hub: Hub, questions: Questions
+    ) -> None:
         self._transactions = transactions
         self._membership = membership
+        self._joiner = joiner
         self._hub = hub
         self._questions = questions
 
@@ -41,28 +46,43 @@ class PeersHandler:
         return pb.CreateInvitationResponse(invitation=await self._membership.invite(request))
 
     async def join(self, request: pb.JoinPeerRequest) -> pb.JoinPeerResponse:
-        node, charter = await self._membership.join(request.invitation)
-        return pb.JoinPeerResponse(peer=await self._described(node), contract=charter)
+        node = await self._joiner.join(request.invitation, request.root_fingerprint_confirmed)
+        peer = await self._transactions.read(lambda conn: self._described(conn, node))
+        return pb.JoinPeerResponse(peer=peer, root_fingerprint=self._membership.root_fingerprint)
+
+    async def approve(self, request: pb.ApprovePeerRequest, person: str) -> pb.ApprovePeerResponse:
+        node = names.parse(request.name, PEER)["peer"]
+
+        async def work(tx: Tx) -> pb.ApprovePeerResponse:
+            await self._membership.approve(tx, node, request.root_fingerprint, person)
+            return pb.ApprovePeerResponse(peer=await self._described(tx.conn, node))
+
+        return await self._transactions.mutate(request, pb.ApprovePeerResponse, work)
+
+    async def reject(self, request: pb.RejectPeerRequest) -> pb.RejectPeerResponse:
+        node = names.parse(request.name, PEER)["peer"]
+
+        async def work(tx: Tx) -> pb.RejectPeerResponse:
+            await self._membership.reject(tx, node, request.reason)
+            return pb.RejectPeerResponse(peer=await self._described(tx.conn, node))
+
+        return await self._transactions.mutate(request, pb.RejectPeerResponse, work)
 
     async def get(self, request: pb.GetPeerRequest) -> pb.GetPeerResponse:
         node = names.parse(request.name, PEER)["peer"]
-        return pb.GetPeerResponse(peer=await self._described(node))
+        return pb.GetPeerResponse(peer=await self._transactions.read(lambda conn: self._described(conn, node)))
 
     async def page(self, request: pb.ListPeersRequest) -> pb.ListPeersResponse:
         size = paging.size(request.page_size)
         after = paging.after(request.page_token, str, of="peers")
         last = after[0] if after else ""
 
-        async def read(conn: Connection) -> tuple[list[Peer], dict[str, Backlog], dict[str, list[Alarm]]]:
+        async def read(conn: Connection) -> tuple[list[pb.Peer], str]:
             rows = await peers_store.page(conn, last, size + 1)
-            nodes = [row.node for row in rows]
-            return rows, await peers_store.backlogs(conn, nodes), await alarms.of_peers(conn, nodes)
+            page, token = paging.page(rows, size, lambda row: (row.node,), of="peers")
+            return await self._describe(conn, page), token
 
-        rows, backlogs, alarmed = await self._transactions.read(read)
-        page, token = paging.page(rows, size, lambda row: (row.node,), of="peers")
-        peers = [
-            _peer(row, backlogs[row.node], alarmed[row.node], connected=self._hub.connected(row.node)) for row in page
-        ]
+        peers, token = await self._transactions.read(read)
         return pb.ListPeersResponse(peers=peers, next_page_token=token)
 
     async def products(self, request: pb.ListPeerProductsRequest, actor: str) -> pb.ListPeerProductsResponse:
@@ -73,13 +93,19 @@ class PeersHandler:
         answer = await self._questions.ask(session, query, CATALOGUE_TIMEOUT_S)
         return pb.ListPeerProductsResponse(products=answer.products)
 
-    async def _described(self, node: str) -> pb.Peer:
-        async def read(conn: Connection) -> tuple[Peer, Backlog, list[Alarm]]:
-            backlogs, alarmed = await peers_store.backlogs(conn, [node]), await alarms.of_peers(conn, [node])
-            return await peers_store.get(conn, node), backlogs[node], alarmed[node]
+    async def _described(self, conn: Connection, node: str) -> pb.Peer:
+        return (await self._describe(conn, [await peers_store.get(conn, node)]))[0]
 
-        peer, backlog, alarmed = await self._transactions.read(read)
-        return _peer(peer, backlog, alarmed, connected=self._hub.connected(node))
+    async def _describe(self, conn: Connection, rows: Sequence[Peer]) -> list[pb.Peer]:
+        nodes = [row.node for row in rows]
+        backlogs, alarmed = await peers_store.backlogs(conn, nodes), await alarms.of_peers(conn, nodes)
+        approvals = await membership_store.approvals(conn, nodes)
+        described = []
+        for row in rows:
+            peer = _peer(row, backlogs[row.node], alarmed[row.node], connected=self._hub.connected(row.node))
+            peer.approvals.extend(shown_approvals(approvals[row.node]))
+            described.append(peer)
+        return described
 
 
 def _peer(peer: Peer, backlog: Backlog, alarmed: Sequence[Alarm], *, connected: bool) -> pb.Peer:
@@ -97,6 +123,7 @@ def _peer(peer: Peer, backlog: Backlog, alarmed: Sequence[Alarm], *, connected: 
         received=peer.received,
         root_fingerprint=pki.fingerprint(peer.root_certificate),
         last_error="" if connected else peer.last_error,
+        state_reason=peer.state_reason,
         # One may be set for several contracts.
         alarms=list(dict.fromkeys(alarm.name for alarm in alarmed)),
     )

@@ -38,6 +38,7 @@ class Peer:
     joined_at: datetime
     last_contact: datetime | None
     last_error: str
+    state_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,24 +68,10 @@ class Backlog:
     oldest: datetime | None
 
 
-@dataclass(frozen=True)
-class Invited:
-    """One row of `invitations`."""
-
-    token_hash: bytes
-    node: str
-    kind: int
-    zone: str
-    charter: bytes
-    expires_at: datetime
-    used_by: bytes | None
-    response: bytes | None
-
-
 _COLUMNS = (
     "node, title, kind, state, zone, link_address, dial, root_certificate, signing_key, certificate,"
     " issued_certificate, epoch, last_assigned, acknowledged, received_epoch, received, joined_at, last_contact,"
-    " last_error"
+    " last_error, state_reason"
 )
 
 
@@ -100,13 +87,37 @@ async def add(conn: Connection, peer: NewPeer) -> None:
         await conn.execute(query, *(getattr(peer, name) for name in NewPeer.__dataclass_fields__))
 
 
+async def readmit(conn: Connection, peer: NewPeer) -> None:
+    """Begin anew with a node whose earlier membership is over: other keys, other sequences; the evidence stays."""
+    query = """
+        UPDATE peers SET title = $2, kind = $3, state = $4, zone = $5, link_address = $6, dial = $7,
+            root_certificate = $8, signing_key = $9, certificate = $10, issued_certificate = $11, epoch = $12,
+            joined_at = $13, last_assigned = 0, acknowledged = 0, received_epoch = '', received = 0, last_error = '',
+            state_reason = ''
+        WHERE node = $1
+    """
+    await conn.execute("DELETE FROM peer_outbox WHERE peer = $1", peer.node)
+    await conn.execute(query, *(getattr(peer, name) for name in NewPeer.__dataclass_fields__))
+
+
 async def get(conn: Connection, node: str, *, lock: bool = False) -> Peer:
     """Return a peer. With `lock` its row stays locked, and with it its sequences. Raises NotFound."""
+    found = await find(conn, node, lock=lock)
+    if found is None:
+        raise NotFound(Reason.PEER_NOT_FOUND, f"peers/{node} does not exist", peer=node)
+    return found
+
+
+async def find(conn: Connection, node: str, *, lock: bool = False) -> Peer | None:
+    """Return a peer like `get`, None when there is none."""
     query = f"SELECT {_COLUMNS} FROM peers WHERE node = $1" + (" FOR UPDATE" if lock else "")
     row = await conn.fetchrow(query, node)
-    if row is None:
-        raise NotFound(Reason.PEER_NOT_FOUND, f"peers/{node} does not exist", peer=node)
-    return _peer(row)
+    return _peer(row) if row else None
+
+
+async def set_state(conn: Connection, node: str, state: int, reason: str) -> None:
+    """Note where the membership of a peer stands, and why."""
+    await conn.execute("UPDATE peers SET state = $2, state_reason = $3 WHERE node = $1", node, state, reason)
 
 
 async def page(conn: Connection, after: str, limit: int) -> list[Peer]:
@@ -212,54 +223,6 @@ async def set_received(conn: Connection, node: str, epoch: str, sequence: int, n
         sequence,
         now,
     )
-
-
-# ----------------------------------------------------------------------------------------- invitations
-
-
-async def invite(conn: Connection, invited: Invited) -> None:
-    """Keep an invitation; the token itself is not kept."""
-    await conn.execute(
-        "INSERT INTO invitations (token_hash, node, kind, zone, charter, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
-        invited.token_hash,
-        invited.node,
-        invited.kind,
-        invited.zone,
-        invited.charter,
-        invited.expires_at,
-    )
-
-
-async def invitation(conn: Connection, token_hash: bytes) -> Invited | None:
-    """Return and lock the invitation of a token."""
-    query = """
-        SELECT token_hash, node, kind, zone, charter, expires_at, used_by, response
-        FROM invitations WHERE token_hash = $1 FOR UPDATE
-    """
-    row = await conn.fetchrow(query, token_hash)
-    return Invited(**dict(row)) if row else None
-
-
-async def use_invitation(conn: Connection, token_hash: bytes, used_by: bytes, response: bytes) -> None:
-    """Mark an invitation as used, and keep the answer for the same joiner's repeated question."""
-    await conn.execute(
-        "UPDATE invitations SET used_by = $2, response = $3 WHERE token_hash = $1", token_hash, used_by, response
-    )
-
-
-# ----------------------------------------------------------------------------------------- delegations
-
-
-async def delegate(conn: Connection, zone: str, node: str) -> None:
-    """Give a zone to a child. Raises WrongState when it is given already."""
-    taken = WrongState(Reason.ZONE_DELEGATED, f"zones/{zone} is delegated already", zone=zone)
-    with violations({"delegations_pkey": taken}):
-        await conn.execute("INSERT INTO delegations (zone, node) VALUES ($1, $2)", zone, node)
-
-
-async def delegated(conn: Connection) -> dict[str, str]:
-    """Return the node of every delegated zone."""
-    return {row["zone"]: row["node"] for row in await conn.fetch("SELECT zone, node FROM delegations")}
 
 
 def _peer(row: Record) -> Peer:

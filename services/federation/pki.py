@@ -110,6 +110,17 @@ def request_certificate(node: str) -> tuple[str, str]:
     return _pem_key(key), request.public_bytes(serialization.Encoding.PEM).decode().strip()
 
 
+def key_name(pem: str) -> str:
+    """Return the name of the secret that holds the private key of a certificate or of a request for one."""
+    signed: x509.Certificate | x509.CertificateSigningRequest
+    if "REQUEST" in pem.partition("\n")[0]:
+        signed = x509.load_pem_x509_csr(pem.encode())
+    else:
+        signed = x509.load_pem_x509_certificate(pem.encode())
+    key = signed.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return f"peer-key-{hashlib.sha256(key).hexdigest()[:32]}"
+
+
 def fingerprint(certificate_pem: str, *, field: str = "rootCertificate") -> str:
     """Return SHA-256 of the certificate in hex, as people compare it. Raises Invalid when it is no certificate."""
     try:

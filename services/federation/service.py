@@ -45,6 +45,12 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
     async def JoinPeer(self, request: pb.JoinPeerRequest, context: Context) -> pb.JoinPeerResponse:
         return await self._peers.join(request)
 
+    async def ApprovePeer(self, request: pb.ApprovePeerRequest, context: Context) -> pb.ApprovePeerResponse:
+        return await self._peers.approve(request, current_caller().subject)
+
+    async def RejectPeer(self, request: pb.RejectPeerRequest, context: Context) -> pb.RejectPeerResponse:
+        return await self._peers.reject(request)
+
     async def GetPeer(self, request: pb.GetPeerRequest, context: Context) -> pb.GetPeerResponse:
         return await self._peers.get(request)
 

@@ -14,6 +14,7 @@ from services.federation.accept import Acceptor
 from services.federation.contracts_service import ContractsHandler
 from services.federation.export import Exporter
 from services.federation.hub import Hub
+from services.federation.joining import Joiner
 from services.federation.link import LinkParts
 from services.federation.membership import Membership
 from services.federation.negotiation import Negotiator
@@ -54,12 +55,12 @@ async def build(host: Host) -> Wired:
         zone=host.zone,
         authority=authority,
         signer=signer,
-        secrets_folder=config.secrets,
         transactions=transactions,
         negotiator=negotiator,
         zones=host.zones.tree,
     )
-    peers = PeersHandler(transactions, membership, hub, questions)
+    joiner = Joiner(host.node, transactions, membership, negotiator, config.secrets)
+    peers = PeersHandler(transactions, membership, joiner, hub, questions)
     contracts = ContractsHandler(host.node, transactions, negotiator, hub, sharing)
     queries = QueriesHandler(host.node, transactions, hub, questions)
     servicer = FederationServicer(peers, contracts, queries, SettlementsHandler(transactions, settler))
@@ -70,6 +71,7 @@ async def build(host: Host) -> Wired:
             "ports": partial(_serve_ports, host, authority, membership, hub),
             "links": hub.run,
             "settlement": partial(settlement_service.run, transactions, settler),
+            "joining": joiner.run,
             "metrics": partial(metrics.watch, transactions, hub),
         },
     )

@@ -104,9 +104,7 @@ async def exchange(world: World, stack: AsyncExitStack, *, rows: int, **terms: A
     sharing = Rows(rows)  # type: ignore[abstract]  # it answers one kind of question
     consumer = await world.node("sf", "city")
     provider = await world.node("beijing", "d6", await _stub(sharing, stack))
-    await consumer.membership.join(
-        await provider.membership.invite(pb.CreateInvitationRequest(node="sf", kind=pb.PEER_KIND_PARTNER))
-    )
+    await world.join(provider, consumer)
     for node, peer in ((consumer, "beijing"), (provider, "sf")):
         await _in_force(node, peer, **terms)
     held = {

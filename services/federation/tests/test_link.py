@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from libs import rows
 from libs.clock import SystemClock
-from libs.errors import Forbidden, Invalid, WrongState
+from libs.errors import WrongState
 from libs.ids import new_id
 from libs.testing import MakeTransactions, eventually
 from quintet.delivery.v1 import delivery_pb2
@@ -48,10 +48,7 @@ async def made(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[
 @pytest_asyncio.fixture
 async def pair(made: World) -> Pair:
     city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-    invitation = await city.membership.invite(
-        pb.CreateInvitationRequest(node="sf-d10", kind=pb.PEER_KIND_CHILD, zone="d10")
-    )
-    await district.membership.join(invitation)
+    await made.join(city, district, "d10")
     await made.dial(district)
     for node in (city, district):
         await eventually(partial(in_force, node))
@@ -173,24 +170,6 @@ async def test_what_cannot_be_masked_stays_and_is_listed(pair: Pair) -> None:
     assert (contract.facts_sent, contract.refused) == (0, 1)
 
 
-async def test_a_token_works_once_and_for_one_node(made: World) -> None:
-    city, district, other = await made.node("sf", "city"), await made.node("sf-d10", "d10"), await made.node("x", "d10")
-    request = pb.CreateInvitationRequest(node="sf-d10", kind=pb.PEER_KIND_CHILD, zone="d10")
-    invitation = await city.membership.invite(request)
-    with pytest.raises(Forbidden):
-        await other.membership.join(invitation)
-    wrong = pb.Invitation()
-    wrong.CopyFrom(invitation)
-    wrong.root_fingerprint = "0" * 64
-    with pytest.raises(Invalid):
-        await district.membership.join(wrong)
-    await district.membership.join(invitation)
-    with pytest.raises(WrongState):
-        await district.membership.join(invitation)
-    with pytest.raises(WrongState):
-        await city.membership.invite(pb.CreateInvitationRequest(node="y", kind=pb.PEER_KIND_CHILD, zone="hill"))
-
-
 async def test_a_sequence_that_went_backwards_stops_the_link(pair: Pair) -> None:
     """The city was restored from a backup: the district must notice, not resend and not skip."""
     await pair.district.state(event("sf-d10", "d10", 1))
@@ -212,9 +191,7 @@ async def test_a_sequence_that_went_backwards_stops_the_link(pair: Pair) -> None
 
 async def test_a_partner_contract_gives_three_fields_and_ends_at_once(made: World) -> None:
     city, partner = await made.node("sf", "city"), await made.node("beijing", "d6")
-    await partner.membership.join(
-        await city.membership.invite(pb.CreateInvitationRequest(node="beijing", kind=pb.PEER_KIND_PARTNER))
-    )
+    await made.join(city, partner)
     await made.dial(partner)
     await made.dial(city)
     terms = pb.Terms(product="products/p", product_version=1, purpose="study")

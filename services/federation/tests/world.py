@@ -17,10 +17,12 @@ from libs.config import Secrets
 from libs.tx import Transactions
 from libs.zones import ZoneRecord, ZoneTree
 from quintet.fact.v1.fact_pb2 import Fact
+from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import contracts_store, link_server, peers_store
 from services.federation.accept import Acceptor
 from services.federation.export import Exporter
 from services.federation.hub import Hub
+from services.federation.joining import Joiner
 from services.federation.link import LinkParts
 from services.federation.membership import Membership
 from services.federation.negotiation import Negotiator
@@ -33,10 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from libs.testing import MakeTransactions
-    from quintet.federation.v1 import federation_pb2 as pb
     from services.federation.control import ControlHandler
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
+PEOPLE = ("people/node-admin", "people/data-steward")
 RECORDS = [ZoneRecord("city"), ZoneRecord("d10", "city"), ZoneRecord("d6", "city"), ZoneRecord("hill", "d10")]
 
 
@@ -47,6 +49,7 @@ class Node:
     id: str
     transactions: Transactions
     membership: Membership
+    joiner: Joiner
     negotiator: Negotiator
     exporter: Exporter
     hub: Hub
@@ -78,6 +81,11 @@ class Node:
     async def received(self, kind: str) -> list[Fact]:
         """Return the facts of a type that came from peers."""
         return [fact for fact in await self.facts() if fact.received_from and fact.type.endswith(kind)]
+
+    async def approve(self, joiner: Node, person: str) -> None:
+        """Let one person approve a node that has asked to join."""
+        fingerprint = joiner.membership.root_fingerprint
+        await self.transactions.run(lambda tx: self.membership.approve(tx, joiner.id, fingerprint, person))
 
     async def peer(self, node: str) -> peers_store.Peer:
         return await self.transactions.read(lambda conn: peers_store.get(conn, node))
@@ -116,13 +124,13 @@ class World:
             zone=zone,
             authority=authority,
             signer=signer,
-            secrets_folder=secrets,
             transactions=transactions,
             negotiator=negotiator,
             zones=lambda: tree,
         )
+        joiner = Joiner(name, transactions, membership, negotiator, secrets)
         exporter = Exporter(name, lambda: tree, hub.wake)
-        node = Node(name, transactions, membership, negotiator, exporter, hub, secrets, questions, settler)
+        node = Node(name, transactions, membership, joiner, negotiator, exporter, hub, secrets, questions, settler)
         await self._serve(node, authority, tree)
         return node
 
@@ -141,6 +149,16 @@ class World:
         node.membership.link_address = f"127.0.0.1:{link_port}"
         self._stack.push_async_callback(join.stop, 0)
         self._stack.push_async_callback(link.stop, 0)
+
+    async def join(self, inviter: Node, joiner: Node, zone: str = "") -> None:
+        """Let a node join another, as the child for `zone` or as a partner: invited, asked, approved by two people."""
+        kind = pb.PEER_KIND_CHILD if zone else pb.PEER_KIND_PARTNER
+        request = pb.CreateInvitationRequest(node=joiner.id, kind=kind, zone=zone)
+        invitation = await inviter.membership.invite(request)
+        await joiner.joiner.join(invitation, inviter.membership.root_fingerprint)
+        for person in PEOPLE:
+            await inviter.approve(joiner, person)
+        await joiner.joiner.ask_all()
 
     async def dial(self, node: Node) -> asyncio.Task[None]:
         """Let a node call its peers, until the test ends or the task is cancelled."""

@@ -895,6 +895,11 @@ class JoinPeerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     INVITATION_FIELD_NUMBER: _builtins.int
+    ROOT_FINGERPRINT_CONFIRMED_FIELD_NUMBER: _builtins.int
+    root_fingerprint_confirmed: _builtins.str
+    """root_fingerprint_confirmed is the fingerprint of the inviting node as the caller learnt it by another way than the
+    invitation, in hex; it must be the same.
+    """
     @_builtins.property
     def invitation(self) -> Global___Invitation:
         """invitation is what the other node handed over."""
@@ -903,10 +908,11 @@ class JoinPeerRequest(_message.Message):
         self,
         *,
         invitation: Global___Invitation | None = ...,
+        root_fingerprint_confirmed: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["invitation", b"invitation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["invitation", b"invitation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invitation", b"invitation", "root_fingerprint_confirmed", b"root_fingerprint_confirmed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -919,28 +925,138 @@ class JoinPeerResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PEER_FIELD_NUMBER: _builtins.int
-    CONTRACT_FIELD_NUMBER: _builtins.int
+    ROOT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    root_fingerprint: _builtins.str
+    """root_fingerprint is that of this node, in hex: the people of the inviting node compare it before they approve."""
     @_builtins.property
     def peer(self) -> Global___Peer:
-        """peer is the inviting node as a peer of this one."""
-
-    @_builtins.property
-    def contract(self) -> Global___Contract:
-        """contract is the tier charter; unset for partners."""
+        """peer is the inviting node as a peer of this one: PEER_STATE_REQUESTED until people there have approved. This node goes on
+        asking by itself. The same invitation may be used again, with the same effect.
+        """
 
     def __init__(
         self,
         *,
         peer: Global___Peer | None = ...,
-        contract: Global___Contract | None = ...,
+        root_fingerprint: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "peer", b"peer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "peer", b"peer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer", "root_fingerprint", b"root_fingerprint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JoinPeerResponse: _TypeAlias = JoinPeerResponse  # noqa: Y015
+
+@_typing.final
+class ApprovePeerRequest(_message.Message):
+    """ApprovePeerRequest approves a node that has asked to join."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROOT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `peers/{node}`."""
+    root_fingerprint: _builtins.str
+    """root_fingerprint is the fingerprint of the joining node as the caller learnt it from people there, in hex; it must be the
+    one of the request.
+    """
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        root_fingerprint: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "root_fingerprint", b"root_fingerprint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovePeerRequest: _TypeAlias = ApprovePeerRequest  # noqa: Y015
+
+@_typing.final
+class ApprovePeerResponse(_message.Message):
+    """ApprovePeerResponse answers ApprovePeer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def peer(self) -> Global___Peer:
+        """peer is the peer, PEER_STATE_ACTIVE after the second approval."""
+
+    def __init__(
+        self,
+        *,
+        peer: Global___Peer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovePeerResponse: _TypeAlias = ApprovePeerResponse  # noqa: Y015
+
+@_typing.final
+class RejectPeerRequest(_message.Message):
+    """RejectPeerRequest turns a node away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `peers/{node}`."""
+    reason: _builtins.str
+    """reason is told to the other side and kept."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectPeerRequest: _TypeAlias = RejectPeerRequest  # noqa: Y015
+
+@_typing.final
+class RejectPeerResponse(_message.Message):
+    """RejectPeerResponse answers RejectPeer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def peer(self) -> Global___Peer:
+        """peer is the peer."""
+
+    def __init__(
+        self,
+        *,
+        peer: Global___Peer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectPeerResponse: _TypeAlias = RejectPeerResponse  # noqa: Y015
 
 @_typing.final
 class GetPeerRequest(_message.Message):

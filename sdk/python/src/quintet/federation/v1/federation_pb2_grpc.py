@@ -45,6 +45,16 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.JoinPeerRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.JoinPeerResponse.FromString,
                 _registered_method=True)
+        self.ApprovePeer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ApprovePeer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ApprovePeerRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ApprovePeerResponse.FromString,
+                _registered_method=True)
+        self.RejectPeer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/RejectPeer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerResponse.FromString,
+                _registered_method=True)
         self.GetPeer = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/GetPeer',
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.GetPeerRequest.SerializeToString,
@@ -130,6 +140,21 @@ class FederationServiceServicer:
 
     def JoinPeer(self, request, context):
         """JoinPeer uses an invitation of another node: keys and certificates are exchanged and both pin each other's root.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApprovePeer(self, request, context):
+        """ApprovePeer admits a node that has asked to join, once two different people have compared its fingerprint. The one who made
+        the invitation may be one of them, but has to compare like the other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectPeer(self, request, context):
+        """RejectPeer turns away a node that has asked to join.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -249,6 +274,16 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.JoinPeer,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.JoinPeerRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.JoinPeerResponse.SerializeToString,
+            ),
+            'ApprovePeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApprovePeer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ApprovePeerRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ApprovePeerResponse.SerializeToString,
+            ),
+            'RejectPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectPeer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerResponse.SerializeToString,
             ),
             'GetPeer': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPeer,
@@ -376,6 +411,60 @@ class FederationService:
             '/quintet.federation.v1.FederationService/JoinPeer',
             quintet_dot_federation_dot_v1_dot_federation__pb2.JoinPeerRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_federation__pb2.JoinPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApprovePeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ApprovePeer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ApprovePeerRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ApprovePeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/RejectPeer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,6 +20,12 @@ class FederationServiceStub:
     """CreateInvitation makes a one-time token with which one node may join. A child is given the zone on joining."""
     JoinPeer: _aio.UnaryUnaryMultiCallable[_federation_pb2.JoinPeerRequest, _federation_pb2.JoinPeerResponse]
     """JoinPeer uses an invitation of another node: keys and certificates are exchanged and both pin each other's root."""
+    ApprovePeer: _aio.UnaryUnaryMultiCallable[_federation_pb2.ApprovePeerRequest, _federation_pb2.ApprovePeerResponse]
+    """ApprovePeer admits a node that has asked to join, once two different people have compared its fingerprint. The one who made
+    the invitation may be one of them, but has to compare like the other.
+    """
+    RejectPeer: _aio.UnaryUnaryMultiCallable[_federation_pb2.RejectPeerRequest, _federation_pb2.RejectPeerResponse]
+    """RejectPeer turns away a node that has asked to join."""
     GetPeer: _aio.UnaryUnaryMultiCallable[_federation_pb2.GetPeerRequest, _federation_pb2.GetPeerResponse]
     """GetPeer returns one peer with its backlog."""
     ListPeers: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListPeersRequest, _federation_pb2.ListPeersResponse]
@@ -75,6 +81,24 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_federation_pb2.JoinPeerRequest, _abc.Awaitable[_federation_pb2.JoinPeerResponse]],
     ) -> _abc.Awaitable[_federation_pb2.JoinPeerResponse]:
         """JoinPeer uses an invitation of another node: keys and certificates are exchanged and both pin each other's root."""
+
+    @_abc_1.abstractmethod
+    def ApprovePeer(
+        self,
+        request: _federation_pb2.ApprovePeerRequest,
+        context: _aio.ServicerContext[_federation_pb2.ApprovePeerRequest, _abc.Awaitable[_federation_pb2.ApprovePeerResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ApprovePeerResponse]:
+        """ApprovePeer admits a node that has asked to join, once two different people have compared its fingerprint. The one who made
+        the invitation may be one of them, but has to compare like the other.
+        """
+
+    @_abc_1.abstractmethod
+    def RejectPeer(
+        self,
+        request: _federation_pb2.RejectPeerRequest,
+        context: _aio.ServicerContext[_federation_pb2.RejectPeerRequest, _abc.Awaitable[_federation_pb2.RejectPeerResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.RejectPeerResponse]:
+        """RejectPeer turns away a node that has asked to join."""
 
     @_abc_1.abstractmethod
     def GetPeer(

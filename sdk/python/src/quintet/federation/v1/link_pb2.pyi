@@ -81,7 +81,7 @@ class NodeCard(_message.Message):
     link_address: _builtins.str
     """link_address is where its link port listens, host:port; empty when it cannot be dialled."""
     certificate_request: _builtins.str
-    """certificate_request is a PKCS #10 request, PEM, for the certificate with which it will call the other."""
+    """certificate_request is a PKCS #10 request, PEM, for the certificate with which it will call the other; empty in an answer."""
     def __init__(
         self,
         *,

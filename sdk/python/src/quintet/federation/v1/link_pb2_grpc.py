@@ -47,7 +47,7 @@ class MembershipServiceServicer:
     """
 
     def Join(self, request, context):
-        """Join exchanges keys and certificates for a one-time token.
+        """Join exchanges keys and certificates for a one-time token. The joiner asks again until people have approved.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

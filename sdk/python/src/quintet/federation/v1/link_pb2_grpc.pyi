@@ -17,7 +17,7 @@ class MembershipServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Join: _aio.UnaryUnaryMultiCallable[_link_pb2.JoinRequest, _link_pb2.JoinResponse]
-    """Join exchanges keys and certificates for a one-time token."""
+    """Join exchanges keys and certificates for a one-time token. The joiner asks again until people have approved."""
 
 class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
     """MembershipService listens on a node's join port: TLS with the server's certificate only, as the joiner has none yet."""
@@ -28,7 +28,7 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _link_pb2.JoinRequest,
         context: _aio.ServicerContext[_link_pb2.JoinRequest, _abc.Awaitable[_link_pb2.JoinResponse]],
     ) -> _abc.Awaitable[_link_pb2.JoinResponse]:
-        """Join exchanges keys and certificates for a one-time token."""
+        """Join exchanges keys and certificates for a one-time token. The joiner asks again until people have approved."""
 
 def add_MembershipServiceServicer_to_server(servicer: MembershipServiceServicer, server: _aio.Server) -> None: ...
 

@@ -74,7 +74,7 @@ export type NodeCard = Message<"quintet.federation.v1.NodeCard"> & {
   linkAddress: string;
 
   /**
-   * certificate_request is a PKCS #10 request, PEM, for the certificate with which it will call the other.
+   * certificate_request is a PKCS #10 request, PEM, for the certificate with which it will call the other; empty in an answer.
    *
    * @generated from field: string certificate_request = 7;
    */
@@ -1939,7 +1939,7 @@ export const LaneSchema: GenEnum<Lane> = /*@__PURE__*/
  */
 export const MembershipService: GenService<{
   /**
-   * Join exchanges keys and certificates for a one-time token.
+   * Join exchanges keys and certificates for a one-time token. The joiner asks again until people have approved.
    *
    * @generated from rpc quintet.federation.v1.MembershipService.Join
    */

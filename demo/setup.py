@@ -7,6 +7,7 @@ from pathlib import Path
 from demo.calls import ask, first_failure, until
 from demo.nodes import DECLARED, Node
 from demo.people import Accounts, Clients
+from deploy.joining import join
 from deploy.loader import Loader, LoadReport
 from quintet.federation.v1 import federation_pb2 as federation
 
@@ -48,7 +49,10 @@ async def load_all(
 
 
 async def join_all(nodes: Mapping[str, Node], clients: Clients) -> None:
-    """Each node joins the one above it with a one-time invitation: children are given their zone, partners are not."""
+    """Each node joins the one above it with a one-time invitation: children are given their zone, partners are not.
+
+    Two people of the node above compare its fingerprint and let it in: the administrator and the data steward.
+    """
     for node in nodes.values():
         if node.spec.above:
             await _join(node, clients)
@@ -61,7 +65,7 @@ async def _join(node: Node, clients: Clients) -> None:
     spec = node.spec
     joiner = await clients.admin(spec.id)
     peers = await ask(joiner.federation.ListPeers, federation.ListPeersRequest())
-    if any(peer.node == spec.above for peer in peers.peers):
+    if any(peer.node == spec.above and peer.state == federation.PEER_STATE_ACTIVE for peer in peers.peers):
         return
     request = federation.CreateInvitationRequest(
         node=spec.id,
@@ -69,8 +73,7 @@ async def _join(node: Node, clients: Clients) -> None:
         zone="" if spec.partner else spec.zone,
     )
     above = await clients.admin(spec.above)
-    invited = await ask(above.federation.CreateInvitation, request)
-    await ask(joiner.federation.JoinPeer, federation.JoinPeerRequest(invitation=invited.invitation))
+    await join(above, [above, await clients.staff(spec.above, "data-steward")], joiner, request, ask)
 
 
 async def _until_linked(node: Node, clients: Clients) -> None:

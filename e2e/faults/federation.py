@@ -5,12 +5,14 @@ This is the one place that knows how nodes are joined and contracts are made.
 
 import asyncio
 import random
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from deploy.joining import join
 from deploy.tests.filing import EVENT_TYPE, declare_event_type
 from e2e.faults.nodes import FaultNode
 from libs.testing import eventually
@@ -32,6 +34,8 @@ INDICATOR = "pm25"
 STATION_KEPT_CHARS = 6
 FIELDS_GIVEN = ("device", "day", "mean", "station")
 FIELDS_KEPT_BACK = ("maximum",)
+STEWARD = "data-steward"
+PASSWORD_BYTES = 12
 JOIN_TIMEOUT_S = 90.0
 T = TypeVar("T")
 
@@ -155,16 +159,25 @@ def _product() -> sharing.Product:
 
 
 async def _join(joiner: FaultNode, above: FaultNode, kind: pb.PeerKind.ValueType) -> None:
-    """Invited, asked, admitted, linked."""
-    async with above.client() as inviting, joiner.client() as joining:
+    """Invited, asked, admitted by two people, linked."""
+    async with above.client() as inviting, joiner.client() as joining, _steward(above, inviting) as steward:
         request = pb.CreateInvitationRequest(
             node=joiner.id, kind=kind, zone=joiner.zone if kind == pb.PEER_KIND_CHILD else ""
         )
-        invited = await _patiently(lambda: inviting.federation.CreateInvitation(request))
-        join = pb.JoinPeerRequest(invitation=invited.invitation)
-        await _patiently(lambda: joining.federation.JoinPeer(join))
+        await join(inviting, [inviting, steward], joining, request, lambda call, asked: _patiently(lambda: call(asked)))
         for client, other in ((inviting, joiner.id), (joining, above.id)):
             await until_linked(client, other)
+
+
+@asynccontextmanager
+async def _steward(node: FaultNode, admin: Client) -> AsyncIterator[Client]:
+    """The second of the two people who let a node in."""
+    post = directory.Post(role="roles/data_steward", zone=node.zone)
+    person = directory.Person(name=f"people/{STEWARD}", login=STEWARD, posts=[post])
+    password = secrets.token_urlsafe(PASSWORD_BYTES)
+    await _patiently(lambda: admin.directory.PutPerson(directory.PutPersonRequest(person=person, password=password)))
+    async with node.client(STEWARD, password) as client:
+        yield client
 
 
 async def until_linked(client: Client, peer: str) -> None:

@@ -89,8 +89,7 @@ async def made(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[
 async def charter(made: tuple[World, ManualClock]) -> Two:
     world, clock = made
     city, district = await world.node("sf", "city"), await world.node("sf-d10", "d10")
-    request = pb.CreateInvitationRequest(node="sf-d10", kind=pb.PEER_KIND_CHILD, zone="d10")
-    await district.membership.join(await city.membership.invite(request))
+    await world.join(city, district, "d10")
     await world.dial(district)
     for node in (city, district):
 
@@ -112,8 +111,7 @@ async def charter(made: tuple[World, ManualClock]) -> Two:
 async def exchange(made: tuple[World, ManualClock]) -> Two:
     world, clock = made
     city, partner = await world.node("sf", "city"), await world.node("beijing", "d6")
-    request = pb.CreateInvitationRequest(node="beijing", kind=pb.PEER_KIND_PARTNER)
-    await partner.membership.join(await city.membership.invite(request))
+    await world.join(city, partner)
     await world.dial(partner)
     await world.dial(city)
     terms = pb.Terms(product="products/p", product_version=1, purpose="study")

@@ -50,6 +50,10 @@ system: ## Debian packages that the other targets need (as root, or with sudo)
 	if [ -z "$$missing" ]; then echo "all system packages are there"; exit 0; fi; \
 	$$run apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -qq $$missing
 
+.PHONY: compose-machine
+compose-machine: ## Debian packages for make e2e-compose: a Docker engine, compose, debootstrap (as root, or with sudo)
+	@$(MAKE) system SYSTEM_PACKAGES="docker.io docker-compose debootstrap"
+
 ##@ Check
 
 .PHONY: test
@@ -63,6 +67,10 @@ e2e: $(VENV) $(NPM) ## a whole federation from outside, and the SDK examples
 .PHONY: e2e-faults
 e2e-faults: $(VENV) ## nodes whose links and processes fail, reconciled (FAULTS_MINUTES of random rounds, FAULTS_SEED)
 	@$(PYTHON) -m pytest e2e/faults $(ARGS)
+
+.PHONY: e2e-compose
+e2e-compose: $(VENV) ## city, district and partner in containers (after make compose-machine)
+	@tools/with_docker.sh $(PYTHON) -m pytest e2e/compose $(ARGS)
 
 .PHONY: check
 check: ## everything that CI asks, fastest first

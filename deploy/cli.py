@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from deploy.commands import audit, certificate, load, node
+from deploy.commands import audit, certificate, load, node, server
 from deploy.commands.common import EXIT_WRONG, UsageError
 
 
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND", title="commands")
     node.add_node(commands)
     node.add_prepare(commands)
+    server.add(commands)
     certificate.add(commands)
     audit.add(commands)
     load.add(commands)

@@ -1,19 +1,24 @@
 """What a node needs before its services run: keys, secrets, schemas with their roles, streams. Safe to repeat."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 
 from deploy.runtime import EmbeddedServers, part_passwords, prepare_database, prepare_streams
+from deploy.runtime.postgres import ADMIN
 from deploy.services import load_parts
 from libs import host
 from libs.config import PARTS, NodeConfig
 from libs.db import open_pool
 from libs.host import Part
 from libs.migrate import migrate
+from libs.state import Secrets, login_dsn
 
 # Secrets that an operator lays down where the node does not run the server itself.
 POSTGRES_ADMIN_DSN = "postgres-admin-dsn"
+POSTGRES_ADMIN = "postgres-admin"  # what PostgresServer makes of its own
 NATS_ADMIN_PASSWORD = "nats-admin"  # noqa: S105 - the name of a file
 STATUS_TOKEN = "status-token"  # noqa: S105
 
@@ -34,10 +39,10 @@ def prepare_keys(config: NodeConfig) -> None:
 async def prepare_elsewhere(config: NodeConfig) -> None:
     """Prepares servers that node.toml says are elsewhere, given an administrator's secrets; else leaves them be."""
     if config.postgres.dsn is not None:
-        try:
-            admin_dsn = config.secrets.read(POSTGRES_ADMIN_DSN)
-        except FileNotFoundError:
-            log.info("postgres_not_prepared", why=f"no secret {POSTGRES_ADMIN_DSN}: prepared by somebody else")
+        admin_dsn = _admin_dsn(config.postgres.dsn, config.secrets)
+        if not admin_dsn:
+            why = f"neither of the secrets {POSTGRES_ADMIN_DSN} and {POSTGRES_ADMIN}: prepared by somebody else"
+            log.info("postgres_not_prepared", why=why)
         else:
             database = config.postgres.dsn.partition("?")[0].rpartition("/")[2]
             await prepare_database(admin_dsn, part_passwords(config.secrets, "postgres"), database=database)
@@ -48,6 +53,16 @@ async def prepare_elsewhere(config: NodeConfig) -> None:
             log.info("nats_not_prepared", why=f"no secret {NATS_ADMIN_PASSWORD}: prepared by somebody else")
         else:
             await prepare_streams(config.nats.url, password)
+
+
+def _admin_dsn(dsn: str, secrets: Secrets) -> str:
+    """The superuser's DSN as an operator laid it down, or of the server that `quintet server` runs; "" for neither."""
+    with suppress(FileNotFoundError):
+        return secrets.read(POSTGRES_ADMIN_DSN)
+    with suppress(FileNotFoundError):
+        whole = urlsplit(dsn)
+        return login_dsn(urlunsplit(whole._replace(path="/postgres")), ADMIN, secrets.read(POSTGRES_ADMIN))
+    return ""
 
 
 async def prepare_node(config: NodeConfig) -> None:

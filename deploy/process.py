@@ -15,7 +15,11 @@ from deploy.commands.common import EXIT_DONE, EXIT_FAULT, EXIT_RETRY, EXIT_WRONG
 from deploy.node import run_node
 from deploy.preparation import prepare_node
 from deploy.runtime import AlreadyRunning, ServerFailed
+from deploy.runtime.nats import ADMIN as NATS_ADMIN
+from deploy.runtime.nats import NatsServer
+from deploy.runtime.postgres import PostgresServer
 from deploy.runtime.process import rotate
+from deploy.runtime.streams import keep_swept, prepare_streams
 from deploy.services import parse_services
 from libs import telemetry
 from libs.config import NodeConfig
@@ -44,6 +48,31 @@ def serve(config: NodeConfig, services: str, *, log_to_file: bool = False) -> in
 def prepare(config: NodeConfig) -> int:
     """Prepares a node; returns the exit code."""
     return _run(config, lambda: prepare_node(config))
+
+
+def serve_server(config: NodeConfig, kind: str, host: str, port: int, mqtt_port: int | None) -> int:
+    """Runs PostgreSQL or NATS alone until SIGTERM or SIGINT; returns the exit code."""
+    config.state.mkdir(mode=0o711, parents=True, exist_ok=True)
+    server: PostgresServer | NatsServer
+    if kind == "postgres":
+        server = PostgresServer(config.state, config.secrets, port=port, host=host)
+    else:
+        server = NatsServer(config.node.id, config.state, config.secrets, port=port, mqtt_port=mqtt_port, host=host)
+    return _run(config, lambda: _server_until_stopped(server, f"{host}:{port}"))
+
+
+async def _server_until_stopped(server: PostgresServer | NatsServer, address: str) -> None:
+    await server.start()
+    try:
+        work: Awaitable[object] = asyncio.Event().wait()
+        if isinstance(server, NatsServer):
+            password = server.password(NATS_ADMIN)
+            await prepare_streams(server.url, password)
+            work = keep_swept(server.url, password)
+        print(f"ready {address}", flush=True)
+        await work
+    finally:
+        await server.stop()
 
 
 def _run(config: NodeConfig, work: Callable[[], Awaitable[None]]) -> int:

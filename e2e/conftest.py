@@ -14,7 +14,8 @@ import pytest
 from demo.settings import ROOT
 from e2e.federation import POLL_S, Federation
 
-FAULTS = ROOT / "e2e" / "faults"
+# These have nodes and a target of their own: they run only when they are asked for (`make e2e-faults`, ...).
+APART = (ROOT / "e2e" / "faults", ROOT / "e2e" / "compose")
 SAMPLE_REQUESTS = 200
 START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 120.0
@@ -25,8 +26,8 @@ UP = "Everything stays up until Ctrl-C."
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The faults have nodes and a target of their own: they run only when they are asked for (`make e2e-faults`)."""
-    if collection_path == FAULTS and not any(Path(argument).is_relative_to(FAULTS) for argument in _asked_for(config)):
+    """Leave out what is APART and was not asked for."""
+    if collection_path in APART and not any(asked.is_relative_to(collection_path) for asked in _asked_for(config)):
         return True
     return None
 

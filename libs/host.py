@@ -173,7 +173,7 @@ class Running:
 def prepare(config: NodeConfig) -> None:
     """Make the keys that the parts of a node share, where they are missing. Once per node, before its parts start."""
     config.state.mkdir(parents=True, exist_ok=True)
-    ensure_service_keys(config.secrets, config.state, (*PARTS, GATEWAY))
+    ensure_service_keys(config.secrets, (*PARTS, GATEWAY))
     ensure_node_key(config.secrets)
 
 
@@ -192,7 +192,7 @@ async def run_part(
         wired = await part.build(host)
         identity = IdentityServiceStub(host.channel_to("identity"))
         remote = None if wired.grants else RemoteGrants(identity, host.zones.tree)
-        verifier = TokenVerifier(host.node, wired.jwks or _jwks(identity), load_service_keys(config.state))
+        verifier = TokenVerifier(host.node, wired.jwks or _jwks(identity), load_service_keys(config.secrets))
         server = Server(part.name, TokenAuthenticator(verifier, wired.grants or _given(remote)))
         for register, servicer, service in (*wired.servicers, _audit(host)):
             server.add(register, servicer, service)

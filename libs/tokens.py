@@ -3,7 +3,7 @@
 - access token: iss `nodes/<node>`, sub `people/..` or `serviceAccounts/..`, sid the session, kid a key of identity's
   JWKS;
 - service token: iss, sub and kid `services/<part>`, signed with that part's own key. A service can thus speak for
-  itself only; the public keys of all parts lie in `<state>/service_keys.json`.
+  itself only; the public keys of all parts lie beside them.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -37,7 +36,7 @@ JWKS_REFRESH_S = 300
 JWKS_UNKNOWN_RETRY_S = 3  # an unknown kid asks identity at most this often
 JWKS_FAILED_RETRY_S = 0.5  # and so does any kid while identity does not answer
 JWKS_STALE_MAX_S = 3600  # how long the last keys count while identity is away
-SERVICE_KEYS_FILE = "service_keys.json"
+SERVICE_KEYS = "service-keys"  # the name of the file with the public halves
 SERVICE = "services/"
 
 _PEOPLE = ("people/", "serviceAccounts/")
@@ -65,8 +64,8 @@ class Claims:
 # ---------------------------------------------------------------------------------------------------------------- keys
 
 
-def ensure_service_keys(secrets: Secrets, state: Path, parts: Collection[str]) -> None:
-    """Make the key of every part that has none, and write the public halves to `<state>/service_keys.json`."""
+def ensure_service_keys(secrets: Secrets, parts: Collection[str]) -> None:
+    """Make the key of every part that has none, and write the public halves beside them."""
     public = {}
     for part in parts:
         secret = _secret_name(part)
@@ -77,17 +76,18 @@ def ensure_service_keys(secrets: Secrets, state: Path, parts: Collection[str]) -
             key = _private_key(secrets.read(secret))
         pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         public[part] = pem.decode()
-    path = state / SERVICE_KEYS_FILE
-    text = json.dumps(public, indent=1, sort_keys=True)
-    if not path.exists() or path.read_text() != text:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(text)
-        temporary.replace(path)
+    text = json.dumps(public, sort_keys=True)
+    try:
+        known = secrets.read(SERVICE_KEYS)
+    except FileNotFoundError:
+        known = ""
+    if known != text:
+        secrets.set(SERVICE_KEYS, text)
 
 
-def load_service_keys(state: Path) -> PublicKeys:
+def load_service_keys(secrets: Secrets) -> PublicKeys:
     """Return the public key of every part. Raises FileNotFoundError when the node was never prepared."""
-    found = json.loads((state / SERVICE_KEYS_FILE).read_text())
+    found = json.loads(secrets.read(SERVICE_KEYS))
     return {part: _public_key(pem) for part, pem in found.items()}
 
 

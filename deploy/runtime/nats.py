@@ -31,7 +31,7 @@ Permissions = dict[str, dict[str, list[str]]]
 
 
 class NatsServer:
-    """One server on one state folder. port 0 picks a free one on 127.0.0.1; mqtt_port None leaves MQTT closed.
+    """One server on one state folder. port 0 picks a free one on `host`; mqtt_port None leaves MQTT closed.
 
     durable=False is for tests, whose facts nobody misses after a power cut.
     """
@@ -44,8 +44,10 @@ class NatsServer:
         *,
         port: int = 0,
         mqtt_port: int | None = None,
+        host: str = LOOPBACK,
         durable: bool = True,
     ) -> None:
+        self._host = host
         self._name = name
         self._state = state
         self._folder = state.resolve() / "nats"
@@ -120,7 +122,7 @@ class NatsServer:
     def _configuration(self) -> dict[str, Any]:
         configuration: dict[str, Any] = {
             "server_name": self._name,
-            "host": LOOPBACK,
+            "host": self._host,
             "port": self._port,
             "max_payload": PAYLOAD_BYTES_MAX,
             "max_connections": CONNECTIONS_MAX,
@@ -135,7 +137,7 @@ class NatsServer:
             "authorization": {"users": self._users()},
         }
         if self._mqtt_port is not None:
-            configuration["mqtt"] = {"host": LOOPBACK, "port": self._mqtt_port, "consumer_inactive_threshold": "1h"}
+            configuration["mqtt"] = {"host": self._host, "port": self._mqtt_port, "consumer_inactive_threshold": "1h"}
         return configuration
 
     def _users(self) -> list[dict[str, Any]]:

@@ -59,19 +59,24 @@ SETTINGS = {
     "tcp_keepalives_idle": 60,
     "client_connection_check_interval": "10s",
 }
-HBA = f"""# Passwords for everybody, through the socket and from this machine only.
-local all all scram-sha-256
+# Passwords for everybody, through the socket and from this machine only.
+HBA = f"""local all all scram-sha-256
 host all all {LOOPBACK}/32 scram-sha-256
 """
+# The same, and from the networks that this machine is on itself: for a server in a container of its own.
+HBA_NETWORK = HBA + "host all all samenet scram-sha-256\n"
 
 
 class PostgresServer:
-    """One server on one state folder. port: None for the Unix socket only, 0 for a free port on 127.0.0.1 as well.
+    """One server on one state folder. port: None for the Unix socket only, 0 for a free port on `host` as well.
 
     durable=False is for tests, whose data nobody misses after a power cut.
     """
 
-    def __init__(self, state: Path, secrets: Secrets, *, port: int | None = None, durable: bool = True) -> None:
+    def __init__(
+        self, state: Path, secrets: Secrets, *, port: int | None = None, host: str = LOOPBACK, durable: bool = True
+    ) -> None:
+        self._host = host
         self._state = state
         self._secrets = secrets
         self._wanted_port = port
@@ -87,7 +92,7 @@ class PostgresServer:
 
     @property
     def port(self) -> int | None:
-        """The TCP port on 127.0.0.1, or None when only the socket is open."""
+        """The TCP port, or None when only the socket is open."""
         return None if self._wanted_port is None else self._port
 
     def admin_dsn(self, database: str = "postgres") -> str:
@@ -155,7 +160,7 @@ class PostgresServer:
         home = self._placed()
         await self._end_leftovers()
         write_private(home.data / "postgresql.conf", self._settings(home), home.account)
-        write_private(home.data / "pg_hba.conf", HBA, home.account)
+        write_private(home.data / "pg_hba.conf", HBA if self._host == LOOPBACK else HBA_NETWORK, home.account)
         return Program(
             name="postgres",
             command=(str(home.programs / "postgres"), "-D", str(home.data)),
@@ -186,7 +191,7 @@ class PostgresServer:
     def _settings(self, home: Home) -> str:
         settings = SETTINGS | {
             "fsync": "on" if self._durable else "off",
-            "listen_addresses": "" if self._wanted_port is None else LOOPBACK,
+            "listen_addresses": "" if self._wanted_port is None else self._host,
             "port": self._port,
             "unix_socket_directories": str(home.socket),
         }

@@ -39,7 +39,7 @@ async def test_a_node_is_prepared_once_and_stays_as_it_is(tmp_path: Path) -> Non
         await prepare_node(config)
         assert secrets_of(config) == first
         assert {"node-key", "status-token", "postgres-admin", "nats-federation"} <= first.keys()
-        assert load_service_keys(config.state).keys() == {*PARTS, GATEWAY}
+        assert load_service_keys(config.secrets).keys() == {*PARTS, GATEWAY}
         assert load_service_key(config.secrets, GATEWAY).key_size == 256
         modes = {path.stat().st_mode & 0o777 for path in config.node.secrets.iterdir()}
         assert modes == {0o600}

@@ -170,14 +170,14 @@ async def test_a_jwks_that_is_none_leaves_the_last_one(verifier: TokenVerifier, 
 
 def test_keys_are_made_once(tmp_path: Path) -> None:
     secrets = Secrets(tmp_path / "secrets")
-    tokens.ensure_service_keys(secrets, tmp_path, ["management"])
+    tokens.ensure_service_keys(secrets, ["management"])
     first = tokens.load_service_key(secrets, "management")
-    tokens.ensure_service_keys(secrets, tmp_path, ["management", "identity"])
+    tokens.ensure_service_keys(secrets, ["management", "identity"])
     assert tokens.load_service_key(secrets, "management").private_numbers() == first.private_numbers()
-    public = tokens.load_service_keys(tmp_path)
+    public = tokens.load_service_keys(secrets)
     assert set(public) == {"management", "identity"}
     assert public["management"].public_numbers() == first.public_key().public_numbers()
-    assert "PRIVATE" not in (tmp_path / tokens.SERVICE_KEYS_FILE).read_text()
+    assert "PRIVATE" not in secrets.read(tokens.SERVICE_KEYS)
     for secret in (tmp_path / "secrets").iterdir():
         assert secret.stat().st_mode & 0o077 == 0
     with pytest.raises(FileNotFoundError):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BATCH_PREFIX = b"quintet-batch-v1\0"
 RECEIPT_PREFIX = b"quintet-receipt-v1\0"
+COSIGN_PREFIX = b"quintet-cosign-v1\0"
 ALGORITHM = "Ed25519"  # RFC 9864
 SIGNING_KEY_BYTES = 32
 # A batch below this gains nothing from compression; one that unpacks to more than the limit is refused unread.
@@ -57,6 +58,10 @@ class NodeSigner:
         data = receipt.SerializeToString()
         signature = self._key.sign(RECEIPT_PREFIX + data)
         return link_pb2.SignedReceipt(receipt=data, key_id=self.key_id, signature=signature)
+
+    def cosignature(self, statement: str) -> bytes:
+        """Vouch for a peer's checkpoint, given as it was signed."""
+        return self._key.sign(COSIGN_PREFIX + statement.encode())
 
     def agreement(self, canonical: bytes) -> str:
         """Return a compact JWS with detached payload over the canonical agreement."""

@@ -6,12 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from libs.config import PARTS
 from libs.host import Part, Wired
+from quintet.audit.v1.audit_pb2_grpc import AuditServiceStub
 from quintet.federation.v1 import federation_pb2, federation_pb2_grpc
 from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceStub
 from services.federation import link_server, metrics, settlement_service
 from services.federation.accept import Acceptor
 from services.federation.contracts_service import ContractsHandler
+from services.federation.cosign import Cosigning
 from services.federation.export import Exporter
 from services.federation.hub import Hub
 from services.federation.joining import Joiner
@@ -43,7 +46,9 @@ async def build(host: Host) -> Wired:
     signer = NodeSigner(host.node, host.node_key)
     negotiator = Negotiator(host.node, host.zone, signer)
     questions = Questions(host.node, transactions, sharing)
-    control: dict[str, ControlHandler] = {"contract_message": negotiator.handle}
+    logs = {part: AuditServiceStub(host.channel_to(part)) for part in PARTS}
+    cosigning = Cosigning(host.node, transactions, signer, logs)
+    control: dict[str, ControlHandler] = {"contract_message": negotiator.handle, **cosigning.handlers()}
     acceptor = Acceptor(host.node, transactions, host.zones.tree, control)
     hub = Hub(LinkParts(host.node, transactions, signer, acceptor, questions), config.secrets)
     settler = Settler(host.node, hub.wake)
@@ -72,6 +77,7 @@ async def build(host: Host) -> Wired:
             "links": hub.run,
             "settlement": partial(settlement_service.run, transactions, settler),
             "joining": joiner.run,
+            "cosign": cosigning.run,
             "metrics": partial(metrics.watch, transactions, hub),
         },
     )

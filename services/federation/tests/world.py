@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from libs.audit import AuditServicer
 from libs.config import Secrets
 from libs.tx import Transactions
 from libs.zones import ZoneRecord, ZoneTree
@@ -20,6 +21,7 @@ from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import contracts_store, link_server, peers_store
 from services.federation.accept import Acceptor
+from services.federation.cosign import Cosigning
 from services.federation.export import Exporter
 from services.federation.hub import Hub
 from services.federation.joining import Joiner
@@ -42,6 +44,23 @@ PEOPLE = ("people/node-admin", "people/data-steward")
 RECORDS = [ZoneRecord("city"), ZoneRecord("d10", "city"), ZoneRecord("d6", "city"), ZoneRecord("hill", "d10")]
 
 
+class LocalLog:
+    """The audit service of a part without a channel in between."""
+
+    def __init__(self, servicer: AuditServicer) -> None:
+        self._servicer = servicer
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(request: Any, **_options: Any) -> Any:
+            return await getattr(self._servicer, method)(request, None)
+
+        return call
+
+
+def local_logs(servicer: AuditServicer) -> Any:
+    return {"federation": LocalLog(servicer)}
+
+
 @dataclass
 class Node:
     """One node. `taken` counts the facts that were handed to the exporter."""
@@ -56,6 +75,8 @@ class Node:
     secrets: Secrets
     questions: Questions
     settler: Settler
+    key: Ed25519PrivateKey
+    cosigning: Cosigning
     seen: set[str] = field(default_factory=set)
 
     async def facts(self) -> list[Fact]:
@@ -108,11 +129,14 @@ class World:
         """Make a node. `sharing` is the stub that answers questions about rows."""
         transactions = await self._transactions("federation", MIGRATIONS, node=name)
         secrets = Secrets(self._folder / name)
-        signer = NodeSigner(name, Ed25519PrivateKey.generate())
+        key = Ed25519PrivateKey.generate()
+        signer = NodeSigner(name, key)
+        log = AuditServicer(transactions, [key.public_key()], key)
+        cosigning = Cosigning(name, transactions, signer, local_logs(log))
         tree = ZoneTree([record for record in RECORDS if zone == "city" or record.code != "city"], root=zone)
         negotiator = Negotiator(name, zone, signer)
         questions = Questions(name, transactions, sharing)
-        control: dict[str, ControlHandler] = {"contract_message": negotiator.handle}
+        control: dict[str, ControlHandler] = {"contract_message": negotiator.handle, **cosigning.handlers()}
         acceptor = Acceptor(name, transactions, lambda: tree, control)
         hub = Hub(LinkParts(name, transactions, signer, acceptor, questions), secrets)
         settler = Settler(name, hub.wake)
@@ -130,7 +154,9 @@ class World:
         )
         joiner = Joiner(name, transactions, membership, negotiator, secrets)
         exporter = Exporter(name, lambda: tree, hub.wake)
-        node = Node(name, transactions, membership, joiner, negotiator, exporter, hub, secrets, questions, settler)
+        node = Node(
+            name, transactions, membership, joiner, negotiator, exporter, hub, secrets, questions, settler, key, cosigning
+        )
         await self._serve(node, authority, tree)
         return node
 

@@ -1233,6 +1233,7 @@ class Cosignature(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    COSIGNED_SIZE_FIELD_NUMBER: _builtins.int
     statement: _builtins.str
     """statement is the checkpoint's canonical JSON."""
     node: _builtins.str
@@ -1242,7 +1243,11 @@ class Cosignature(_message.Message):
     signature: _builtins.bytes
     """signature is Ed25519 over "quintet-cosign-v1", a zero byte and the statement, 64 bytes; empty when refused."""
     refusal: _builtins.str
-    """refusal says why the checkpoint was not cosigned; empty when it was."""
+    """refusal says why the checkpoint was not cosigned, a stable word and a text: "CONSISTENCY_NEEDED: ..." when the proof must
+    begin elsewhere, "AUDIT_FORKED: ..." when the log does not continue what was cosigned; empty when it was cosigned.
+    """
+    cosigned_size: _builtins.int
+    """cosigned_size is the size of the checkpoint of this log that the cosigner holds: the next proof must begin there."""
     def __init__(
         self,
         *,
@@ -1251,10 +1256,11 @@ class Cosignature(_message.Message):
         key_id: _builtins.str = ...,
         signature: _builtins.bytes = ...,
         refusal: _builtins.str = ...,
+        cosigned_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "node", b"node", "refusal", b"refusal", "signature", b"signature", "statement", b"statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosigned_size", b"cosigned_size", "key_id", b"key_id", "node", b"node", "refusal", b"refusal", "signature", b"signature", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,7 +23,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/link.proto.
  */
 export const file_quintet_federation_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIpcBCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRITCgtzaWduaW5nX2tleRgFIAEoDBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCSJgCgtKb2luUmVxdWVzdBIaCgV0b2tlbhgBIAEoCUIL0vMYBwgBEMgBQAESNQoEY2FyZBgCIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Ob2RlQ2FyZEIG0vMYAggBIuQBCgxKb2luUmVzcG9uc2USLQoEY2FyZBgBIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Ob2RlQ2FyZBITCgtjZXJ0aWZpY2F0ZRgCIAEoCRItCgRraW5kGAMgASgOMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJLaW5kEjAKB2NoYXJ0ZXIYBCABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QSLwoFc3RhdGUYBSABKA4yIC5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlclN0YXRlIpYFCgVGcmFtZRItCgVoZWxsbxgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5IZWxsb0gAEjMKBWJhdGNoGAIgASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZEJhdGNoSAASNwoHcmVjZWlwdBgDIAEoCzIkLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWRSZWNlaXB0SAASLwoGY3JlZGl0GAQgASgLMh0ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNyZWRpdEgAEi0KBXF1ZXJ5GAUgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLlF1ZXJ5SAASLwoGYW5zd2VyGAYgASgLMh0ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkFuc3dlckgAEisKBHBpbmcYByABKAsyGy5xdWludGV0LmZlZGVyYXRpb24udjEuUGluZ0gAEjUKB3JlZnVzYWwYCCABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuTGlua1JlZnVzYWxIABIyCgVjaHVuaxgJIAEoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5CYXRjaENodW5rSAASNAoGY2FuY2VsGAogASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNhbmNlbFF1ZXJ5SAASSAoTY2VydGlmaWNhdGVfcmVxdWVzdBgLIAEoCzIpLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5DZXJ0aWZpY2F0ZVJlcXVlc3RIABI/CgtjZXJ0aWZpY2F0ZRgMIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Jc3N1ZWRDZXJ0aWZpY2F0ZUgAQgYKBGJvZHkiPgoPRXhjaGFuZ2VSZXF1ZXN0EisKBWZyYW1lGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZyYW1lIj8KEEV4Y2hhbmdlUmVzcG9uc2USKwoFZnJhbWUYASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuRnJhbWUi/gEKBUhlbGxvEgwKBG5vZGUYASABKAkSEAoIcHJvdG9jb2wYAiABKAUSDQoFZXBvY2gYAyABKAkSFgoOcmVjZWl2ZWRfZXBvY2gYBCABKAkSEAoIcmVjZWl2ZWQYBSABKAMSFQoNbGFzdF9hc3NpZ25lZBgGIAEoAxIOCgZjcmVkaXQYByABKAMSEwoLY2VydGlmaWNhdGUYCCABKAkSMgoFbGFuZXMYCSADKAsyIy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZVBvc2l0aW9uEhYKDnByZXZpb3VzX2Vwb2NoGAogASgJEhQKDHRydXN0X251bWJlchgLIAEoAyJyCgxMYW5lUG9zaXRpb24SKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhAKCHJlY2VpdmVkGAIgASgDEhUKDWxhc3RfYXNzaWduZWQYAyABKAMSDgoGY3JlZGl0GAQgASgDIvUFCghFbnZlbG9wZRIQCghzZXF1ZW5jZRgBIAEoAxIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSEAoIY29udHJhY3QYAyABKAkSFgoOYWdyZWVtZW50X2hhc2gYBCABKAwSJQoEZmFjdBgFIAEoCzIVLnF1aW50ZXQuZmFjdC52MS5GYWN0SAASQgoQY29udHJhY3RfbWVzc2FnZRgGIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdE1lc3NhZ2VIABJCChB0cmFuc2Zlcl9tZXNzYWdlGAcgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRyYW5zZmVyTWVzc2FnZUgAEkQKEWRpcmVjdGl2ZV9tZXNzYWdlGAggASgLMicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZU1lc3NhZ2VIABI8Cgp0cnVzdF9saXN0GAkgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdEgAEkYKEm1lbWJlcnNoaXBfbWVzc2FnZRgKIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5NZW1iZXJzaGlwTWVzc2FnZUgAEkQKDmRlbGV0aW9uX3Byb29mGAsgASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZERlbGV0aW9uUHJvb2ZIABI8CgpjaGVja3BvaW50GAwgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNoZWNrcG9pbnRPZmZlckgAEjkKC2Nvc2lnbmF0dXJlGA0gASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvc2lnbmF0dXJlSAASQAoKc2V0dGxlbWVudBgOIAEoCzIqLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50U3RhdGVtZW50SABCBgoEYm9keSLBAQoFQmF0Y2gSDgoGc2VuZGVyGAEgASgJEhAKCHJlY2VpdmVyGAIgASgJEg0KBWVwb2NoGAMgASgJEjIKCWVudmVsb3BlcxgEIAMoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FbnZlbG9wZRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAYgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUiUwoLU2lnbmVkQmF0Y2gSDQoFYmF0Y2gYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBISCgpjb21wcmVzc2VkGAQgASgIImMKCkJhdGNoQ2h1bmsSKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEg0KBWluZGV4GAIgASgFEg0KBWNvdW50GAMgASgFEgwKBGRhdGEYBCABKAwitwEKB1JlY2VpcHQSEAoIcmVjZWl2ZXIYASABKAkSDgoGc2VuZGVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhAKCHNlcXVlbmNlGAQgASgDEhQKDGJhdGNoX2RpZ2VzdBgFIAEoDBIoCgR0aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAcgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUiQwoNU2lnbmVkUmVjZWlwdBIPCgdyZWNlaXB0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiRgoGQ3JlZGl0EhEKCWVudmVsb3BlcxgBIAEoAxIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUiiAEKD0NvbnRyYWN0TWVzc2FnZRIKCgJpZBgBIAEoCRIMCgR0eXBlGAIgASgJEjEKCGNvbnRyYWN0GAMgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0EigKBHRpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIogBCg9UcmFuc2Zlck1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCgh0cmFuc2ZlchgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2ZlchIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ9ChBEaXJlY3RpdmVNZXNzYWdlEgoKAmlkGAEgASgJEjMKCWRpcmVjdGl2ZRgCIAEoCzIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmUSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidQoRTWVtYmVyc2hpcE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIMCgR6b25lGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKJAQoKVHJ1c3RlZEtleRIOCgZrZXlfaWQYASABKAkSCwoDa2V5GAIgASgMEi4KCnZhbGlkX2Zyb20YAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldGlyZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIuMBCglUcnVzdExpc3QSDAoEbm9kZRgBIAEoCRIOCgZudW1iZXIYAiABKAMSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEa2V5cxgEIAMoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcnVzdGVkS2V5EhkKEXJvb3RfY2VydGlmaWNhdGVzGAUgAygJEg8KB3Jldm9rZWQYBiADKAkSMQoFcGVlcnMYByADKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZFBlZXIidAoLVHJ1c3RlZFBlZXISDAoEbm9kZRgBIAEoCRIvCgVzdGF0ZRgCIAEoDjIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyU3RhdGUSDAoEem9uZRgDIAEoCRIYChByb290X2ZpbmdlcnByaW50GAQgASgJIkIKD1NpZ25lZFRydXN0TGlzdBIMCgRsaXN0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiJQoSQ2VydGlmaWNhdGVSZXF1ZXN0Eg8KB3JlcXVlc3QYASABKAkiOAoRSXNzdWVkQ2VydGlmaWNhdGUSEwoLY2VydGlmaWNhdGUYASABKAkSDgoGcmVhc29uGAIgASgJIsQBCg1EZWxldGlvblByb29mEhAKCGNvbnRyYWN0GAEgASgJEgwKBG5vZGUYAiABKAkSDAoEcm93cxgDIAEoAxIOCgZkaWdlc3QYBCABKAwSDgoGcmVhc29uGAUgASgJEi8KC2hlbGRfYmVmb3JlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgR0aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJpZBgIIAEoCSJHChNTaWduZWREZWxldGlvblByb29mEg0KBXByb29mGAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwicwoPQ2hlY2twb2ludE9mZmVyEhEKCXN0YXRlbWVudBgBIAEoCRIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMEhMKC2NvbnNpc3RlbmN5GAQgAygMEhUKDXByZXZpb3VzX3NpemUYBSABKAMieQoLQ29zaWduYXR1cmUSEQoJc3RhdGVtZW50GAEgASgJEgwKBG5vZGUYAiABKAkSDgoGa2V5X2lkGAMgASgJEhEKCXNpZ25hdHVyZRgEIAEoDBIPCgdyZWZ1c2FsGAUgASgJEhUKDWNvc2lnbmVkX3NpemUYBiABKAMisgEKE1NldHRsZW1lbnRTdGF0ZW1lbnQSEAoIY29udHJhY3QYASABKAkSCwoDZGF5GAIgASgJEg0KBWZhY3RzGAMgASgDEgwKBHJvd3MYBCABKAMSDQoFYnl0ZXMYBSABKAMSDgoGZGlnZXN0GAYgASgMEg8KB3F1ZXJpZXMYByABKAMSDAoEYXNrcxgIIAEoCBIPCgdtaXNzaW5nGAkgAygJEhAKCGZhY3RfaWRzGAogAygJIhkKC0NhbmNlbFF1ZXJ5EgoKAmlkGAEgASgJIvYBCgVRdWVyeRIKCgJpZBgBIAEoCRIUCgxyZW1haW5pbmdfbXMYAiABKAMSDQoFYWN0b3IYAyABKAkSEwoLdHJhY2VwYXJlbnQYBCABKAkSOwoEcm93cxgFIAEoCzIrLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5RdWVyeUNvbnRyYWN0UmVxdWVzdEgAEkIKCHByb2R1Y3RzGAYgASgLMi4ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxpc3RQZWVyUHJvZHVjdHNSZXF1ZXN0SAASDgoGc3RyZWFtGAcgASgIEg4KBmNyZWRpdBgIIAEoBUIGCgRib2R5IsABCgZBbnN3ZXISCgoCaWQYASABKAkSDAoEY29kZRgCIAEoBRIOCgZyZWFzb24YAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIlCgRyb3dzGAUgAygLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YBiABKAkSLQoIcHJvZHVjdHMYByADKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdBIMCgRtb3JlGAggASgIIjAKBFBpbmcSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiawoLTGlua1JlZnVzYWwSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIc2VxdWVuY2UYAyABKAMSKQoEbGFuZRgEIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lKk0KBExhbmUSFAoQTEFORV9VTlNQRUNJRklFRBAAEhAKDExBTkVfQ09OVFJPTBABEg4KCkxBTkVfRkFDVFMQAhINCglMQU5FX0JVTEsQAzJuChFNZW1iZXJzaGlwU2VydmljZRJZCgRKb2luEiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkpvaW5SZXF1ZXN0GiMucXVpbnRldC5mZWRlcmF0aW9uLnYxLkpvaW5SZXNwb25zZSIIyvMYBDAPOAEyegoLTGlua1NlcnZpY2USawoIRXhjaGFuZ2USJi5xdWludGV0LmZlZGVyYXRpb24udjEuRXhjaGFuZ2VSZXF1ZXN0GicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkV4Y2hhbmdlUmVzcG9uc2UiCsrzGAYwgKMFOAEoATABYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
+  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIpcBCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRITCgtzaWduaW5nX2tleRgFIAEoDBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCSJgCgtKb2luUmVxdWVzdBIaCgV0b2tlbhgBIAEoCUIL0vMYBwgBEMgBQAESNQoEY2FyZBgCIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Ob2RlQ2FyZEIG0vMYAggBIuQBCgxKb2luUmVzcG9uc2USLQoEY2FyZBgBIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Ob2RlQ2FyZBITCgtjZXJ0aWZpY2F0ZRgCIAEoCRItCgRraW5kGAMgASgOMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJLaW5kEjAKB2NoYXJ0ZXIYBCABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QSLwoFc3RhdGUYBSABKA4yIC5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlclN0YXRlIpYFCgVGcmFtZRItCgVoZWxsbxgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5IZWxsb0gAEjMKBWJhdGNoGAIgASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZEJhdGNoSAASNwoHcmVjZWlwdBgDIAEoCzIkLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWRSZWNlaXB0SAASLwoGY3JlZGl0GAQgASgLMh0ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNyZWRpdEgAEi0KBXF1ZXJ5GAUgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLlF1ZXJ5SAASLwoGYW5zd2VyGAYgASgLMh0ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkFuc3dlckgAEisKBHBpbmcYByABKAsyGy5xdWludGV0LmZlZGVyYXRpb24udjEuUGluZ0gAEjUKB3JlZnVzYWwYCCABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuTGlua1JlZnVzYWxIABIyCgVjaHVuaxgJIAEoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5CYXRjaENodW5rSAASNAoGY2FuY2VsGAogASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNhbmNlbFF1ZXJ5SAASSAoTY2VydGlmaWNhdGVfcmVxdWVzdBgLIAEoCzIpLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5DZXJ0aWZpY2F0ZVJlcXVlc3RIABI/CgtjZXJ0aWZpY2F0ZRgMIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Jc3N1ZWRDZXJ0aWZpY2F0ZUgAQgYKBGJvZHkiPgoPRXhjaGFuZ2VSZXF1ZXN0EisKBWZyYW1lGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZyYW1lIj8KEEV4Y2hhbmdlUmVzcG9uc2USKwoFZnJhbWUYASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuRnJhbWUi/gEKBUhlbGxvEgwKBG5vZGUYASABKAkSEAoIcHJvdG9jb2wYAiABKAUSDQoFZXBvY2gYAyABKAkSFgoOcmVjZWl2ZWRfZXBvY2gYBCABKAkSEAoIcmVjZWl2ZWQYBSABKAMSFQoNbGFzdF9hc3NpZ25lZBgGIAEoAxIOCgZjcmVkaXQYByABKAMSEwoLY2VydGlmaWNhdGUYCCABKAkSMgoFbGFuZXMYCSADKAsyIy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZVBvc2l0aW9uEhYKDnByZXZpb3VzX2Vwb2NoGAogASgJEhQKDHRydXN0X251bWJlchgLIAEoAyJyCgxMYW5lUG9zaXRpb24SKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhAKCHJlY2VpdmVkGAIgASgDEhUKDWxhc3RfYXNzaWduZWQYAyABKAMSDgoGY3JlZGl0GAQgASgDIvUFCghFbnZlbG9wZRIQCghzZXF1ZW5jZRgBIAEoAxIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSEAoIY29udHJhY3QYAyABKAkSFgoOYWdyZWVtZW50X2hhc2gYBCABKAwSJQoEZmFjdBgFIAEoCzIVLnF1aW50ZXQuZmFjdC52MS5GYWN0SAASQgoQY29udHJhY3RfbWVzc2FnZRgGIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdE1lc3NhZ2VIABJCChB0cmFuc2Zlcl9tZXNzYWdlGAcgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRyYW5zZmVyTWVzc2FnZUgAEkQKEWRpcmVjdGl2ZV9tZXNzYWdlGAggASgLMicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZU1lc3NhZ2VIABI8Cgp0cnVzdF9saXN0GAkgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdEgAEkYKEm1lbWJlcnNoaXBfbWVzc2FnZRgKIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5NZW1iZXJzaGlwTWVzc2FnZUgAEkQKDmRlbGV0aW9uX3Byb29mGAsgASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZERlbGV0aW9uUHJvb2ZIABI8CgpjaGVja3BvaW50GAwgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNoZWNrcG9pbnRPZmZlckgAEjkKC2Nvc2lnbmF0dXJlGA0gASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvc2lnbmF0dXJlSAASQAoKc2V0dGxlbWVudBgOIAEoCzIqLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50U3RhdGVtZW50SABCBgoEYm9keSLBAQoFQmF0Y2gSDgoGc2VuZGVyGAEgASgJEhAKCHJlY2VpdmVyGAIgASgJEg0KBWVwb2NoGAMgASgJEjIKCWVudmVsb3BlcxgEIAMoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FbnZlbG9wZRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAYgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUiUwoLU2lnbmVkQmF0Y2gSDQoFYmF0Y2gYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBISCgpjb21wcmVzc2VkGAQgASgIImMKCkJhdGNoQ2h1bmsSKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEg0KBWluZGV4GAIgASgFEg0KBWNvdW50GAMgASgFEgwKBGRhdGEYBCABKAwitwEKB1JlY2VpcHQSEAoIcmVjZWl2ZXIYASABKAkSDgoGc2VuZGVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhAKCHNlcXVlbmNlGAQgASgDEhQKDGJhdGNoX2RpZ2VzdBgFIAEoDBIoCgR0aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAcgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUiQwoNU2lnbmVkUmVjZWlwdBIPCgdyZWNlaXB0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiRgoGQ3JlZGl0EhEKCWVudmVsb3BlcxgBIAEoAxIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUiiAEKD0NvbnRyYWN0TWVzc2FnZRIKCgJpZBgBIAEoCRIMCgR0eXBlGAIgASgJEjEKCGNvbnRyYWN0GAMgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0EigKBHRpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIogBCg9UcmFuc2Zlck1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCgh0cmFuc2ZlchgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2ZlchIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ9ChBEaXJlY3RpdmVNZXNzYWdlEgoKAmlkGAEgASgJEjMKCWRpcmVjdGl2ZRgCIAEoCzIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmUSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidQoRTWVtYmVyc2hpcE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIMCgR6b25lGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKJAQoKVHJ1c3RlZEtleRIOCgZrZXlfaWQYASABKAkSCwoDa2V5GAIgASgMEi4KCnZhbGlkX2Zyb20YAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldGlyZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIuMBCglUcnVzdExpc3QSDAoEbm9kZRgBIAEoCRIOCgZudW1iZXIYAiABKAMSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEa2V5cxgEIAMoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcnVzdGVkS2V5EhkKEXJvb3RfY2VydGlmaWNhdGVzGAUgAygJEg8KB3Jldm9rZWQYBiADKAkSMQoFcGVlcnMYByADKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZFBlZXIidAoLVHJ1c3RlZFBlZXISDAoEbm9kZRgBIAEoCRIvCgVzdGF0ZRgCIAEoDjIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyU3RhdGUSDAoEem9uZRgDIAEoCRIYChByb290X2ZpbmdlcnByaW50GAQgASgJIkIKD1NpZ25lZFRydXN0TGlzdBIMCgRsaXN0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiJQoSQ2VydGlmaWNhdGVSZXF1ZXN0Eg8KB3JlcXVlc3QYASABKAkiOAoRSXNzdWVkQ2VydGlmaWNhdGUSEwoLY2VydGlmaWNhdGUYASABKAkSDgoGcmVhc29uGAIgASgJIsQBCg1EZWxldGlvblByb29mEhAKCGNvbnRyYWN0GAEgASgJEgwKBG5vZGUYAiABKAkSDAoEcm93cxgDIAEoAxIOCgZkaWdlc3QYBCABKAwSDgoGcmVhc29uGAUgASgJEi8KC2hlbGRfYmVmb3JlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgR0aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJpZBgIIAEoCSJHChNTaWduZWREZWxldGlvblByb29mEg0KBXByb29mGAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwicwoPQ2hlY2twb2ludE9mZmVyEhEKCXN0YXRlbWVudBgBIAEoCRIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMEhMKC2NvbnNpc3RlbmN5GAQgAygMEhUKDXByZXZpb3VzX3NpemUYBSABKAMieQoLQ29zaWduYXR1cmUSEQoJc3RhdGVtZW50GAEgASgJEgwKBG5vZGUYAiABKAkSDgoGa2V5X2lkGAMgASgJEhEKCXNpZ25hdHVyZRgEIAEoDBIPCgdyZWZ1c2FsGAUgASgJEhUKDWNvc2lnbmVkX3NpemUYBiABKAMisQIKE1NldHRsZW1lbnRTdGF0ZW1lbnQSEAoIY29udHJhY3QYASABKAkSCwoDZGF5GAIgASgJEg0KBWZhY3RzGAMgASgDEgwKBHJvd3MYBCABKAMSDQoFYnl0ZXMYBSABKAMSDgoGZGlnZXN0GAYgASgMEg8KB3F1ZXJpZXMYByABKAMSEgoKcXVlcnlfcm93cxgIIAEoAxIMCgRhc2tzGAkgASgIEhQKDGNvdW50ZWRfbm9kZRgKIAEoCRI5Cgdwb3J0aW9uGAsgASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRQb3J0aW9uEjsKCGZpbmRpbmdzGAwgASgLMikucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRGaW5kaW5ncyJ0ChFTZXR0bGVtZW50UG9ydGlvbhINCgVhZnRlchgBIAEoCRIPCgd0aHJvdWdoGAIgASgJEgsKA2lkcxgDIAMoCRISCgpuZXZlcl9zZW50GAQgAygJEhAKCHJlcGFpcmVkGAUgASgDEgwKBGxhc3QYBiABKAgiRwoSU2V0dGxlbWVudEZpbmRpbmdzEg8KB3Rocm91Z2gYASABKAkSDwoHbWlzc2luZxgCIAMoCRIPCgd1bmtub3duGAMgAygJIhkKC0NhbmNlbFF1ZXJ5EgoKAmlkGAEgASgJIvYBCgVRdWVyeRIKCgJpZBgBIAEoCRIUCgxyZW1haW5pbmdfbXMYAiABKAMSDQoFYWN0b3IYAyABKAkSEwoLdHJhY2VwYXJlbnQYBCABKAkSOwoEcm93cxgFIAEoCzIrLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5RdWVyeUNvbnRyYWN0UmVxdWVzdEgAEkIKCHByb2R1Y3RzGAYgASgLMi4ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxpc3RQZWVyUHJvZHVjdHNSZXF1ZXN0SAASDgoGc3RyZWFtGAcgASgIEg4KBmNyZWRpdBgIIAEoBUIGCgRib2R5IsABCgZBbnN3ZXISCgoCaWQYASABKAkSDAoEY29kZRgCIAEoBRIOCgZyZWFzb24YAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIlCgRyb3dzGAUgAygLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YBiABKAkSLQoIcHJvZHVjdHMYByADKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdBIMCgRtb3JlGAggASgIIjAKBFBpbmcSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiawoLTGlua1JlZnVzYWwSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIc2VxdWVuY2UYAyABKAMSKQoEbGFuZRgEIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lKk0KBExhbmUSFAoQTEFORV9VTlNQRUNJRklFRBAAEhAKDExBTkVfQ09OVFJPTBABEg4KCkxBTkVfRkFDVFMQAhINCglMQU5FX0JVTEsQAzJuChFNZW1iZXJzaGlwU2VydmljZRJZCgRKb2luEiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkpvaW5SZXF1ZXN0GiMucXVpbnRldC5mZWRlcmF0aW9uLnYxLkpvaW5SZXNwb25zZSIIyvMYBDAPOAEyegoLTGlua1NlcnZpY2USawoIRXhjaGFuZ2USJi5xdWludGV0LmZlZGVyYXRpb24udjEuRXhjaGFuZ2VSZXF1ZXN0GicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkV4Y2hhbmdlUmVzcG9uc2UiCsrzGAYwgKMFOAEoATABYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
 
 /**
  * NodeCard is how a node presents itself.
@@ -74,7 +74,7 @@ export type NodeCard = Message<"quintet.federation.v1.NodeCard"> & {
   linkAddress: string;
 
   /**
-   * certificate_request is a PKCS #10 request, PEM, for the certificate with which it will call the other.
+   * certificate_request is a PKCS #10 request, PEM, for the certificate with which it will call the other; empty in an answer.
    *
    * @generated from field: string certificate_request = 7;
    */
@@ -1473,7 +1473,8 @@ export const CosignatureSchema: GenMessage<Cosignature> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_link, 28);
 
 /**
- * SettlementStatement is what one side has counted under a contract on one UTC day.
+ * SettlementStatement is what the sender of the message has counted under a contract on one UTC day, of the facts and
+ * answers of one node. See docs/protocol.md for the exchange that it belongs to.
  *
  * @generated from message quintet.federation.v1.SettlementStatement
  */
@@ -1514,7 +1515,8 @@ export type SettlementStatement = Message<"quintet.federation.v1.SettlementState
   bytes: bigint;
 
   /**
-   * digest is the sum modulo 2^256 of SHA-256 of the facts' ids, 32 bytes big-endian: equal when the same facts were counted.
+   * digest is the sum modulo 2^256 of SHA-256 of the ids of the facts and of the questions answered, 32 bytes big-endian:
+   * equal when the same were counted.
    *
    * @generated from field: bytes digest = 6;
    */
@@ -1528,25 +1530,39 @@ export type SettlementStatement = Message<"quintet.federation.v1.SettlementState
   queries: bigint;
 
   /**
-   * asks is true when the sender wants the receiver's own statement in return.
+   * query_rows is the number of rows in the answers.
    *
-   * @generated from field: bool asks = 8;
+   * @generated from field: int64 query_rows = 8;
+   */
+  queryRows: bigint;
+
+  /**
+   * asks is true when the receiver's own statement is wanted in return.
+   *
+   * @generated from field: bool asks = 9;
    */
   asks: boolean;
 
   /**
-   * missing are ids of facts that the sender counted as never received; the provider sends them again.
+   * counted_node is the node that sent the facts and gave the answers: the provider, and in a charter either.
    *
-   * @generated from field: repeated string missing = 9;
+   * @generated from field: string counted_node = 10;
    */
-  missing: string[];
+  countedNode: string;
 
   /**
-   * fact_ids lists the ids counted, when the figures of both sides differ.
+   * portion is a part of the ids that counted_node has counted; it sends them when the figures differ.
    *
-   * @generated from field: repeated string fact_ids = 10;
+   * @generated from field: quintet.federation.v1.SettlementPortion portion = 11;
    */
-  factIds: string[];
+  portion?: SettlementPortion | undefined;
+
+  /**
+   * findings are what the other node found in a portion.
+   *
+   * @generated from field: quintet.federation.v1.SettlementFindings findings = 12;
+   */
+  findings?: SettlementFindings | undefined;
 };
 
 /**
@@ -1555,6 +1571,98 @@ export type SettlementStatement = Message<"quintet.federation.v1.SettlementState
  */
 export const SettlementStatementSchema: GenMessage<SettlementStatement> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_link, 29);
+
+/**
+ * SettlementPortion is a part of the ids counted, in their order as 16 bytes.
+ *
+ * @generated from message quintet.federation.v1.SettlementPortion
+ */
+export type SettlementPortion = Message<"quintet.federation.v1.SettlementPortion"> & {
+  /**
+   * after is the id before the first of the range; empty for the beginning.
+   *
+   * @generated from field: string after = 1;
+   */
+  after: string;
+
+  /**
+   * through is the last id of the range; empty for the end.
+   *
+   * @generated from field: string through = 2;
+   */
+  through: string;
+
+  /**
+   * ids are all ids counted in the range, at most 2000.
+   *
+   * @generated from field: repeated string ids = 3;
+   */
+  ids: string[];
+
+  /**
+   * never_sent are ids that the receiver named as unknown in the portion before and that were indeed never sent: it takes
+   * them out of its figures.
+   *
+   * @generated from field: repeated string never_sent = 4;
+   */
+  neverSent: string[];
+
+  /**
+   * repaired is the number of facts of the portion before that are sent again, restated or no longer counted.
+   *
+   * @generated from field: int64 repaired = 5;
+   */
+  repaired: bigint;
+
+  /**
+   * last is true when there is no range any more, only what came of the one before.
+   *
+   * @generated from field: bool last = 6;
+   */
+  last: boolean;
+};
+
+/**
+ * Describes the message quintet.federation.v1.SettlementPortion.
+ * Use `create(SettlementPortionSchema)` to create a new message.
+ */
+export const SettlementPortionSchema: GenMessage<SettlementPortion> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 30);
+
+/**
+ * SettlementFindings is what a portion shows when it is held against the receiver's own ids.
+ *
+ * @generated from message quintet.federation.v1.SettlementFindings
+ */
+export type SettlementFindings = Message<"quintet.federation.v1.SettlementFindings"> & {
+  /**
+   * through is that of the portion.
+   *
+   * @generated from field: string through = 1;
+   */
+  through: string;
+
+  /**
+   * missing are ids of the portion that were never received, at most 2000.
+   *
+   * @generated from field: repeated string missing = 2;
+   */
+  missing: string[];
+
+  /**
+   * unknown are ids in the range that were counted here and do not stand in the portion, at most 2000.
+   *
+   * @generated from field: repeated string unknown = 3;
+   */
+  unknown: string[];
+};
+
+/**
+ * Describes the message quintet.federation.v1.SettlementFindings.
+ * Use `create(SettlementFindingsSchema)` to create a new message.
+ */
+export const SettlementFindingsSchema: GenMessage<SettlementFindings> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 31);
 
 /**
  * CancelQuery takes a query back: the asker does not wait any more.
@@ -1575,7 +1683,7 @@ export type CancelQuery = Message<"quintet.federation.v1.CancelQuery"> & {
  * Use `create(CancelQuerySchema)` to create a new message.
  */
 export const CancelQuerySchema: GenMessage<CancelQuery> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 30);
+  messageDesc(file_quintet_federation_v1_link, 32);
 
 /**
  * Query asks a question of the peer, within a deadline.
@@ -1655,7 +1763,7 @@ export type Query = Message<"quintet.federation.v1.Query"> & {
  * Use `create(QuerySchema)` to create a new message.
  */
 export const QuerySchema: GenMessage<Query> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 31);
+  messageDesc(file_quintet_federation_v1_link, 33);
 
 /**
  * Answer answers a query.
@@ -1725,7 +1833,7 @@ export type Answer = Message<"quintet.federation.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 32);
+  messageDesc(file_quintet_federation_v1_link, 34);
 
 /**
  * Ping keeps a stream alive.
@@ -1746,7 +1854,7 @@ export type Ping = Message<"quintet.federation.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 33);
+  messageDesc(file_quintet_federation_v1_link, 35);
 
 /**
  * LinkRefusal says that a frame was not accepted.
@@ -1788,7 +1896,7 @@ export type LinkRefusal = Message<"quintet.federation.v1.LinkRefusal"> & {
  * Use `create(LinkRefusalSchema)` to create a new message.
  */
 export const LinkRefusalSchema: GenMessage<LinkRefusal> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 34);
+  messageDesc(file_quintet_federation_v1_link, 36);
 
 /**
  * Lane is the priority of an envelope. Each lane has its own sequence and its own credit; order holds within a lane, and a
@@ -1839,7 +1947,7 @@ export const LaneSchema: GenEnum<Lane> = /*@__PURE__*/
  */
 export const MembershipService: GenService<{
   /**
-   * Join exchanges keys and certificates for a one-time token.
+   * Join exchanges keys and certificates for a one-time token. The joiner asks again until people have approved.
    *
    * @generated from rpc quintet.federation.v1.MembershipService.Join
    */

@@ -155,7 +155,18 @@ class World:
         joiner = Joiner(name, transactions, membership, negotiator, secrets)
         exporter = Exporter(name, lambda: tree, hub.wake)
         node = Node(
-            name, transactions, membership, joiner, negotiator, exporter, hub, secrets, questions, settler, key, cosigning
+            name,
+            transactions,
+            membership,
+            joiner,
+            negotiator,
+            exporter,
+            hub,
+            secrets,
+            questions,
+            settler,
+            key,
+            cosigning,
         )
         await self._serve(node, authority, tree)
         return node

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, cast
 import structlog
 from prometheus_client import Counter
 
+from libs import masking
 from libs import rows as blocks
 from quintet.federation.v1.facts_pb2 import ContractChanged
-from quintet.federation.v1.federation_pb2 import CONTRACT_KIND_EXCHANGE, CONTRACT_STATE_FINALIZED
+from quintet.federation.v1.federation_pb2 import CONTRACT_KIND_EXCHANGE, CONTRACT_STATE_FINALIZED, DELIVERY_MODE_PULL
 from quintet.perception.v1.facts_pb2 import DailyAggregateComputed
 from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
-from quintet.sharing.v1.sharing_pb2 import MASKING_DROP
-from services.sharing import store, store_held, store_rows
+from services.sharing import store, store_flows, store_held, store_rows
 from services.sharing.model import (
     Classification,
     Contract,
@@ -28,10 +28,11 @@ from services.sharing.model import (
     key_of,
     type_of,
 )
+from services.sharing.publisher import first_due
 from services.sharing.source import Extraction, extraction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
@@ -78,7 +79,7 @@ class Facts:
                 continue
             row = self._extraction(product).row(message)
             if row is not None:
-                await _write(tx, fact, product, "", [row], state=True)
+                await _write(tx, fact, product, row)
 
     def _extraction(self, product: Product) -> Extraction:
         before, found = self._extractions.get(product.name, (None, None))
@@ -115,7 +116,7 @@ class Facts:
             return
         stated = message.contract
         if stated.kind == CONTRACT_KIND_EXCHANGE and stated.provider == self._node:
-            await _restate(tx, stated)
+            await _follow_flow(tx, fact, stated)
         if stated.kind != CONTRACT_KIND_EXCHANGE or stated.consumer != self._node:
             return
         contract = _contract(stated)
@@ -158,51 +159,47 @@ class Facts:
         return wanted
 
 
-async def _write(
-    tx: Tx, fact: Fact, product: Product, contract: str, rows: Iterable[Mapping[str, JsonValue]], *, state: bool
-) -> int:
-    """Write rows; those that no product can hold are counted and logged. Returns how many really changed."""
-    texts: dict[str, str] = {}
-    for row in rows:
-        try:
-            texts[key_of(row, product.key_fields)] = check_row(row)
-        except ValueError as error:
-            ROWS.labels("refused").inc()
-            log.warning("sharing.row_refused", product=product.name, fact=fact.id, error=str(error))
-    if not texts:
-        return 0
+async def _write(tx: Tx, fact: Fact, product: Product, row: Mapping[str, JsonValue]) -> None:
+    """Write a row; one that no product can hold is counted and logged."""
+    try:
+        texts = {key_of(row, product.key_fields): check_row(row)}
+    except ValueError as error:
+        ROWS.labels("refused").inc()
+        log.warning("sharing.row_refused", product=product.name, fact=fact.id, error=str(error))
+        return
     changed = await store_rows.write_rows(
-        tx.conn,
-        texts,
-        product=product.name,
-        contract=contract,
-        version=product.version,
-        zone=fact.zone,
-        fact_id=fact.id,
-        now=tx.now,
-        state=state,
+        tx.conn, texts, product=product.name, version=product.version, zone=fact.zone, fact_id=fact.id, now=tx.now
     )
     ROWS.labels("changed").inc(changed)
     ROWS.labels("unchanged").inc(len(texts) - changed)
-    return changed
 
 
-async def _restate(tx: Tx, stated: ContractMessage) -> None:
-    """A consumer whose contract comes into force is told of the rows that were there before."""
-    if stated.state == CONTRACT_STATE_FINALIZED:
-        terms = stated.terms
-        await store_rows.want_restatement(tx.conn, stated.name, terms.product, terms.product_version)
-    else:
-        await store_rows.drop_restatement(tx.conn, stated.name)
+async def _follow_flow(tx: Tx, fact: Fact, stated: ContractMessage) -> None:
+    """Follow a contract under which this node provides rows."""
+    terms = stated.terms
+    await store_flows.put(
+        tx.conn,
+        stated.name,
+        terms,
+        active=_in_force(stated),
+        next_at=None if terms.mode == DELIVERY_MODE_PULL else first_due(terms, tx.now),
+        fact_id=fact.id,
+        now=tx.now,
+    )
+
+
+def _in_force(stated: ContractMessage) -> bool:
+    return stated.state == CONTRACT_STATE_FINALIZED and not stated.superseded_by
 
 
 def _contract(stated: ContractMessage) -> Contract:
     terms = stated.terms
+    counted = [terms.aggregation.count_field] if terms.HasField("aggregation") else []
     return Contract(
         name=stated.name,
         product=held_name(stated.provider, terms.product),
-        fields=frozenset(one.field for one in terms.fields if one.masking != MASKING_DROP),
-        active=stated.state == CONTRACT_STATE_FINALIZED,
+        fields=frozenset([*masking.given(terms.fields), *counted]),
+        active=_in_force(stated),
         valid_from=terms.valid_from.ToDatetime(UTC) if terms.HasField("valid_from") else None,
         valid_until=terms.valid_until.ToDatetime(UTC) if terms.HasField("valid_until") else None,
     )

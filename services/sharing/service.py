@@ -14,7 +14,7 @@ from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceServicer
 from services.sharing import store, store_rows, wire
 from services.sharing.facts import SOURCE_TYPES
 from services.sharing.model import Product, check_product
-from services.sharing.model_terms import needs_approver, refusals_of
+from services.sharing.model_terms import needs_approver, refusals_of, zone_refusals
 from services.sharing.service_rows import Context, RowMethods
 from services.sharing.source import extraction
 
@@ -91,12 +91,14 @@ class SharingServicer(RowMethods, SharingServiceServicer):
 
     async def CheckTerms(self, request: pb.CheckTermsRequest, _: Context) -> pb.CheckTermsResponse:
         product = await self._product(request.product)
-        terms = wire.terms_of(request.fields)
-        refusals = refusals_of(product, self._node, request.version, terms)
+        terms, choice = wire.terms_of(request.fields), wire.choice_of(request)
+        refusals = refusals_of(product, self._node, request.version, terms, choice)
+        tree = self._zones()
+        refusals += zone_refusals(choice.zones, {zone for zone in choice.zones if tree.covers(tree.root, zone)})
         return pb.CheckTermsResponse(
             refusals=map(wire.refusal_message, refusals),
             key_fields=product.key_fields,
-            needs_approver=needs_approver(product, terms),
+            needs_approver=needs_approver(product, terms, choice),
         )
 
     async def _product(self, name: str) -> Product:

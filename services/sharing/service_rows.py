@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from libs import paging
 from libs.access import current_caller
 from libs.canonical import JsonValue
-from libs.errors import Forbidden, Invalid, NotFound, Reason, WrongState
-from libs.masking import mask, project_row, to_struct
+from libs.errors import Invalid, NotFound, Reason
+from libs.masking import mask, to_struct
 from quintet.sharing.v1 import sharing_pb2 as pb
-from services.sharing import store, store_rows
-from services.sharing.model import Classification, Clearance, Product, condition
+from services.sharing import store
+from services.sharing.giving import page_of, read_for_contract
+from services.sharing.model import Classification, Clearance, Product
 from services.sharing.model_reading import Reading, read_held, read_own
+from services.sharing.store_select import Parameters, chosen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,9 +28,6 @@ READ = "sharing.rows.read"
 READ_IMPORTANT = "sharing.rows.read_important"
 READ_CORE = "sharing.rows.read_core"
 READ_PERSONAL = "sharing.personal.read"
-# Half of what a message may hold: rows grow on their way from JSON.
-PAGE_BYTES_MAX = 1024 * 1024
-CONTRACT_PAGE_SIZE = 1000
 
 HASHED = pb.FieldTerms(masking=pb.MASKING_HASH)
 
@@ -83,19 +82,8 @@ class RowMethods:
         return _Page(reading, rows, token)
 
     async def ReadForContract(self, request: pb.ReadForContractRequest, _: Context) -> pb.ReadForContractResponse:
-        size = paging.size(request.page_size, default=CONTRACT_PAGE_SIZE, most=CONTRACT_PAGE_SIZE)
-
-        async def read(conn: Connection) -> tuple[list[dict[str, JsonValue]], str]:
-            product = await store.get_product(conn, request.product)
-            if product is None:
-                raise NotFound(Reason.PRODUCT_NOT_FOUND, f"{request.product} does not exist", name=request.product)
-            _check_given(product, self._node, request)
-            return await _page(conn, product, "", request.where, request.page_token, size)
-
-        rows, token = await self._transactions.read(read)
-        return pb.ReadForContractResponse(
-            rows=[to_struct(project_row(row, request.fields, request.salt)) for row in rows], next_page_token=token
-        )
+        tree = self._zones()
+        return await self._transactions.read(lambda conn: read_for_contract(conn, tree, self._node, request))
 
     async def _record(self, request: pb.ReadProductRequest, page: _Page) -> None:
         """Note who read sensitive data and what for. When that cannot be written down, nothing is given."""
@@ -137,37 +125,7 @@ async def _page(
     conn: Connection, product: Product, contract: str, where: Mapping[str, str], token: str, size: int
 ) -> tuple[list[dict[str, JsonValue]], str]:
     """Return a page of whole rows, and the token of the next."""
-    wanted = condition(where, {one.name: one.type for one in product.fields})
-    of = f"rows {product.name} {contract} {sorted(wanted.items())}"
-    after = paging.after(token, int, of=of)
-    if after and not await store_rows.has_row(conn, product.name, contract, after[0]):
-        rule = "is of rows that are gone: begin again"
-        raise Invalid("pageToken", rule, reason=Reason.PAGE_TOKEN_INVALID)
-    rows, more = await store_rows.page(
-        conn, product.name, contract, wanted, after=after[0] if after else None, limit=size, bytes_max=PAGE_BYTES_MAX
-    )
-    # A row more than the page says that there is a next one; which, does not matter.
-    page, next_token = paging.page([*rows, rows[-1]] if more else rows, len(rows), lambda row: (row.id,), of=of)
-    return [row.values for row in page], next_token
-
-
-def _check_given(product: Product, node: str, request: pb.ReadForContractRequest) -> None:
-    """Raise when the terms do not fit the product, whatever was agreed before."""
-    if product.node != node:
-        raise WrongState(Reason.PRODUCT_NOT_OWN, f"{product.name} is {product.node}'s to give", name=product.name)
-    if product.version != request.version:
-        text = f"{product.name} is at version {product.version}, not {request.version}"
-        raise WrongState(Reason.PRODUCT_VERSION_DIFFERS, text, version=str(product.version))
-    for index, terms in enumerate(request.fields):
-        field = product.field(terms.field)
-        if field is None:
-            text = f"{product.name} has no field {terms.field}"
-            raise Invalid(f"fields[{index}].field", text, reason=Reason.FIELD_NOT_IN_PRODUCT)
-        if field.classification.level is Classification.CORE:
-            text = f"{terms.field} is core data, which never leaves the node"
-            raise Forbidden(Reason.FIELD_ABOVE_CLEARANCE, text, field=terms.field)
-    plain = {terms.field for terms in request.fields if terms.masking == pb.MASKING_UNSPECIFIED}
-    for name in request.where:
-        if name not in plain:
-            text = f"the contract does not give {name} as it is, so rows cannot be chosen by it"
-            raise Forbidden(Reason.FIELD_NOT_IN_CONTRACT, text, field=name)
+    parameters = Parameters()
+    chosen_by = chosen(parameters, pb.RowFilter(), {one.name: one.type for one in product.fields}, None, where)
+    of = f"rows {product.name} {contract} {sorted(where.items())}"
+    return await page_of(conn, product, contract, parameters, chosen_by, token=token, of=of, size=size)

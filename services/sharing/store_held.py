@@ -57,8 +57,8 @@ def _statement(fields: Sequence[str], key_fields: Sequence[str], *, once: bool) 
                 WHERE jsonb_build_array({", ".join(keys)}) @> '[null]' IS FALSE AND pg_column_size(e) <= {ROW_BYTES_MAX}
             ) n WHERE octet_length(key) <= {KEY_BYTES_MAX} {"" if once else "ORDER BY key, place DESC"}
         ), written AS (
-            INSERT INTO rows AS r (product, contract, key, row, version, zone, fact_id, updated_at, unstated)
-            SELECT $1, $2, key, row, $5, $6, $7, $8, false FROM given
+            INSERT INTO rows AS r (product, contract, key, row, version, zone, fact_id, updated_at)
+            SELECT $1, $2, key, row, $5, $6, $7, $8 FROM given
             ON CONFLICT (product, contract, key) DO UPDATE SET row = excluded.row, version = excluded.version,
                 zone = excluded.zone, fact_id = excluded.fact_id,
                 updated_at = CASE WHEN (r.row, r.version) = (excluded.row, excluded.version) THEN r.updated_at

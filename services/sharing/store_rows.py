@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from libs.canonical import JsonValue
     from libs.db import Connection
+    from services.sharing.store_select import Parameters
 
 # Rows are read from the server in such portions, so that a page that is full by its bytes reads little too much.
 FETCH_ROWS = 50
@@ -31,52 +32,36 @@ class Row:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Unstated:
-    """A row that changed and is still to be stated."""
-
-    row: Row
-    product: str
-    zone: str
-    version: int
-
-
 async def write_rows(
-    conn: Connection,
-    rows: Mapping[str, str],
-    *,
-    product: str,
-    contract: str,
-    version: int,
-    zone: str,
-    fact_id: str,
-    now: datetime,
-    state: bool,
+    conn: Connection, rows: Mapping[str, str], *, product: str, version: int, zone: str, fact_id: str, now: datetime
 ) -> int:
-    """Add or replace rows, given as JSON by key; return how many really changed.
+    """Add or replace rows of an own product, given as JSON by key; return how many really changed.
 
-    What a newer fact said stays. With `state` changed rows are marked to be stated.
+    What a newer fact said stays. The caller holds the lock of the product, and with it the order of changes.
     """
     changed: int = await conn.fetchval(
         """WITH written AS (
-            INSERT INTO rows AS r (product, contract, key, row, version, zone, fact_id, updated_at, unstated)
-            SELECT $1, $2, n.key, n.row::jsonb, $5, $6, $7, $8, $9 FROM unnest($3::text[], $4::text[]) AS n(key, row)
-            ORDER BY n.key COLLATE "C"
+            INSERT INTO rows AS r (product, contract, key, row, version, zone, fact_id, updated_at, change)
+            SELECT $1, '', n.key, n.row::jsonb, $4, $5, $6, $7, nextval('row_changes')
+            FROM unnest($2::text[], $3::text[]) AS n(key, row) ORDER BY n.key COLLATE "C"
             ON CONFLICT (product, contract, key) DO UPDATE SET row = excluded.row, version = excluded.version,
                 zone = excluded.zone, fact_id = excluded.fact_id,
-                updated_at = CASE WHEN (r.row, r.version) = (excluded.row, excluded.version) THEN r.updated_at
-                    ELSE excluded.updated_at END,
-                unstated = r.unstated OR (excluded.unstated AND (r.row, r.version) <> (excluded.row, excluded.version))
+                updated_at = CASE WHEN (r.row, r.version, r.zone) = (excluded.row, excluded.version, excluded.zone)
+                    THEN r.updated_at ELSE excluded.updated_at END,
+                change = CASE WHEN (r.row, r.version, r.zone) = (excluded.row, excluded.version, excluded.zone)
+                    THEN r.change ELSE excluded.change END
             WHERE r.fact_id < excluded.fact_id
-            RETURNING r.xmax = 0 AS inserted, r.updated_at = $8 AS changed
+            RETURNING r.xmax = 0 AS inserted, r.updated_at = $7 AS changed, r.change
         ), total AS (
-            SELECT count(*) FILTER (WHERE inserted) AS inserted, count(*) FILTER (WHERE changed) AS changed FROM written
+            SELECT count(*) FILTER (WHERE inserted) AS inserted, count(*) FILTER (WHERE changed) AS changed,
+                max(change) AS last FROM written
         ), counted AS (
-            UPDATE products p SET row_count = p.row_count + total.inserted, rows_at = $8
+            UPDATE products p SET row_count = p.row_count + total.inserted, rows_at = $7,
+                last_change = greatest(p.last_change, total.last)
             FROM total WHERE p.name = $1 AND total.changed > 0
         )
         SELECT changed FROM total""",
-        product, contract, list(rows), list(rows.values()), version, zone, UUID(fact_id), now, state,
+        product, list(rows), list(rows.values()), version, zone, UUID(fact_id), now,
     )  # fmt: skip
     return changed
 
@@ -88,9 +73,14 @@ async def delete_rows(conn: Connection, product: str) -> None:
 
 
 async def lift_rows(conn: Connection, product: str, version: int) -> None:
-    """Let the rows of an own product count as of a new version, under which they are stated again."""
+    """Let the rows of an own product count as of a new version, as changes of theirs."""
     await conn.execute(
-        "UPDATE rows SET version = $2, unstated = true WHERE product = $1 AND contract = '' AND version <> $2",
+        """WITH lifted AS (
+            UPDATE rows SET version = $2, change = nextval('row_changes')
+            WHERE product = $1 AND contract = '' AND version <> $2 RETURNING change
+        )
+        UPDATE products p SET last_change = greatest(p.last_change, l.last)
+        FROM (SELECT max(change) AS last FROM lifted) l WHERE p.name = $1 AND l.last IS NOT NULL""",
         product, version,
     )  # fmt: skip
 
@@ -107,7 +97,8 @@ async def page(
     conn: Connection,
     product: str,
     contract: str,
-    where: Mapping[str, JsonValue],
+    parameters: Parameters,
+    where: str,
     *,
     after: int | None,
     limit: int,
@@ -115,76 +106,20 @@ async def page(
 ) -> tuple[list[Row], bool]:
     """Return rows behind the one with id `after`, by key, and whether there are more.
 
-    At most `limit`, and no more than fit into `bytes_max` bytes of JSON; at least one when there is one.
+    `where` is a condition with its parameters. At most `limit` rows, and no more than fit into `bytes_max` bytes of
+    JSON; at least one when there is one.
     """
     found: list[Row] = []
     size = 0
-    query = """SELECT id, row::text FROM rows WHERE product = $1 AND contract = $2 AND row @> $3::jsonb
-        AND ($4::bigint IS NULL OR key > (SELECT key FROM rows WHERE product = $1 AND contract = $2 AND id = $4))
-        ORDER BY key LIMIT $5"""
-    cursor = conn.cursor(query, product, contract, json.dumps(where), after, limit + 1, prefetch=FETCH_ROWS)
-    async for record in cursor:
+    of = f"product = {parameters.add(product, 'text')} AND contract = {parameters.add(contract, 'text')}"
+    last = parameters.add(after, "bigint")
+    query = f"""SELECT id, row::text FROM rows WHERE {of} AND {where}
+        AND ({last} IS NULL OR key > (SELECT key FROM rows WHERE {of} AND id = {last}))
+        ORDER BY key LIMIT {parameters.add(limit + 1, "bigint")}"""
+    async for record in conn.cursor(query, *parameters.values, prefetch=FETCH_ROWS):
         row = Row(record[0], record[1])
         size += len(row.text.encode())
         if found and (len(found) == limit or size > bytes_max):
             return found, True
         found.append(row)
     return found, False
-
-
-@dataclass(frozen=True, slots=True)
-class Restatement:
-    """The rows of a product after `after_id` are still to be stated for a contract."""
-
-    contract: str
-    product: str
-    version: int
-    after_id: int
-
-
-async def want_restatement(conn: Connection, contract: str, product: str, version: int) -> None:
-    """Let the present rows of a product be stated for a contract that came into force."""
-    await conn.execute(
-        "INSERT INTO restatements (contract, product, version) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        contract, product, version,
-    )  # fmt: skip
-
-
-async def drop_restatement(conn: Connection, contract: str) -> None:
-    """Nothing more is to be stated for a contract: all was, or it has ended."""
-    await conn.execute("DELETE FROM restatements WHERE contract = $1", contract)
-
-
-async def next_restatement(conn: Connection) -> Restatement | None:
-    """Return and lock a contract that waits for rows."""
-    query = "SELECT contract, product, version, after_id FROM restatements LIMIT 1 FOR UPDATE SKIP LOCKED"
-    row = await conn.fetchrow(query)
-    return Restatement(**dict(row)) if row else None
-
-
-async def restate(conn: Connection, wanted: Restatement, limit: int) -> list[Unstated]:
-    """Return the next rows for a contract, by id, and note that they are stated."""
-    found = await conn.fetch(
-        """SELECT id, row::text AS row, product, zone, version FROM rows
-        WHERE product = $1 AND contract = '' AND version = $2 AND NOT unstated AND id > $3
-        ORDER BY id LIMIT $4""",
-        wanted.product, wanted.version, wanted.after_id, limit,
-    )  # fmt: skip
-    if found:
-        query = "UPDATE restatements SET after_id = $2 WHERE contract = $1"
-        await conn.execute(query, wanted.contract, found[-1]["id"])
-    return [Unstated(Row(row["id"], row["row"]), row["product"], row["zone"], row["version"]) for row in found]
-
-
-async def take_unstated(conn: Connection, limit: int) -> list[Unstated]:
-    """Return changed rows, locked and marked as stated, together those of one product and zone."""
-    rows = await conn.fetch(
-        """WITH taken AS (
-            SELECT id FROM rows WHERE unstated ORDER BY product, zone, id LIMIT $1 FOR UPDATE SKIP LOCKED
-        )
-        UPDATE rows r SET unstated = false FROM taken WHERE r.id = taken.id
-        RETURNING r.id, r.row::text AS row, r.product, r.zone, r.version""",
-        limit,
-    )
-    rows.sort(key=lambda row: (row["product"], row["zone"], row["version"], row["id"]))
-    return [Unstated(Row(row["id"], row["row"]), row["product"], row["zone"], row["version"]) for row in rows]

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from quintet.common.v1.common_pb2 import LocalText
 from quintet.sharing.v1 import sharing_pb2 as pb
 from services.sharing.model import Classification, Field, FieldType, Product, Source, Text
-from services.sharing.model_terms import Masking, Refusal, Terms
+from services.sharing.model_terms import Choice, Masking, Refusal, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,7 +91,19 @@ def product_message(product: Product) -> pb.Product:
 
 
 def terms_of(messages: Iterable[pb.FieldTerms]) -> list[Terms]:
-    return [Terms(one.field, Masking(one.masking), one.keep) for one in messages]
+    known = {int(masking): masking for masking in Masking}
+    return [Terms(one.field, known.get(one.masking), one.keep, one.step, one.unit) for one in messages]
+
+
+def choice_of(request: pb.CheckTermsRequest) -> Choice:
+    wanted = request.filter
+    timed = wanted.HasField("not_before") or wanted.HasField("before")
+    return Choice(
+        where=dict(wanted.where),
+        time_field=wanted.time_field if timed else "",
+        zones=tuple(zone for zone in (request.zone, *wanted.zones) if zone),
+        count_field=request.aggregation.count_field if request.HasField("aggregation") else "",
+    )
 
 
 def refusal_message(refusal: Refusal) -> pb.Refusal:

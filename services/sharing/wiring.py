@@ -26,7 +26,7 @@ async def build(host: Host) -> Wired:
     return Wired(
         servicers=[(add_SharingServiceServicer_to_server, servicer, service)],
         handlers=Facts(host.node, host.zones.tree).handlers(),
-        tasks={"rows": RowPublisher(host.transactions).run},
+        tasks={"rows": RowPublisher(host.transactions, host.zones.tree).run},
     )
 
 

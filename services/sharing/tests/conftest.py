@@ -150,7 +150,7 @@ def contract(
                 product="products/daily-pm25",
                 product_version=1,
                 fields=[pb.FieldTerms(field=name) for name in fields],
-                zone="beijing",
+                zone=terms.pop("zone", "beijing"),
                 **terms,
             ),
         )
@@ -205,7 +205,7 @@ class Node:
     async def publish(self) -> list[ProductRowsWritten]:
         """Let the publisher state what it has to, and return what was stated since the last time."""
         before = await self.rows("SELECT coalesce(max(id), 0) AS id FROM outbox")
-        while await RowPublisher(self.transactions).publish():
+        while await RowPublisher(self.transactions, self.facts._zones).publish():
             pass
         stated = await self.rows("SELECT fact FROM outbox WHERE id > $1 ORDER BY id", before[0]["id"])
         return [ProductRowsWritten.FromString(Fact.FromString(row["fact"]).data) for row in stated]

@@ -24,7 +24,7 @@ from services.sharing.model import (
     type_of,
 )
 from services.sharing.model_reading import read_held, read_own
-from services.sharing.model_terms import Masking, Terms, needs_approver, refusals_of
+from services.sharing.model_terms import Choice, Masking, Terms, needs_approver, refusals_of
 
 NOW = datetime(2026, 1, 5, 8, tzinfo=UTC)
 
@@ -222,7 +222,7 @@ def test_of_several_contracts_the_first_that_gives_all_fields_serves() -> None:
 def reasons(
     *terms: Terms, product: Product = PRODUCT, version: int = 3, node: str = "beijing"
 ) -> list[tuple[str, str]]:
-    return [(one.field, one.reason) for one in refusals_of(product, node, version, terms)]
+    return [(one.field, one.reason) for one in refusals_of(product, node, version, terms, Choice())]
 
 
 ID = Terms("id", Masking.NONE)
@@ -264,5 +264,5 @@ def test_without_its_key_a_row_is_not_given() -> None:
 
 
 def test_important_data_needs_somebody_who_agrees() -> None:
-    assert needs_approver(PRODUCT, [ID, Terms("important", Masking.NONE)])
-    assert not needs_approver(PRODUCT, [ID, Terms("important", Masking.DROP)])
+    assert needs_approver(PRODUCT, [ID, Terms("important", Masking.NONE)], Choice())
+    assert not needs_approver(PRODUCT, [ID, Terms("important", Masking.DROP)], Choice())

@@ -13,7 +13,7 @@ from libs.tests.served import SERVICE, calling_as
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2
 from quintet.sharing.v1 import sharing_pb2 as pb
-from services.sharing import service_rows
+from services.sharing import giving
 from services.sharing.tests.conftest import (
     ADMIN,
     ANALYST,
@@ -197,7 +197,7 @@ async def test_rows_are_chosen_by_values_and_come_in_pages_by_key(filled: Node) 
 
 
 async def test_a_page_is_limited_by_its_bytes_too(filled: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_rows, "PAGE_BYTES_MAX", 500)
+    monkeypatch.setattr(giving, "PAGE_BYTES_MAX", 500)
     found, token = 0, ""
     while True:
         answer = await filled.read(STEWARD, "day", page_token=token)

@@ -58,6 +58,7 @@ class ProductRowsWritten(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     KEY_FIELDS_FIELD_NUMBER: _builtins.int
     ONLY_CONTRACT_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
     product: _builtins.str
     """product is `products/{id}` at the provider."""
     version: _builtins.int
@@ -69,8 +70,8 @@ class ProductRowsWritten(_message.Message):
     count: _builtins.int
     """count is the number of rows."""
     only_contract: _builtins.str
-    """only_contract is the contract that the rows are stated for: nobody else needs them. Empty for all that are pushed on
-    change.
+    """only_contract is the contract that the rows are stated for: nobody else needs them. Empty for all contracts that push
+    on change.
     """
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -79,6 +80,10 @@ class ProductRowsWritten(_message.Message):
     @_builtins.property
     def key_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """key_fields are the fields that identify a row, which replaces the one with the same key. Empty for counts."""
+
+    @_builtins.property
+    def snapshot(self) -> Global___Snapshot:
+        """snapshot is set for counts: together its parts replace all counts given before."""
 
     def __init__(
         self,
@@ -90,11 +95,42 @@ class ProductRowsWritten(_message.Message):
         count: _builtins.int = ...,
         key_fields: _abc.Iterable[_builtins.str] | None = ...,
         only_contract: _builtins.str = ...,
+        snapshot: Global___Snapshot | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "fields", b"fields", "key_fields", b"key_fields", "only_contract", b"only_contract", "product", b"product", "rows", b"rows", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "fields", b"fields", "key_fields", b"key_fields", "only_contract", b"only_contract", "product", b"product", "rows", b"rows", "snapshot", b"snapshot", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProductRowsWritten: _TypeAlias = ProductRowsWritten  # noqa: Y015
+
+@_typing.final
+class Snapshot(_message.Message):
+    """Snapshot says which part of a whole some rows are. The parts come in order; the whole takes effect with its last part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id names the whole (UUID version 7): a later one replaces an earlier one."""
+    part: _builtins.int
+    """part counts the parts from 0."""
+    last: _builtins.bool
+    """last is true for the last part."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        part: _builtins.int = ...,
+        last: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "last", b"last", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015

@@ -733,13 +733,26 @@ class CheckTermsRequest(_message.Message):
     PRODUCT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AGGREGATION_FIELD_NUMBER: _builtins.int
     product: _builtins.str
     """product is `products/{id}`."""
     version: _builtins.int
     """version is the version of the product."""
+    zone: _builtins.str
+    """zone is the code of the zone that rows must be about; empty for any."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldTerms]:
         """fields are the fields asked for with their masking."""
+
+    @_builtins.property
+    def filter(self) -> Global___RowFilter:
+        """filter keeps only some of the rows."""
+
+    @_builtins.property
+    def aggregation(self) -> Global___Aggregation:
+        """aggregation gives counts instead of rows; unset for rows."""
 
     def __init__(
         self,
@@ -747,10 +760,13 @@ class CheckTermsRequest(_message.Message):
         product: _builtins.str = ...,
         version: _builtins.int = ...,
         fields: _abc.Iterable[Global___FieldTerms] | None = ...,
+        zone: _builtins.str = ...,
+        filter: Global___RowFilter | None = ...,
+        aggregation: Global___Aggregation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "product", b"product", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "fields", b"fields", "filter", b"filter", "product", b"product", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -853,6 +869,9 @@ class ReadForContractRequest(_message.Message):
     WHERE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AGGREGATION_FIELD_NUMBER: _builtins.int
     product: _builtins.str
     """product is `products/{id}`."""
     version: _builtins.int
@@ -863,6 +882,8 @@ class ReadForContractRequest(_message.Message):
     """page_size is 1000 by default and at most."""
     page_token: _builtins.str
     """page_token continues a list."""
+    zone: _builtins.str
+    """zone is the code of the zone that rows must be about; empty for any."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldTerms]:
         """fields are the fields to give with their masking."""
@@ -870,6 +891,14 @@ class ReadForContractRequest(_message.Message):
     @_builtins.property
     def where(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """where keeps only rows whose fields are equal to the text given; only fields of the contract may be named."""
+
+    @_builtins.property
+    def filter(self) -> Global___RowFilter:
+        """filter keeps only some of the rows."""
+
+    @_builtins.property
+    def aggregation(self) -> Global___Aggregation:
+        """aggregation gives counts instead of rows; unset for rows."""
 
     def __init__(
         self,
@@ -881,10 +910,13 @@ class ReadForContractRequest(_message.Message):
         where: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        filter: Global___RowFilter | None = ...,
+        aggregation: Global___Aggregation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "page_size", b"page_size", "page_token", b"page_token", "product", b"product", "salt", b"salt", "version", b"version", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "fields", b"fields", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "product", b"product", "salt", b"salt", "version", b"version", "where", b"where", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/sharing/v1/facts.proto.
  */
 export const file_quintet_sharing_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("Ch5xdWludGV0L3NoYXJpbmcvdjEvZmFjdHMucHJvdG8SEnF1aW50ZXQuc2hhcmluZy52MSI+Cg5Qcm9kdWN0Q2hhbmdlZBIsCgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3QijgEKElByb2R1Y3RSb3dzV3JpdHRlbhIPCgdwcm9kdWN0GAEgASgJEg8KB3ZlcnNpb24YAiABKAUSDgoGZmllbGRzGAMgAygJEgwKBHJvd3MYBCABKAwSDQoFY291bnQYBSABKAUSEgoKa2V5X2ZpZWxkcxgGIAMoCRIVCg1vbmx5X2NvbnRyYWN0GAcgASgJYgZwcm90bzM", [file_quintet_sharing_v1_sharing]);
+  fileDesc("Ch5xdWludGV0L3NoYXJpbmcvdjEvZmFjdHMucHJvdG8SEnF1aW50ZXQuc2hhcmluZy52MSI+Cg5Qcm9kdWN0Q2hhbmdlZBIsCgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3QivgEKElByb2R1Y3RSb3dzV3JpdHRlbhIPCgdwcm9kdWN0GAEgASgJEg8KB3ZlcnNpb24YAiABKAUSDgoGZmllbGRzGAMgAygJEgwKBHJvd3MYBCABKAwSDQoFY291bnQYBSABKAUSEgoKa2V5X2ZpZWxkcxgGIAMoCRIVCg1vbmx5X2NvbnRyYWN0GAcgASgJEi4KCHNuYXBzaG90GAggASgLMhwucXVpbnRldC5zaGFyaW5nLnYxLlNuYXBzaG90IjIKCFNuYXBzaG90EgoKAmlkGAEgASgJEgwKBHBhcnQYAiABKAUSDAoEbGFzdBgDIAEoCGIGcHJvdG8z", [file_quintet_sharing_v1_sharing]);
 
 /**
  * ProductChanged says that a product of the catalogue was added or altered.
@@ -88,12 +88,19 @@ export type ProductRowsWritten = Message<"quintet.sharing.v1.ProductRowsWritten"
   keyFields: string[];
 
   /**
-   * only_contract is the contract that the rows are stated for: nobody else needs them. Empty for all that are pushed on
-   * change.
+   * only_contract is the contract that the rows are stated for: nobody else needs them. Empty for all contracts that push
+   * on change.
    *
    * @generated from field: string only_contract = 7;
    */
   onlyContract: string;
+
+  /**
+   * snapshot is set for counts: together its parts replace all counts given before.
+   *
+   * @generated from field: quintet.sharing.v1.Snapshot snapshot = 8;
+   */
+  snapshot?: Snapshot | undefined;
 };
 
 /**
@@ -102,4 +109,39 @@ export type ProductRowsWritten = Message<"quintet.sharing.v1.ProductRowsWritten"
  */
 export const ProductRowsWrittenSchema: GenMessage<ProductRowsWritten> = /*@__PURE__*/
   messageDesc(file_quintet_sharing_v1_facts, 1);
+
+/**
+ * Snapshot says which part of a whole some rows are. The parts come in order; the whole takes effect with its last part.
+ *
+ * @generated from message quintet.sharing.v1.Snapshot
+ */
+export type Snapshot = Message<"quintet.sharing.v1.Snapshot"> & {
+  /**
+   * id names the whole (UUID version 7): a later one replaces an earlier one.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * part counts the parts from 0.
+   *
+   * @generated from field: int32 part = 2;
+   */
+  part: number;
+
+  /**
+   * last is true for the last part.
+   *
+   * @generated from field: bool last = 3;
+   */
+  last: boolean;
+};
+
+/**
+ * Describes the message quintet.sharing.v1.Snapshot.
+ * Use `create(SnapshotSchema)` to create a new message.
+ */
+export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
+  messageDesc(file_quintet_sharing_v1_facts, 2);
 

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from e2e.faults.federation import Federation, run_federation
-from e2e.faults.reconcile import Reconciler
+from e2e.faults.reconcile import Reconciler, open_reconciler
 from e2e.faults.report import Report
 from e2e.faults.workload import Ledger, Workload, run_workload
 
@@ -96,5 +96,6 @@ async def bench(tmp_path_factory: pytest.TempPathFactory, report: Report) -> Asy
     async with (
         run_federation(tmp_path_factory.mktemp("faults"), chance) as federation,
         run_workload(federation) as workload,
+        open_reconciler(federation) as reconciler,
     ):
-        yield Bench(federation, workload, Reconciler(federation), report, chance)
+        yield Bench(federation, workload, reconciler, report, chance)

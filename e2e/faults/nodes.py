@@ -22,7 +22,8 @@ from quintet_sdk import Client
 
 ADMIN_SECRET = "postgres-admin"
 SERVERS = ("postgres", "nats-server", "envoy")
-SUPERVISOR = "node"
+# The process that keeps the servers and the edge, and all processes at once.
+SUPERVISOR, EVERYTHING = "node", "everything"
 # Below the kernel's ephemeral ports: none of these is taken by somebody's outgoing connection during a restart.
 PORTS = range(21_000, 29_000)
 RESTART_POLL_S = 0.1
@@ -76,7 +77,7 @@ class FaultNode:
     @property
     def victims(self) -> tuple[str, ...]:
         """The names of the processes that can be killed."""
-        return (*self.services, "postgres", "nats-server", SUPERVISOR)
+        return (*self.services, "postgres", "nats-server", SUPERVISOR, EVERYTHING)
 
     async def start(self) -> None:
         """Start all processes; return when the node says that it is ready."""
@@ -110,12 +111,22 @@ class FaultNode:
 
     def kill(self, victim: str) -> None:
         """SIGKILL for one process. The node restarts its servers itself, `keep` the others as an init system would."""
-        if victim == SUPERVISOR:
+        if victim == EVERYTHING:
+            self.kill_all()
+        elif victim == SUPERVISOR:
             self.process.kill()
         elif victim in self.services:
             self.services[victim].kill()
         elif (pid := self.process.servers().get(victim)) is not None:
             os.kill(pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """A power cut: every process of the node at once."""
+        for pid in self.process.servers().values():
+            os.kill(pid, signal.SIGKILL)
+        self.process.kill()
+        for service in self.services.values():
+            service.kill()
 
     async def keep(self) -> None:
         """Start again what has died, until cancelled."""

@@ -16,6 +16,8 @@ from typing import ClassVar
 
 SEGMENT_BYTES_MAX = 1_400  # what a TCP segment on Ethernet holds
 CONNECT_TIMEOUT_S = 5.0
+# A segment that is to be overtaken waits so long for the next one.
+OVERTAKE_S = 0.05
 # SO_LINGER on with a time of 0: close() sends RST instead of FIN.
 RESET = struct.pack("ii", 1, 0)
 
@@ -67,13 +69,13 @@ class Direction:
         while segment := await reader.read(SEGMENT_BYTES_MAX):
             await self._open.wait()
             bad = self.bad
+            if self._hit(bad.reorder):
+                late = segment
+                segment = await _next(reader)
             if bad.delay_s:
                 await asyncio.sleep(bad.delay_s)
             if bad.bytes_per_s:
                 await asyncio.sleep(len(segment) / bad.bytes_per_s)
-            if not late and self._hit(bad.reorder):
-                late = segment
-                continue
             whole = self._spoil(segment, bad)
             writer.write(whole + late)
             self.bytes += len(whole) + len(late)
@@ -81,10 +83,10 @@ class Direction:
             await writer.drain()
             if len(whole) < len(segment):
                 return
-        if late:
-            writer.write(late)
 
     def _spoil(self, segment: bytes, bad: Bad) -> bytes:
+        if not segment:
+            return segment
         if self._hit(bad.truncate):
             return segment[: self._chance.randrange(len(segment))]
         if self._hit(bad.flip):
@@ -186,6 +188,13 @@ class Proxy:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
+
+
+async def _next(reader: asyncio.StreamReader) -> bytes:
+    """The segment that overtakes; empty when none comes soon."""
+    with suppress(TimeoutError):
+        return await asyncio.wait_for(reader.read(SEGMENT_BYTES_MAX), OVERTAKE_S)
+    return b""
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

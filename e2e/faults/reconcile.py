@@ -2,13 +2,14 @@
 
 It reads the databases of all nodes as their operator would, and shares no code with what did the work. The order in
 which a receiver wrote is PostgreSQL's own word: the number of the writing transaction (xmin), and its command (cmin).
+After a crash PostgreSQL knows no commands any more: the order within one transaction is then unknown.
 """
 
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -55,8 +56,11 @@ class Verdict:
 class Reconciler:
     """Looks into the nodes of a federation."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: Federation, databases: Mapping[str, Pool]) -> None:
+        """Use `open_reconciler`."""
         self._federation = federation
+        self._databases = databases
+        self._city, self._district = databases[federation.city.id], databases[federation.district.id]
 
     async def settle(self, ledger: Ledger, within_s: float = SETTLE_S) -> Verdict:
         """Wait until everything of the ledger is applied and nothing waits, then compare; the wait is bounded."""
@@ -77,29 +81,30 @@ class Reconciler:
     async def compare(self, ledger: Ledger) -> Verdict:
         """Hold the ledger against what the nodes have now."""
         verdict = Verdict(sent=ledger.facts)
-        async with AsyncExitStack() as stack:
-            databases = {node.id: await stack.enter_async_context(node.database()) for node in self._federation.nodes}
-            city, district = databases[self._federation.city.id], databases[self._federation.district.id]
-            await _compare_events(verdict, ledger, city)
-            await _compare_requests(verdict, ledger, city, district)
-            await _compare_rows(verdict, ledger, city, self._federation.contract)
-            for node, database in databases.items():
-                await _compare_queues(verdict, node, database)
+        await _compare_events(verdict, ledger, self._city)
+        await _compare_requests(verdict, ledger, self._city, self._district)
+        await _compare_rows(verdict, ledger, self._city, self._federation.contract)
+        for node, database in self._databases.items():
+            await _compare_queues(verdict, node, database)
         return verdict
 
-    async def compare_all(self, ledger: Ledger) -> Verdict:
+    async def compare_all(self, everything: Ledger) -> Verdict:
         """The same, and what can only be said of everything that was ever done: totals, strangers and audit chains."""
-        verdict = await self.settle(ledger)
-        async with AsyncExitStack() as stack:
-            city = await stack.enter_async_context(self._federation.city.database())
-            partner = await stack.enter_async_context(self._federation.partner.database())
-            district = await stack.enter_async_context(self._federation.district.database())
-            await _compare_strangers(verdict, ledger, city, district)
-            await _compare_counters(verdict, city)
-            verdict.doubled += await _counted_twice(verdict, {"district": district, "city": city, "partner": partner})
+        verdict = await self.settle(everything)
+        await _compare_strangers(verdict, everything, self._city, self._district)
+        await _compare_counters(verdict, self._city)
+        verdict.doubled += await _counted_twice(verdict, self._databases)
         for node in self._federation.nodes:
             await _verify_audit(verdict, node)
         return verdict
+
+
+@asynccontextmanager
+async def open_reconciler(federation: Federation) -> AsyncIterator[Reconciler]:
+    """A reconciler with its connections, which outlive what happens to the databases."""
+    async with AsyncExitStack() as stack:
+        databases = {node.id: await stack.enter_async_context(node.database()) for node in federation.nodes}
+        yield Reconciler(federation, databases)
 
 
 async def _rows(database: Pool, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -119,7 +124,7 @@ async def _compare_events(verdict: Verdict, ledger: Ledger, city: Pool) -> None:
         """SELECT e.name, s.revision, e.revision, e.status
         FROM management.event_steps s JOIN management.events e ON e.id = s.event_id
         WHERE e.name = ANY($1::text[])
-        ORDER BY s.xmin::text::bigint, s.cmin::text::bigint""",
+        ORDER BY s.xmin::text::bigint, s.cmin::text::bigint, s.revision""",
         list(ledger.events),
     ):
         written[name].append(revision)

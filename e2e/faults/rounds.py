@@ -1,0 +1,148 @@
+"""Randomised rounds: each draws faults by its seed, lets some work run into them, and reconciles that work.
+
+A round's seed decides which faults, when and how; what the machine makes of them is its own. The nodes run on.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from time import monotonic
+
+from e2e.faults.conftest import Bench
+from e2e.faults.federation import Federation
+from e2e.faults.proxy import Bad, Proxy
+from e2e.faults.reconcile import Verdict
+
+FAULT_S_MIN, FAULT_S_MAX = 0.2, 1.2
+WORK_S = 0.8
+# One round in so many has a second fault at the same time.
+SECOND_FAULT_SHARE = 0.25
+EVENTS, NUMBERS, ROWS, REQUESTS = 12, 12, 20, 3
+
+Strike = Callable[[Federation, random.Random], Coroutine[None, None, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind of fault. weight is how often it is drawn, beside the others'; strike does it and says to whom."""
+
+    name: str
+    weight: int
+    strike: Strike
+
+
+async def _while(chance: random.Random, begin: Callable[[], None], end: Callable[[], None]) -> None:
+    begin()
+    try:
+        await asyncio.sleep(chance.uniform(FAULT_S_MIN, FAULT_S_MAX))
+    finally:
+        end()
+
+
+def _proxy(federation: Federation, chance: random.Random) -> tuple[str, Proxy]:
+    """A link port: the city's, which most links lead to, more often."""
+    node = chance.choice([federation.city, federation.city, federation.partner])
+    return node.id, node.proxy
+
+
+async def _cut(federation: Federation, chance: random.Random) -> str:
+    name, proxy = _proxy(federation, chance)
+    which = chance.choice(["up", "down", "both"])
+    ways = [proxy.up, proxy.down] if which == "both" else [getattr(proxy, which)]
+
+    def cut() -> None:
+        for way in ways:
+            way.cut()
+
+    await _while(chance, cut, proxy.mend)
+    return f"{which} at {name}"
+
+
+async def _refuse(federation: Federation, chance: random.Random) -> str:
+    name, proxy = _proxy(federation, chance)
+    await _while(chance, proxy.refuse, proxy.mend)
+    return f"at {name}"
+
+
+async def _reset(federation: Federation, chance: random.Random) -> str:
+    name, proxy = _proxy(federation, chance)
+    await asyncio.sleep(chance.uniform(0, WORK_S))
+    proxy.reset()
+    return f"at {name}"
+
+
+def _spoil(**most: float) -> Strike:
+    async def strike(federation: Federation, chance: random.Random) -> str:
+        name, proxy = _proxy(federation, chance)
+        bad = Bad(**{what: share * chance.uniform(0.2, 1) for what, share in most.items()})
+
+        def begin() -> None:
+            proxy.up.bad = proxy.down.bad = bad
+
+        await _while(chance, begin, proxy.mend)
+        return f"at {name}"
+
+    return strike
+
+
+def _kill(*victims: str) -> Strike:
+    async def strike(federation: Federation, chance: random.Random) -> str:
+        node = chance.choice([node for node in federation.nodes if set(victims) & set(node.victims)])
+        victim = chance.choice([victim for victim in victims if victim in node.victims])
+        await asyncio.sleep(chance.uniform(0, WORK_S))
+        node.kill(victim)
+        return f"{victim} of {node.id}"
+
+    return strike
+
+
+FAULTS = (
+    Fault("cut", 20, _cut),
+    Fault("refuse", 8, _refuse),
+    Fault("reset", 12, _reset),
+    Fault("delay", 6, _spoil(delay_s=0.03)),
+    Fault("throttle", 6, _spoil(bytes_per_s=100_000)),
+    Fault("duplicate", 8, _spoil(duplicate=0.3)),
+    Fault("reorder", 8, _spoil(reorder=0.3)),
+    Fault("flip", 8, _spoil(flip=0.3)),
+    Fault("truncate", 8, _spoil(truncate=0.3)),
+    Fault("kill a server", 10, _kill("postgres", "nats-server")),
+    Fault("kill a service on the way", 10, _kill("federation", "management", "sharing", "delivery")),
+    Fault("kill another service", 2, _kill("identity", "perception", "collaboration")),
+    Fault("kill the node", 1, _kill("node")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round did and what came of it. struck names the faults with where they struck."""
+
+    seed: int
+    struck: tuple[str, ...]
+    verdict: Verdict
+    seconds: float
+
+
+async def run_round(bench: Bench, seed: int) -> Round:
+    """Draw, work, strike, mend, reconcile."""
+    started = monotonic()
+    chance = random.Random(seed)
+    bench.chance.seed(chance.random())  # what the proxies draw from
+    count = 2 if chance.random() < SECOND_FAULT_SHARE else 1
+    drawn = chance.choices(FAULTS, [fault.weight for fault in FAULTS], k=count)
+    # Each fault has its own chances: one must not change what the other draws.
+    chances = [random.Random(chance.random()) for _ in drawn]
+    work = bench.work(events=EVENTS, numbers=NUMBERS, rows=ROWS, requests=REQUESTS, seconds=WORK_S)
+    try:
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(work)
+            strikes = [
+                group.create_task(fault.strike(bench.federation, own))
+                for fault, own in zip(drawn, chances, strict=True)
+            ]
+    finally:
+        bench.federation.mend()
+    verdict = await bench.reconciler.settle(working.result())
+    struck = tuple(f"{fault.name} {strike.result()}" for fault, strike in zip(drawn, strikes, strict=True))
+    return Round(seed, struck, verdict, monotonic() - started)

@@ -22,8 +22,9 @@ from quintet.identity.v1 import directory_pb2 as directory
 from quintet.sharing.v1 import sharing_pb2 as sharing
 from quintet_sdk import Client, QuintetError, new_request_id
 
-CITY, DISTRICT, PARTNER = "sf", "sf-d10", "partner"
-CITY_ZONE, DISTRICT_ZONE, PARTNER_ZONE = "us-ca-sf", "us-ca-sf-d10", "cn-110000"
+# Of two partners that call each other the call of the smaller id stays: here the city calls.
+CITY, DISTRICT, PARTNER = "sf", "sf-d10", "tianjin"
+CITY_ZONE, DISTRICT_ZONE, PARTNER_ZONE = "us-ca-sf", "us-ca-sf-d10", "cn-120000"
 DISTRICT_HINT = "10"
 PRODUCT = "products/daily"
 OWNER = "organisations/monitoring"

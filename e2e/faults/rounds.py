@@ -41,7 +41,7 @@ async def _while(chance: random.Random, begin: Callable[[], None], end: Callable
 
 
 def _proxy(federation: Federation, chance: random.Random) -> tuple[str, Proxy]:
-    """A link port: the city's, which most links lead to, more often."""
+    """A link port: the city's, which the district calls, more often than the partner's, which the city calls."""
     node = chance.choice([federation.city, federation.city, federation.partner])
     return node.id, node.proxy
 

@@ -59,6 +59,14 @@ async def claim(conn: Connection, facts: Sequence[Taken]) -> tuple[set[UUID], se
     return {row["fact_id"] for row in rows if row["fact_id"]}, {row["key"] for row in rows if row["key"] is not None}
 
 
+async def known(conn: Connection, fact_ids: Sequence[UUID]) -> set[str]:
+    """Return which of the facts were taken in before, as far as that is remembered."""
+    if not fact_ids:
+        return set()
+    rows = await conn.fetch("SELECT fact_id FROM inbox WHERE fact_id = ANY($1::uuid[])", fact_ids)
+    return {str(row["fact_id"]) for row in rows}
+
+
 async def wait_behind(conn: Connection, facts: Sequence[Taken]) -> None:
     """Queue facts behind those of their keys that already wait."""
     await _insert_waiting(conn, facts, attempts=0, error="", delay_s=0)

@@ -7,18 +7,24 @@ sequence goes on: one bad envelope does not hold up the good ones behind it.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import structlog
+from google.protobuf.message import DecodeError
+from prometheus_client import Counter
 
+from libs import inbox_store
 from libs.context import caller_subject
-from libs.errors import DomainError, Forbidden, Reason, WrongState
+from libs.errors import DomainError, Forbidden, Invalid, Reason, WrongState
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import contracts_store, control, metering_store, peers_store, rows
+from services.federation import contracts_store, control, lanes_store, metering_store, peers_store, rows
 from services.federation.contracts_store import NewRefusal, Tally
+from services.federation.lanes_store import LANE_NAMES, LANES, Lane
 from services.federation.metering import Entry, entry_of
 from services.federation.signing import digest, open_batch
 
@@ -31,15 +37,29 @@ if TYPE_CHECKING:
     from services.federation.peers_store import Peer
     from services.federation.terms import ActiveContract
 
+REPEATED = Counter("quintet_federation_repeated_facts", "Facts from a peer that were known here already.", ["peer"])
+
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A batch whose signature holds. `envelopes` has None for what cannot be read; `raw` are their bytes."""
+
+    epoch: str
+    lane: Lane
+    first: int
+    raw: Sequence[bytes]
+    envelopes: Sequence[link_pb2.Envelope | None]
+    digest: bytes
+
+
+@dataclass(frozen=True)
 class Accepted:
-    """How far a peer's sequence is committed now."""
+    """How far a lane of a peer is committed now."""
 
     sequence: int
-    envelopes: int
+    chain: bytes
     # Something other than facts came: there may be an answer to it in the queue.
     controlled: bool
 
@@ -60,50 +80,74 @@ class Acceptor:
         self._zones = zones
         self._control = control
 
-    async def accept(self, peer: Peer, epoch: str, signed: link_pb2.SignedBatch) -> tuple[Accepted, link_pb2.Receipt]:
-        """Commit a batch and return the receipt to be signed.
-
-        Envelopes that were committed before are passed over. Raises Forbidden for a signature or addressee, and
-        WrongState(SEQUENCE_GAP) for a sequence, that do not hold; then nothing of the batch was applied.
-        """
+    def open(self, peer: Peer, epoch: str, signed: link_pb2.SignedBatch) -> Opened:
+        """Verify and read a batch. Raises Forbidden for a false signature or addressee, Invalid for its bytes."""
         batch = open_batch(signed, peer.signing_key)
         if (batch.sender, batch.receiver, batch.epoch) != (peer.node, self._node, epoch):
             raise Forbidden(Reason.SIGNATURE_INVALID, "the batch is not from this peer's present life to this node")
+        if batch.lane not in LANES or not batch.envelopes:
+            raise Invalid("batch.lane", "must be a lane, with one envelope at least")
+        envelopes = [_read(data) for data in batch.envelopes]
+        return Opened(epoch, batch.lane, batch.first_sequence, batch.envelopes, envelopes, digest(signed))
+
+    async def accept(self, peer: Peer, opened: Opened) -> tuple[Accepted, link_pb2.Receipt]:
+        """Commit a batch and return the receipt to be signed.
+
+        Envelopes that were committed before are passed over. Raises WrongState(SEQUENCE_GAP) for a sequence that does
+        not hold; then nothing of the batch was applied.
+        """
         # What follows is the peer's doing, and stands so in the audit log.
         actor = caller_subject.set(f"nodes/{peer.node}")
         try:
-            accepted = await self._transactions.run(lambda tx: self._apply(tx, peer.node, epoch, batch))
+            accepted = await self._transactions.run(lambda tx: self._apply(tx, peer.node, opened))
         finally:
             caller_subject.reset(actor)
         receipt = link_pb2.Receipt(
-            receiver=self._node, sender=peer.node, epoch=epoch, sequence=accepted.sequence, batch_digest=digest(signed)
+            receiver=self._node,
+            sender=peer.node,
+            epoch=opened.epoch,
+            lane=opened.lane,
+            sequence=accepted.sequence,
+            chain=accepted.chain,
+            batch_digest=opened.digest,
         )
         receipt.time.FromDatetime(self._transactions.clock.now())
         return accepted, receipt
 
-    async def _apply(self, tx: Tx, node: str, epoch: str, batch: link_pb2.Batch) -> Accepted:
-        peer = await peers_store.get(tx.conn, node, lock=True)
-        new = [envelope for envelope in batch.envelopes if envelope.sequence > peer.received]
-        expected = range(peer.received + 1, peer.received + 1 + len(new))
-        if [envelope.sequence for envelope in new] != list(expected):
-            text = f"after {peer.received} comes {peer.received + 1}"
-            raise WrongState(Reason.SEQUENCE_GAP, text, received=str(peer.received))
+    async def _apply(self, tx: Tx, node: str, opened: Opened) -> Accepted:
+        before = await lanes_store.lock_received(tx.conn, node, opened.lane)
+        peer = await peers_store.get(tx.conn, node)
+        if peer.received_epoch != opened.epoch:
+            raise WrongState("SEQUENCE_REVERSED", f"{node} has begun another life of its lanes")
+        known = before.received + 1 - opened.first
+        if known < 0:
+            text = f"after {before.received} of lane {LANE_NAMES[opened.lane]} comes {before.received + 1}"
+            raise WrongState(Reason.SEQUENCE_GAP, f"{text}, not {opened.first}", received=str(before.received))
+        new = opened.envelopes[known:]
         if not new:
-            return Accepted(peer.received, len(batch.envelopes), controlled=False)
-        controlled = await self._apply_envelopes(tx, peer, new)
-        await peers_store.set_received(tx.conn, node, epoch, new[-1].sequence, tx.now)
-        return Accepted(new[-1].sequence, len(batch.envelopes), controlled)
+            return Accepted(before.received, before.chain, controlled=False)
+        chain = lanes_store.extend(before.chain, opened.raw[known:])[-1]
+        sequence = before.received + len(new)
+        await lanes_store.set_received(tx.conn, node, opened.lane, sequence, chain)
+        controlled = await self._apply_envelopes(tx, peer, opened.lane, before.received + 1, new)
+        return Accepted(sequence, chain, controlled)
 
-    async def _apply_envelopes(self, tx: Tx, peer: Peer, envelopes: list[link_pb2.Envelope]) -> bool:
+    async def _apply_envelopes(
+        self, tx: Tx, peer: Peer, lane: Lane, first: int, envelopes: Sequence[link_pb2.Envelope | None]
+    ) -> bool:
         contracts = await contracts_store.active_with(tx.conn, peer.node)
         tallies: dict[str, Tally] = defaultdict(Tally)
         entries: list[Entry] = []
         refusals: list[NewRefusal] = []
         controlled = False
-        for envelope in envelopes:
-            kind = envelope.WhichOneof("body")
-            if kind == "fact":
-                refusal = self._take(tx, peer, contracts.get(envelope.contract), envelope, tallies, entries)
+        known = await inbox_store.known(tx.conn, _fact_ids(envelopes))
+        for sequence, envelope in enumerate(envelopes, first):
+            refusal = _check_envelope(envelope, lane)
+            if envelope is None or refusal is not None:
+                pass
+            elif envelope.WhichOneof("body") == "fact":
+                contract = contracts.get(envelope.contract)
+                refusal = self._take(tx, peer, contract, envelope, known, tallies, entries)
             elif control.is_empty(envelope):
                 continue  # withdrawn: only its sequence was left
             else:
@@ -112,8 +156,8 @@ class Acceptor:
                 controlled = True
             if refusal is not None:
                 reason, text = refusal
-                log.warning("link.refused", peer=peer.node, sequence=envelope.sequence, reason=reason, text=text)
-                name = control.contract_of(envelope)
+                log.warning("link.refused", peer=peer.node, sequence=sequence, reason=reason, text=text)
+                name = control.contract_of(envelope) if envelope is not None else ""
                 refusals.append(NewRefusal(name, reason, text, f"nodes/{peer.node}", self._node))
         await contracts_store.count(tx.conn, tallies)
         await metering_store.record(tx.conn, self._node, entries, tx.now)
@@ -126,33 +170,39 @@ class Acceptor:
         peer: Peer,
         contract: ActiveContract | None,
         envelope: link_pb2.Envelope,
+        known: set[str],
         tallies: dict[str, Tally],
         entries: list[Entry],
     ) -> Refusal | None:
         if contract is None or not contract.in_time(tx.now):
             return Reason.CONTRACT_NOT_ACTIVE, f"{envelope.contract or 'no contract'} is not in force"
+        count = self._check(contract, peer, envelope)
+        if not isinstance(count, int):
+            return count
+        # What was sent again, after a restore or to settle a difference, may still have to be metered, and no more.
+        if envelope.fact.id in known:
+            REPEATED.labels(peer.node).inc()
+        else:
+            fact = Fact()
+            fact.CopyFrom(envelope.fact)
+            fact.received_from = peer.node
+            fact.contract = contract.name
+            try:
+                tx.forward(fact)
+            except DomainError as error:
+                return error.reason, error.message
+            tallies[contract.name].facts_received += 1
+            tallies[contract.name].rows_received += count
+        entries.append(entry_of(contract.name, peer.node, envelope.fact, count))
+        return None
+
+    def _check(self, contract: ActiveContract, peer: Peer, envelope: link_pb2.Envelope) -> int | Refusal:
+        """Return the number of rows in a fact that its contract allows, or why it is refused."""
         if envelope.agreement_hash != contract.agreement_hash:
             return Reason.CONTRACT_NOT_ACTIVE, "the envelope names another agreement than the one in force"
-        count = 0
         if contract.kind == pb.CONTRACT_KIND_EXCHANGE:
-            checked = rows.take(contract, self._zones(), peer.node, envelope.fact)
-            if not isinstance(checked, int):
-                return checked
-            count = checked
-        elif refusal := self._check_fact(contract, peer.node, envelope.fact):
-            return refusal
-        fact = Fact()
-        fact.CopyFrom(envelope.fact)
-        fact.received_from = peer.node
-        fact.contract = contract.name
-        try:
-            tx.forward(fact)
-        except DomainError as error:
-            return error.reason, error.message
-        entries.append(entry_of(contract.name, peer.node, envelope.fact, count))
-        tallies[contract.name].facts_received += 1
-        tallies[contract.name].rows_received += count
-        return None
+            return rows.take(contract, self._zones(), peer.node, envelope.fact)
+        return self._check_fact(contract, peer.node, envelope.fact) or 0
 
     def _check_fact(self, contract: ActiveContract, sender: str, fact: Fact) -> Refusal | None:
         if fact.node == self._node:
@@ -161,4 +211,41 @@ class Acceptor:
             return Reason.FIELD_NOT_IN_CONTRACT, f"{fact.type} is not in the contract"
         if not contract.covers(self._zones(), fact.zone):
             return Reason.FIELD_NOT_IN_CONTRACT, f"zone {fact.zone} is not in the contract"
+        return None
+
+
+def _read(data: bytes) -> link_pb2.Envelope | None:
+    if len(data) > lanes_store.ENVELOPE_BYTES_MAX:
+        return None
+    try:
+        return link_pb2.Envelope.FromString(data)
+    except DecodeError:
+        return None
+
+
+def _check_envelope(envelope: link_pb2.Envelope | None, lane: Lane) -> Refusal | None:
+    if envelope is None:
+        return (
+            Reason.FIELD_INVALID,
+            f"an envelope that cannot be read, or of more than {lanes_store.ENVELOPE_BYTES_MAX} bytes",
+        )
+    kind = envelope.WhichOneof("body")
+    if kind is None:
+        return None  # withdrawn, or of a later release
+    if envelope.lane != lane or (kind == "fact") == (lane == link_pb2.LANE_CONTROL):
+        return Reason.FIELD_INVALID, f"{kind} does not belong in lane {LANE_NAMES[lane]}"
+    if kind == "fact" and _fact_id(envelope.fact) is None:
+        return Reason.FIELD_INVALID, "a fact without an id that is a UUID"
+    return None
+
+
+def _fact_ids(envelopes: Sequence[link_pb2.Envelope | None]) -> list[UUID]:
+    found = (_fact_id(each.fact) for each in envelopes if each is not None and each.HasField("fact"))
+    return [each for each in found if each is not None]
+
+
+def _fact_id(fact: Fact) -> UUID | None:
+    try:
+        return UUID(fact.id)
+    except ValueError:
         return None

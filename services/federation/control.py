@@ -64,7 +64,7 @@ async def apply(
     handler = handlers.get(kind)
     if handler is None:
         UNKNOWN.labels(peer.node).inc()
-        log.warning("link.unknown_body", peer=peer.node, sequence=envelope.sequence, body=kind)
+        log.warning("link.unknown_body", peer=peer.node, body=kind)
         return None
     if peer.state != pb.PEER_STATE_ACTIVE and not (peer.state == pb.PEER_STATE_SUSPENDED and kind in WHILE_SUSPENDED):
         return Reason.PEER_SUSPENDED, f"{peer.node} is not active"

@@ -273,7 +273,7 @@ def _check(public_key: bytes, message: bytes, signature: bytes) -> None:
 
 
 async def _say(tx: Tx, peer: str, **body: link_pb2.CheckpointOffer | link_pb2.Cosignature) -> None:
-    await peers_store.enqueue(tx.conn, peer, [("", control.control_envelope(**body))])
+    await peers_store.enqueue(tx.conn, peer, [("", control.control_envelope(**body))], link_pb2.LANE_CONTROL)
 
 
 async def _calm(tx: Tx, peer: str) -> None:

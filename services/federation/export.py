@@ -20,6 +20,7 @@ from services.federation import contracts_store, metering_store, peers_store, ro
 from services.federation.contracts_store import NewRefusal, Tally
 from services.federation.control import control_envelope
 from services.federation.known_facts import parse
+from services.federation.lanes_store import Lane, Queued
 from services.federation.metering import Entry, entry_of, placed
 from services.federation.terms import ActiveContract, clear_masked
 
@@ -36,13 +37,13 @@ CONTRACT_CHANGED = facts_pb2.ContractChanged.DESCRIPTOR.full_name
 
 @dataclass
 class Outgoing:
-    """What one batch of facts sends: envelopes by peer, counters by contract, refusals."""
+    """What one batch of facts sends: envelopes by peer and lane, counters by contract, refusals."""
 
-    envelopes: dict[str, list[tuple[str, bytes]]] = field(default_factory=lambda: defaultdict(list))
+    envelopes: dict[tuple[str, Lane], list[Queued]] = field(default_factory=lambda: defaultdict(list))
     tallies: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     refusals: list[NewRefusal] = field(default_factory=list)
-    # What is metered, by peer: one entry for each of the envelopes above.
-    entries: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    # What is metered, by peer and lane: one entry for each of the envelopes above.
+    entries: dict[tuple[str, Lane], list[Entry]] = field(default_factory=lambda: defaultdict(list))
 
 
 class Exporter:
@@ -63,9 +64,10 @@ class Exporter:
                 contracts = await contracts_store.flowing(tx.conn)
             for contract in contracts:
                 await self._offer(tx, contract, fact, outgoing)
-        for peer, envelopes in sorted(outgoing.envelopes.items()):
-            first = await peers_store.enqueue(tx.conn, peer, envelopes)
-            await metering_store.record(tx.conn, self._node, placed(outgoing.entries[peer], first), tx.now)
+        for (peer, lane), envelopes in sorted(outgoing.envelopes.items()):
+            first = await peers_store.enqueue(tx.conn, peer, envelopes, lane)
+            entries = placed(outgoing.entries[peer, lane], first, lane)
+            await metering_store.record(tx.conn, self._node, entries, tx.now)
             tx.after_commit(partial(self._wake, peer))
         await contracts_store.count(tx.conn, outgoing.tallies)
         await contracts_store.refuse(tx.conn, outgoing.refusals, tx.now)
@@ -96,8 +98,9 @@ class Exporter:
         if sent is None:
             return
         projected, count = sent
-        outgoing.envelopes[contract.peer].append((contract.name, _envelope(contract, projected)))
-        outgoing.entries[contract.peer].append(entry_of(contract.name, self._node, projected, count))
+        lane = lane_of(contract)
+        outgoing.envelopes[contract.peer, lane].append(Queued(contract.name, _envelope(contract, projected)))
+        outgoing.entries[contract.peer, lane].append(entry_of(contract.name, self._node, projected, count))
         outgoing.tallies[contract.name].facts_sent += 1
         outgoing.tallies[contract.name].rows_sent += count
 
@@ -141,10 +144,16 @@ async def _within_quota(tx: Tx, contract: ActiveContract, count: int) -> bool:
     return not quota or await contracts_store.take_quota(tx.conn, contract.name, tx.now.date(), count, quota)
 
 
+def lane_of(contract: ActiveContract) -> Lane:
+    """Return the lane of what flows under a contract: rows must not hold up what happens."""
+    return link_pb2.LANE_BULK if contract.kind == pb.CONTRACT_KIND_EXCHANGE else link_pb2.LANE_FACTS
+
+
 def _envelope(contract: ActiveContract, fact: Fact) -> bytes:
     """Return the envelope without its sequence; what concerns only this node is taken out of the fact."""
-    lane = link_pb2.LANE_BULK if contract.kind == pb.CONTRACT_KIND_EXCHANGE else link_pb2.LANE_UNSPECIFIED
-    envelope = link_pb2.Envelope(lane=lane, contract=contract.name, agreement_hash=contract.agreement_hash, fact=fact)
+    envelope = link_pb2.Envelope(
+        lane=lane_of(contract), contract=contract.name, agreement_hash=contract.agreement_hash, fact=fact
+    )
     envelope.fact.ClearField("received_from")
     envelope.fact.ClearField("contract")
     return envelope.SerializeToString()

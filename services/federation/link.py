@@ -13,30 +13,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs.errors import Forbidden, Reason, WrongState
+from libs.errors import Forbidden, Invalid, Reason, WrongState
 from libs.tx import Transactions
 from quintet.federation.v1 import link_pb2
-from services.federation import peers_store
+from services.federation import alarms, handshake, lanes_store, peers_store
 from services.federation.accept import Acceptor
+from services.federation.handshake import PROTOCOL, SEQUENCE_REVERSED, Agreed, Stopped
 from services.federation.queries import Questions
-from services.federation.signing import NodeSigner, digest, open_receipt
+from services.federation.receiving import Receiver
+from services.federation.sending import Sender, now
+from services.federation.signing import NodeSigner, open_receipt
 
 if TYPE_CHECKING:
     from libs.tx import Tx
     from services.federation.peers_store import Peer
 
-PROTOCOL = 1
-BATCH_ENVELOPES_MAX = 500
-# Frames must stay below gRPC's message limit also when nothing compresses.
-BATCH_BYTES_MAX = 2 * 1024 * 1024
-CREDIT_ENVELOPES = 2_000
 HELLO_TIMEOUT_S = 10.0
 PING_INTERVAL_S = 5.0
 SILENCE_MAX_S = 20.0
-# What another replica has queued is found after this time at the latest.
-QUEUE_POLL_S = 1.0
+# Receipts that are noted in one transaction.
+RECEIPTS_MAX = 100
 
 log = structlog.get_logger()
 
@@ -73,12 +70,11 @@ class LinkSession:
         self._row = peer
         self._wire = wire
         self._sending = asyncio.Lock()
-        self._work = asyncio.Event()
-        self._credit = 0
-        self._cursor = 0
         self._epoch = ""
-        self._peer_epoch = ""
-        self._digests: dict[int, bytes] = {}
+        self._sender: Sender | None = None
+        self._alarmed = False
+        self._receipts: list[tuple[link_pb2.Receipt, link_pb2.SignedReceipt]] = []
+        self._receipts_came = asyncio.Event()
         self._heard_at = 0.0
         self._closed = asyncio.Event()
 
@@ -86,7 +82,8 @@ class LinkSession:
 
     def wake(self) -> None:
         """Something waits for the peer."""
-        self._work.set()
+        if self._sender is not None:
+            self._sender.wake()
 
     def close(self) -> None:
         """End the session soon; another takes its place."""
@@ -104,14 +101,25 @@ class LinkSession:
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Live until the stream ends. Raises a DomainError when the peer breaks the protocol."""
-        await self._say_hello()
-        await self._hear_hello()
+        told = await self._parts.transactions.read(lambda conn: handshake.hello(conn, self._parts.node, self.peer))
+        self._epoch = told.epoch
+        await self.send(Frame(hello=told))
+        heard = await self._hear_hello()
+        sender, receiver = await self._agree(told, heard)
+        self._sender = sender
         self._heard_at = asyncio.get_running_loop().time()
         self.ready.set()
         on_ready()
         tasks = [
             asyncio.create_task(work, name=f"link-{self.peer}")
-            for work in (self._receive(), self._deliver(), self._ping(), self._wait_closed())
+            for work in (
+                self._receive(receiver),
+                self._watched(receiver.run()),
+                self._watched(sender.run()),
+                self._note_receipts(),
+                self._ping(),
+                self._wait_closed(),
+            )
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -125,54 +133,42 @@ class LinkSession:
     async def _wait_closed(self) -> None:
         await self._closed.wait()
 
+    async def _watched(self, work: Awaitable[None]) -> None:
+        """Tell the peer when the work fails because of what it sent, or of what stands in the queue for it."""
+        try:
+            await work
+        except (Forbidden, Invalid, WrongState) as error:
+            await self._refuse(error.reason, error.message)
+
     # ----------------------------------------------------------------------------------------------- hello
 
-    async def _say_hello(self) -> None:
-        peer = await self._parts.transactions.read(lambda conn: peers_store.get(conn, self.peer))
-        self._epoch = peer.epoch
-        hello = link_pb2.Hello(
-            node=self._parts.node,
-            protocol=PROTOCOL,
-            epoch=peer.epoch,
-            received_epoch=peer.received_epoch,
-            received=peer.received,
-            last_assigned=peer.last_assigned,
-            credit=CREDIT_ENVELOPES,
-            certificate=peer.issued_certificate,
-        )
-        await self.send(Frame(hello=hello))
-
-    async def _hear_hello(self) -> None:
+    async def _hear_hello(self) -> link_pb2.Hello:
         async with asyncio.timeout(HELLO_TIMEOUT_S):
             frame = await self._wire.receive()
-        if frame is None or frame.WhichOneof("body") != "hello":
+        kind = frame.WhichOneof("body") if frame is not None else ""
+        if frame is not None and kind == "refusal":
+            await self._refused(frame.refusal)
+        if frame is None or kind != "hello":
             await self._refuse(Reason.WRONG_STATE, "the first frame must be a hello")
-        else:
-            await self._check_hello(frame.hello)
-
-    async def _check_hello(self, hello: link_pb2.Hello) -> None:
-        peer = await self._parts.transactions.read(lambda conn: peers_store.get(conn, self.peer))
-        if hello.node != self.peer or hello.protocol < PROTOCOL:
+            raise AssertionError("a refusal raises")
+        if frame.hello.node != self.peer or frame.hello.protocol < PROTOCOL:
             await self._refuse(Reason.WRONG_STATE, "another node, or an older protocol, than was expected")
-        # A sequence that went backwards means a restore from a backup: what is missing is not to be had any more, or
-        # would be doubled. That is for people to decide; nothing flows until they have.
-        if hello.received_epoch not in {"", peer.epoch} or hello.received > peer.last_assigned:
-            await self._refuse("SEQUENCE_REVERSED", f"{hello.received} was received, {peer.last_assigned} was sent")
-        if hello.received < peer.acknowledged:
-            await self._refuse("SEQUENCE_REVERSED", f"{peer.acknowledged} was acknowledged, now {hello.received}")
-        if peer.received_epoch not in {"", hello.epoch} or hello.last_assigned < peer.received:
-            await self._refuse("SEQUENCE_REVERSED", f"{peer.received} was received, now {hello.last_assigned} was sent")
-        self._peer_epoch = hello.epoch
-        self._cursor = hello.received
-        self._credit = hello.credit
+        return frame.hello
 
-        async def note(tx: Tx) -> None:
-            await peers_store.touch(tx.conn, self.peer, tx.now)
-            if hello.certificate and not peer.certificate:
-                await peers_store.set_certificate(tx.conn, self.peer, hello.certificate)
-            await peers_store.acknowledge(tx.conn, self.peer, hello.received)
+    async def _agree(self, told: link_pb2.Hello, heard: link_pb2.Hello) -> tuple[Sender, Receiver]:
+        """Find out from where to go on, or stop."""
+        agreed = await self._parts.transactions.run(lambda tx: handshake.agree(tx, told, heard))
+        if isinstance(agreed, Stopped):
+            await self._refuse(SEQUENCE_REVERSED, agreed.text)
+            raise AssertionError("a refusal raises")  # noqa: TRY004 - for the type checker
+        self._alarmed = agreed.alarmed
+        return self._halves(told, heard, agreed)
 
-        await self._parts.transactions.run(note)
+    def _halves(self, told: link_pb2.Hello, heard: link_pb2.Hello, agreed: Agreed) -> tuple[Sender, Receiver]:
+        parts = self._parts
+        sender = Sender(parts.transactions, parts.signer, self.peer, told.epoch, agreed.lanes, self.send)
+        receiver = Receiver(parts.acceptor, parts.signer, self._row, heard.epoch, self.send, sender.wake)
+        return sender, receiver
 
     async def _refuse(self, reason: str, message: str) -> None:
         """Tell the peer why, and end the session."""
@@ -180,106 +176,90 @@ class LinkSession:
             await self.send(Frame(refusal=link_pb2.LinkRefusal(reason=reason, message=message)))
         raise WrongState(reason, message, peer=self.peer)
 
-    # -------------------------------------------------------------------------------------------- outgoing
+    async def _refused(self, refusal: link_pb2.LinkRefusal) -> None:
+        """End the session as the peer wants it; a lane that went backwards is an alarm at both ends."""
+        if refusal.reason == SEQUENCE_REVERSED:
+            text = f"{self.peer} has stopped the link: {refusal.message}"
+            await self._parts.transactions.run(
+                lambda tx: alarms.set_alarm(tx, peer=self.peer, name=SEQUENCE_REVERSED, text=text)
+            )
+        raise WrongState(refusal.reason, f"{self.peer} refused: {refusal.message}")
 
-    async def _deliver(self) -> None:
-        while True:
-            self._work.clear()
-            while self._credit > 0 and await self._send_batch():
-                pass
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._work.wait(), QUEUE_POLL_S)
-
-    async def _send_batch(self) -> bool:
-        limit = min(BATCH_ENVELOPES_MAX, self._credit)
-        rows = await self._parts.transactions.read(
-            lambda conn: peers_store.waiting(conn, self.peer, self._cursor, limit)
-        )
-        if not rows:
-            return False
-        if rows[0][0] != self._cursor + 1:
-            await self._refuse(Reason.SEQUENCE_GAP, f"after {self._cursor} comes {rows[0][0]} in the queue")
-        batch = link_pb2.Batch(sender=self._parts.node, receiver=self.peer, epoch=self._epoch, time=_now())
-        size = 0
-        for sequence, data in rows:
-            if size and size + len(data) > BATCH_BYTES_MAX:
-                break
-            envelope = batch.envelopes.add()
-            envelope.ParseFromString(data)
-            envelope.sequence = sequence
-            size += len(data)
-        signed = self._parts.signer.batch(batch)
-        last = batch.envelopes[-1].sequence
-        self._digests[last] = digest(signed)
-        self._cursor = last
-        self._credit -= len(batch.envelopes)
-        await self.send(Frame(batch=signed))
-        return True
+    # -------------------------------------------------------------------------------------------- the wire
 
     async def _ping(self) -> None:
         while True:
+            await self.send(Frame(ping=link_pb2.Ping(time=now())))
             await asyncio.sleep(PING_INTERVAL_S)
             if self.silent_s > SILENCE_MAX_S:
                 raise WrongState(Reason.PEER_AWAY, f"nothing was heard for {SILENCE_MAX_S:g} s", peer=self.peer)
-            await self.send(Frame(ping=link_pb2.Ping(time=_now())))
+            await self._parts.transactions.run(lambda tx: peers_store.touch(tx.conn, self.peer, tx.now))
 
-    # -------------------------------------------------------------------------------------------- incoming
-
-    async def _receive(self) -> None:
+    async def _receive(self, receiver: Receiver) -> None:
         while (frame := await self._wire.receive()) is not None:
             self._heard_at = asyncio.get_running_loop().time()
-            await self._take(frame)
+            try:
+                if frame.HasField("refusal"):
+                    await self._refused(frame.refusal)
+                if self._alarmed:
+                    await self._clear_alarm()  # the peer goes on, too
+                await self._take(frame, receiver)
+            except (Forbidden, Invalid) as error:
+                await self._refuse(error.reason, error.message)
 
-    async def _take(self, frame: Frame) -> None:
+    async def _take(self, frame: Frame, receiver: Receiver) -> None:
         match frame.WhichOneof("body"):
             case "batch":
-                await self._take_batch(frame.batch)
+                receiver.take(frame.batch)
+            case "chunk":
+                receiver.take_chunk(frame.chunk)
             case "receipt":
-                await self._take_receipt(frame.receipt)
+                self._take_receipt(frame.receipt)
             case "credit":
-                self._credit += max(0, frame.credit.envelopes)
-                self._work.set()
+                if self._sender is not None:
+                    self._sender.credited(frame.credit)
             case "query":
                 await self._parts.questions.take(self, frame.query)
             case "answer":
                 self._parts.questions.answered(self, frame.answer)
             case "cancel":
                 self._parts.questions.cancelled(self, frame.cancel)
-            case "refusal":
-                raise WrongState(frame.refusal.reason, f"{self.peer} refused: {frame.refusal.message}")
             case _:
                 pass  # a ping, or a kind of frame that a later release knows
 
-    async def _take_batch(self, signed: link_pb2.SignedBatch) -> None:
-        try:
-            accepted, receipt = await self._parts.acceptor.accept(self._row, self._peer_epoch, signed)
-        except (Forbidden, WrongState) as error:
-            await self._refuse(error.reason, error.message)
-            return
-        await self.send(Frame(receipt=self._parts.signer.receipt(receipt)))
-        await self.send(Frame(credit=link_pb2.Credit(envelopes=accepted.envelopes)))
-        if accepted.controlled:
-            self._work.set()  # a step may have an answer
+    async def _clear_alarm(self) -> None:
+        self._alarmed = False
+        await self._parts.transactions.run(lambda tx: alarms.clear_alarm(tx, peer=self.peer, name=SEQUENCE_REVERSED))
 
-    async def _take_receipt(self, signed: link_pb2.SignedReceipt) -> None:
+    # -------------------------------------------------------------------------------------------- receipts
+
+    def _take_receipt(self, signed: link_pb2.SignedReceipt) -> None:
         receipt = open_receipt(signed, self._row.signing_key)
         if (receipt.receiver, receipt.sender, receipt.epoch) != (self.peer, self._parts.node, self._epoch):
-            await self._refuse(Reason.SIGNATURE_INVALID, "the receipt is not for this node's present life")
-        expected = self._digests.pop(receipt.sequence, None)
-        if receipt.sequence > self._cursor or expected not in {None, receipt.batch_digest}:
-            await self._refuse(Reason.SIGNATURE_INVALID, "the receipt is for something that was not sent")
+            raise Forbidden(Reason.SIGNATURE_INVALID, "the receipt is not for this node's present life")
+        if self._sender is None or not self._sender.expected(receipt):
+            raise Forbidden(Reason.SIGNATURE_INVALID, "the receipt is for something that was not sent")
+        self._receipts.append((receipt, signed))
+        self._receipts_came.set()
 
-        async def note(tx: Tx) -> None:
-            await peers_store.acknowledge(tx.conn, self.peer, receipt.sequence)
-            await peers_store.keep_receipt(
-                tx.conn, self.peer, receipt.sequence, signed.receipt, signed.key_id, signed.signature
-            )
+    async def _note_receipts(self) -> None:
+        """Note receipts as they come: those that came meanwhile together."""
+        while True:
+            await self._receipts_came.wait()
+            self._receipts_came.clear()
+            while receipts := self._receipts[:RECEIPTS_MAX]:
+                del self._receipts[: len(receipts)]
+                if not await self._parts.transactions.run(lambda tx, some=receipts: self._note(tx, some)):  # type: ignore[misc]
+                    await self._refuse(SEQUENCE_REVERSED, "the receipt is for another lane than the one that was sent")
 
-        await self._parts.transactions.run(note)
-
-
-def _now() -> Timestamp:
-    """Return the time for the eyes of the other side; nothing is decided by it."""
-    stamp = Timestamp()
-    stamp.GetCurrentTime()
-    return stamp
+    async def _note(self, tx: Tx, receipts: list[tuple[link_pb2.Receipt, link_pb2.SignedReceipt]]) -> bool:
+        kept = [(receipt.lane, receipt.sequence, signed) for receipt, signed in receipts]
+        await lanes_store.keep_receipts(tx.conn, self.peer, self._epoch, kept, tx.now)
+        last = {receipt.lane: receipt for receipt, _ in receipts}
+        for receipt in last.values():
+            lane = await lanes_store.acknowledge(tx.conn, self.peer, receipt.lane, receipt.sequence, receipt.chain)
+            if lane is None:
+                return False
+            if lane.healing_until and lane.acknowledged >= lane.healing_until:
+                await handshake.healed(tx, self.peer, lane)
+        return True

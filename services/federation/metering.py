@@ -101,9 +101,9 @@ def entry_of(contract: str, sender: str, fact: Fact, rows: int) -> Entry:
     return Entry(contract, sender, UUID(fact.id), time_of(fact.time), FACT, rows, len(fact.data))
 
 
-def placed(entries: Iterable[Entry], first: int) -> list[Entry]:
-    """Return entries with the sequences that their envelopes were given, `first` and on."""
-    return [replace(entry, sequence=sequence) for sequence, entry in enumerate(entries, start=first)]
+def placed(entries: Iterable[Entry], first: int, lane: int) -> list[Entry]:
+    """Return entries with the lane and the sequences that their envelopes were given, `first` and on."""
+    return [replace(entry, lane=lane, sequence=sequence) for sequence, entry in enumerate(entries, start=first)]
 
 
 def time_of(stamp: Timestamp) -> datetime:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from services.federation.peers_store import Peer
 
 SALT_BYTES = 32
-EMPTY_ENVELOPE = link_pb2.Envelope().SerializeToString()
 
 
 class Negotiator:
@@ -76,7 +75,7 @@ class Negotiator:
         contract.reason = reason
         contract.terminated_by = self._node
         await self._save(tx, contract)
-        await peers_store.withdraw(tx.conn, contract.name, EMPTY_ENVELOPE)
+        await peers_store.withdraw(tx.conn, contract.name)
         return await self._tell(tx, contract_terms.TERMINATION, contract, peer)
 
     def charter(self, child: str, terms: pb.Terms) -> pb.Contract:
@@ -133,7 +132,7 @@ class Negotiator:
         elif message.type == contract_terms.TERMINATION:
             contract.reason = told.reason
             contract.terminated_by = peer.node
-            await peers_store.withdraw(tx.conn, contract.name, EMPTY_ENVELOPE)
+            await peers_store.withdraw(tx.conn, contract.name)
         await self._save(tx, contract)
         await self._stated(tx, contract)
         if message.type == contract_terms.VERIFICATION:
@@ -190,7 +189,9 @@ class Negotiator:
         await contracts_store.update(tx.conn, contract, digest, tx.now)
 
     async def _tell(self, tx: Tx, message: str, contract: pb.Contract, peer: str) -> pb.Contract:
-        await peers_store.enqueue(tx.conn, peer, [contract_envelope(message, new_id(), contract, tx.now)])
+        await peers_store.enqueue(
+            tx.conn, peer, [contract_envelope(message, new_id(), contract, tx.now)], link_pb2.LANE_CONTROL
+        )
         await self._stated(tx, contract)
         return contract
 

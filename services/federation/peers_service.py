@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from libs import names, paging
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import alarms, membership_store, peers_store, pki
+from services.federation import link_status, membership_store, peers_store, pki
 from services.federation.membership import shown_approvals
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from libs.db import Connection
     from libs.tx import Transactions, Tx
-    from services.federation.alarms import Alarm
     from services.federation.hub import Hub
     from services.federation.joining import Joiner
+    from services.federation.link_status import LinkStatus
     from services.federation.membership import Membership
-    from services.federation.peers_store import Backlog, Peer
+    from services.federation.peers_store import Peer
     from services.federation.queries import Questions
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -98,17 +98,17 @@ class PeersHandler:
 
     async def _describe(self, conn: Connection, rows: Sequence[Peer]) -> list[pb.Peer]:
         nodes = [row.node for row in rows]
-        backlogs, alarmed = await peers_store.backlogs(conn, nodes), await alarms.of_peers(conn, nodes)
+        statuses = await link_status.of_peers(conn, nodes)
         approvals = await membership_store.approvals(conn, nodes)
         described = []
         for row in rows:
-            peer = _peer(row, backlogs[row.node], alarmed[row.node], connected=self._hub.connected(row.node))
+            peer = _peer(row, statuses[row.node], connected=self._hub.connected(row.node))
             peer.approvals.extend(shown_approvals(approvals[row.node]))
             described.append(peer)
         return described
 
 
-def _peer(peer: Peer, backlog: Backlog, alarmed: Sequence[Alarm], *, connected: bool) -> pb.Peer:
+def _peer(peer: Peer, status: LinkStatus, *, connected: bool) -> pb.Peer:
     described = pb.Peer(
         name=f"peers/{peer.node}",
         node=peer.node,
@@ -118,19 +118,14 @@ def _peer(peer: Peer, backlog: Backlog, alarmed: Sequence[Alarm], *, connected: 
         zone=peer.zone,
         link_address=peer.link_address,
         connected=connected,
-        backlog=backlog.envelopes,
-        sent=peer.acknowledged,
-        received=peer.received,
         root_fingerprint=pki.fingerprint(peer.root_certificate),
         last_error="" if connected else peer.last_error,
         state_reason=peer.state_reason,
-        # One may be set for several contracts.
-        alarms=list(dict.fromkeys(alarm.name for alarm in alarmed)),
     )
+    link_status.describe(described, status)
     described.joined_at.FromDatetime(peer.joined_at)
     for field, value in (
         ("last_contact", peer.last_contact),
-        ("oldest_unacknowledged", backlog.oldest),
         ("certificate_expires_at", pki.expires_at(peer.certificate)),
     ):
         if value is not None:

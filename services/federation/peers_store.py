@@ -1,4 +1,4 @@
-"""Peers, invitations, and the two sequences between each peer and this node."""
+"""Peers, invitations and delegations. What goes to and fro is in `lanes_store`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 from libs.db import violations
 from libs.errors import NotFound, Reason, WrongState
+from services.federation import lanes_store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from libs.db import Connection, Record
+
+Queued = lanes_store.Queued
+# How envelopes come into a peer's queue, and how a contract's are taken back.
+enqueue = lanes_store.enqueue
+withdraw = lanes_store.withdraw
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,9 @@ class Peer:
     certificate: str
     issued_certificate: str
     epoch: str
-    last_assigned: int
-    acknowledged: int
     received_epoch: str
-    received: int
+    previous_epoch: str
+    epoch_there: str
     joined_at: datetime
     last_contact: datetime | None
     last_error: str
@@ -60,18 +63,10 @@ class NewPeer:
     joined_at: datetime
 
 
-@dataclass(frozen=True)
-class Backlog:
-    """What waits for a peer's receipt."""
-
-    envelopes: int
-    oldest: datetime | None
-
-
 _COLUMNS = (
     "node, title, kind, state, zone, link_address, dial, root_certificate, signing_key, certificate,"
-    " issued_certificate, epoch, last_assigned, acknowledged, received_epoch, received, joined_at, last_contact,"
-    " last_error, state_reason"
+    " issued_certificate, epoch, received_epoch, previous_epoch, epoch_there, joined_at, last_contact, last_error,"
+    " state_reason"
 )
 
 
@@ -85,6 +80,7 @@ async def add(conn: Connection, peer: NewPeer) -> None:
     taken = WrongState(Reason.WRONG_STATE, f"{peer.node} is a peer already", peer=peer.node)
     with violations({"peers_pkey": taken}):
         await conn.execute(query, *(getattr(peer, name) for name in NewPeer.__dataclass_fields__))
+    await lanes_store.open_lanes(conn, peer.node)
 
 
 async def readmit(conn: Connection, peer: NewPeer) -> None:
@@ -92,11 +88,12 @@ async def readmit(conn: Connection, peer: NewPeer) -> None:
     query = """
         UPDATE peers SET title = $2, kind = $3, state = $4, zone = $5, link_address = $6, dial = $7,
             root_certificate = $8, signing_key = $9, certificate = $10, issued_certificate = $11, epoch = $12,
-            joined_at = $13, last_assigned = 0, acknowledged = 0, received_epoch = '', received = 0, last_error = '',
+            joined_at = $13, received_epoch = '', previous_epoch = '', epoch_there = '', last_error = '',
             state_reason = ''
         WHERE node = $1
     """
-    await conn.execute("DELETE FROM peer_outbox WHERE peer = $1", peer.node)
+    await lanes_store.close_lanes(conn, peer.node)
+    await lanes_store.open_lanes(conn, peer.node)
     await conn.execute(query, *(getattr(peer, name) for name in NewPeer.__dataclass_fields__))
 
 
@@ -126,16 +123,6 @@ async def page(conn: Connection, after: str, limit: int) -> list[Peer]:
     return [_peer(row) for row in await conn.fetch(query, after, limit)]
 
 
-async def backlogs(conn: Connection, nodes: Sequence[str]) -> dict[str, Backlog]:
-    """Return what waits for each of the peers."""
-    query = """
-        SELECT peer, count(*) AS envelopes, min(created_at) AS oldest FROM peer_outbox
-        WHERE peer = ANY($1::text[]) GROUP BY peer
-    """
-    waiting = {row["peer"]: Backlog(row["envelopes"], row["oldest"]) for row in await conn.fetch(query, list(nodes))}
-    return {node: waiting.get(node, Backlog(0, None)) for node in nodes}
-
-
 async def touch(conn: Connection, node: str, now: datetime, error: str = "") -> None:
     """Note contact with a peer, or why there is none."""
     if error:
@@ -151,78 +138,19 @@ async def set_certificate(conn: Connection, node: str, certificate: str) -> None
     )
 
 
-# -------------------------------------------------------------------------------------------- outgoing
+async def set_epoch(conn: Connection, node: str, epoch: str, previous: str) -> None:
+    """Begin a new life of the lanes to a peer."""
+    await conn.execute("UPDATE peers SET epoch = $2, previous_epoch = $3 WHERE node = $1", node, epoch, previous)
 
 
-async def enqueue(conn: Connection, node: str, envelopes: Sequence[tuple[str, bytes]]) -> int:
-    """Append (contract, envelope without sequence) rows and return the first sequence given.
-
-    The sender puts the sequence into the envelope from the row. The peer's row is locked until the commit.
-    """
-    last = await conn.fetchval(
-        "UPDATE peers SET last_assigned = last_assigned + $2 WHERE node = $1 RETURNING last_assigned",
-        node,
-        len(envelopes),
-    )
-    first = int(last) - len(envelopes) + 1
-    await conn.execute(
-        "INSERT INTO peer_outbox (peer, sequence, contract, envelope)"
-        " SELECT $1, s, c, e FROM unnest($2::bigint[], $3::text[], $4::bytea[]) AS t(s, c, e)",
-        node,
-        list(range(first, first + len(envelopes))),
-        [contract for contract, _ in envelopes],
-        [envelope for _, envelope in envelopes],
-    )
-    return first
+async def set_epoch_there(conn: Connection, node: str, epoch: str) -> None:
+    """Note which life of the lanes from this node the peer knows."""
+    await conn.execute("UPDATE peers SET epoch_there = $2 WHERE node = $1 AND epoch_there <> $2", node, epoch)
 
 
-async def waiting(conn: Connection, node: str, after: int, limit: int) -> list[tuple[int, bytes]]:
-    """Return (sequence, envelope) rows after a sequence, in order."""
-    query = "SELECT sequence, envelope FROM peer_outbox WHERE peer = $1 AND sequence > $2 ORDER BY sequence LIMIT $3"
-    return [(row["sequence"], row["envelope"]) for row in await conn.fetch(query, node, after, limit)]
-
-
-async def acknowledge(conn: Connection, node: str, sequence: int) -> None:
-    """Forget what the peer has committed up to `sequence`."""
-    await conn.execute("UPDATE peers SET acknowledged = greatest(acknowledged, $2) WHERE node = $1", node, sequence)
-    await conn.execute("DELETE FROM peer_outbox WHERE peer = $1 AND sequence <= $2", node, sequence)
-
-
-async def keep_receipt(
-    conn: Connection, node: str, sequence: int, receipt: bytes, key_id: str, signature: bytes
-) -> None:
-    """Keep a peer's signed receipt as evidence."""
-    await conn.execute(
-        "INSERT INTO receipts (peer, sequence, receipt, key_id, signature) VALUES ($1, $2, $3, $4, $5)"
-        " ON CONFLICT DO NOTHING",
-        node,
-        sequence,
-        receipt,
-        key_id,
-        signature,
-    )
-
-
-async def withdraw(conn: Connection, contract: str, empty_envelope: bytes) -> int:
-    """Empty the envelopes of a contract that wait, keeping their sequences; return how many there were."""
-    status = await conn.execute(
-        "UPDATE peer_outbox SET envelope = $2 WHERE contract = $1 AND envelope <> $2", contract, empty_envelope
-    )
-    return int(status.split()[-1])
-
-
-# -------------------------------------------------------------------------------------------- incoming
-
-
-async def set_received(conn: Connection, node: str, epoch: str, sequence: int, now: datetime) -> None:
-    """Note how far the peer's sequence is committed here."""
-    await conn.execute(
-        "UPDATE peers SET received_epoch = $2, received = $3, last_contact = $4, last_error = '' WHERE node = $1",
-        node,
-        epoch,
-        sequence,
-        now,
-    )
+async def set_received_epoch(conn: Connection, node: str, epoch: str) -> None:
+    """Note the life of the lanes from the peer."""
+    await conn.execute("UPDATE peers SET received_epoch = $2 WHERE node = $1", node, epoch)
 
 
 def _peer(row: Record) -> Peer:

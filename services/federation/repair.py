@@ -131,7 +131,8 @@ class Repair:
         """Queue envelopes once more. Receivers apply a fact once by its id, and rows keep what a newer fact said."""
         if not kept:
             return
-        first = await peers_store.enqueue(tx.conn, peer.node, [(found.contract, data) for _, data in kept])
+        lane = link_pb2.Envelope.FromString(kept[0][1]).lane  # the same for all of a contract
+        first = await peers_store.enqueue(tx.conn, peer.node, [(found.contract, data) for _, data in kept], lane)
         places = [(noted.id, sequence) for sequence, (noted, _) in enumerate(kept, start=first)]
         await metering_store.moved(tx.conn, found.contract, found.sender, found.day, places)
         sent = Tally(facts_sent=len(kept), rows_sent=sum(noted.rows for noted, _ in kept))

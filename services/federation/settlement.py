@@ -94,7 +94,9 @@ class Settler:
         return await metering_store.get(tx.conn, name, sender, day)
 
     async def _send(self, tx: Tx, node: str, message: link_pb2.SettlementStatement) -> int:
-        sequence = await peers_store.enqueue(tx.conn, node, [("", control_envelope(settlement=message))])
+        sequence = await peers_store.enqueue(
+            tx.conn, node, [("", control_envelope(settlement=message))], link_pb2.LANE_CONTROL
+        )
         tx.after_commit(partial(self._wake, node))
         return sequence
 

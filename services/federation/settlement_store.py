@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from services.federation import peers_store
+from quintet.federation.v1 import link_pb2
+from services.federation import lanes_store
 
 if TYPE_CHECKING:
     from libs.db import Connection
@@ -50,18 +51,18 @@ async def differs(conn: Connection, contract: str) -> bool:
 
 async def is_unheard(conn: Connection, peer: str, sequence: int) -> bool:
     """Say whether a control message of this sequence still waits for the peer's receipt."""
-    row = await peers_store.get(conn, peer)
-    return row.acknowledged < sequence <= row.last_assigned
+    lane = (await lanes_store.sent(conn, peer))[link_pb2.LANE_CONTROL]
+    return lane.acknowledged < sequence <= lane.last_assigned
 
 
 async def is_under_way(conn: Connection, peer: str, noted: Noted) -> bool:
     """Say whether the envelope of a fact still waits for the peer's receipt."""
-    row = await peers_store.get(conn, peer)
-    return row.acknowledged < noted.sequence
+    lanes = (await lanes_store.sent(conn, peer)).values()
+    return any(lane.lane == noted.lane and lane.acknowledged < noted.sequence for lane in lanes)
 
 
 async def kept_envelope(conn: Connection, peer: str, noted: Noted) -> bytes | None:
     """Return the envelope of a fact that was acknowledged, as long as it is kept."""
-    query = "SELECT envelope FROM peer_outbox WHERE peer = $1 AND sequence = $2"
-    found: bytes | None = await conn.fetchval(query, peer, noted.sequence)
+    query = "SELECT envelope FROM peer_outbox WHERE peer = $1 AND lane = $2 AND sequence = $3"
+    found: bytes | None = await conn.fetchval(query, peer, noted.lane, noted.sequence)
     return found

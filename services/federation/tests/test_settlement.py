@@ -16,7 +16,7 @@ from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.federation.v1.facts_pb2 import ContractChanged
 from quintet.management.v1 import facts_pb2 as management_facts
-from services.federation import alarms, contracts_store, metering_store, peers_store, settlement_service
+from services.federation import alarms, contracts_store, lanes_store, metering_store, peers_store, settlement_service
 from services.federation.control import control_envelope
 from services.federation.metering_store import Settlement
 from services.federation.settlement import SETTLEMENT_DIFFERS
@@ -140,8 +140,8 @@ async def send(two: Two, facts: int) -> None:
     async def arrived() -> bool:
         read = partial(metering_store.get, contract=two.contract, sender=two.sender.id, day=two.today)
         found = await two.receiver.transactions.read(read)
-        peer = await two.sender.peer(two.receiver.id)
-        return found is not None and found.own.facts == facts and peer.acknowledged == peer.last_assigned
+        lanes = await two.sender.transactions.read(lambda conn: lanes_store.sent(conn, two.receiver.id))
+        return found is not None and found.own.facts == facts and not any(lane.backlog for lane in lanes.values())
 
     await eventually(arrived)
 
@@ -267,7 +267,7 @@ async def test_only_the_parties_of_a_contract_state_its_figures(exchange: Two) -
         ),
     ]
     envelopes = [("", control_envelope(settlement=each)) for each in bad]
-    await node.transactions.run(lambda tx: peers_store.enqueue(tx.conn, "beijing", envelopes))
+    await node.transactions.run(lambda tx: peers_store.enqueue(tx.conn, "beijing", envelopes, link_pb2.LANE_CONTROL))
     node.hub.wake("beijing")
 
     async def refused() -> list[str]:

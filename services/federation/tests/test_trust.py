@@ -46,7 +46,7 @@ def test_a_changed_batch_does_not_open() -> None:
     signer = NodeSigner("sf", Ed25519PrivateKey.generate())
     batch = link_pb2.Batch(sender="sf", receiver="d6", epoch="e")
     for number in range(500):
-        batch.envelopes.add(sequence=number + 1, contract="contracts/x")
+        batch.envelopes.append(link_pb2.Envelope(contract=f"contracts/{number}").SerializeToString())
     signed = signer.batch(batch)
     assert signed.compressed
     assert signing.open_batch(signed, signer.public_key) == batch

@@ -21,6 +21,7 @@ from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import contracts_store, link_server, peers_store
 from services.federation.accept import Acceptor
+from services.federation.control import ControlHandler
 from services.federation.cosign import Cosigning
 from services.federation.export import Exporter
 from services.federation.hub import Hub
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from libs.testing import MakeTransactions
-    from services.federation.control import ControlHandler
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 PEOPLE = ("people/node-admin", "people/data-steward")
@@ -63,7 +63,7 @@ def local_logs(servicer: AuditServicer) -> Any:
 
 @dataclass
 class Node:
-    """One node. `taken` counts the facts that were handed to the exporter."""
+    """One node. `seen` are the facts that were handed to the exporter; a test may add handlers to `control`."""
 
     id: str
     transactions: Transactions
@@ -77,6 +77,7 @@ class Node:
     settler: Settler
     key: Ed25519PrivateKey
     cosigning: Cosigning
+    control: dict[str, ControlHandler]
     seen: set[str] = field(default_factory=set)
 
     async def facts(self) -> list[Fact]:
@@ -167,6 +168,7 @@ class World:
             settler,
             key,
             cosigning,
+            control,
         )
         await self._serve(node, authority, tree)
         return node

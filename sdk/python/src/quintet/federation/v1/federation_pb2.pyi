@@ -295,9 +295,9 @@ class Peer(_message.Message):
     backlog: _builtins.int
     """backlog is the number of envelopes not yet acknowledged by the peer."""
     sent: _builtins.int
-    """sent is the last sequence acknowledged by the peer."""
+    """sent is the number of envelopes acknowledged by the peer, over all lanes."""
     received: _builtins.int
-    """received is the last sequence received from the peer."""
+    """received is the number of envelopes received from the peer, over all lanes."""
     root_fingerprint: _builtins.str
     """root_fingerprint is SHA-256 of the peer's pinned root certificate, in hex."""
     last_error: _builtins.str

@@ -325,9 +325,6 @@ class Hello(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     RECEIVED_EPOCH_FIELD_NUMBER: _builtins.int
-    RECEIVED_FIELD_NUMBER: _builtins.int
-    LAST_ASSIGNED_FIELD_NUMBER: _builtins.int
-    CREDIT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
     PREVIOUS_EPOCH_FIELD_NUMBER: _builtins.int
@@ -337,15 +334,9 @@ class Hello(_message.Message):
     protocol: _builtins.int
     """protocol is the highest version that the sender speaks, 1 now."""
     epoch: _builtins.str
-    """epoch names the life of the sender's sequences; it changes when the sender was restored from a backup."""
+    """epoch names the life of the sender's sequences; it changes when people at the sender begin a new one after a restore."""
     received_epoch: _builtins.str
     """received_epoch is the life of the receiver's sequences that the sender knows; empty at first."""
-    received: _builtins.int
-    """received is the last sequence of the receiver that the sender has committed."""
-    last_assigned: _builtins.int
-    """last_assigned is the last sequence that the sender has assigned."""
-    credit: _builtins.int
-    """credit is the number of envelopes that the sender is ready to take."""
     certificate: _builtins.str
     """certificate is the receiver's certificate for calls to the sender, PEM, when it asked for one on joining."""
     previous_epoch: _builtins.str
@@ -367,9 +358,6 @@ class Hello(_message.Message):
         protocol: _builtins.int = ...,
         epoch: _builtins.str = ...,
         received_epoch: _builtins.str = ...,
-        received: _builtins.int = ...,
-        last_assigned: _builtins.int = ...,
-        credit: _builtins.int = ...,
         certificate: _builtins.str = ...,
         lanes: _abc.Iterable[Global___LanePosition] | None = ...,
         previous_epoch: _builtins.str = ...,
@@ -377,7 +365,7 @@ class Hello(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "credit", b"credit", "epoch", b"epoch", "lanes", b"lanes", "last_assigned", b"last_assigned", "node", b"node", "previous_epoch", b"previous_epoch", "protocol", b"protocol", "received", b"received", "received_epoch", b"received_epoch", "trust_number", b"trust_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "epoch", b"epoch", "lanes", b"lanes", "node", b"node", "previous_epoch", b"previous_epoch", "protocol", b"protocol", "received_epoch", b"received_epoch", "trust_number", b"trust_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -385,20 +373,31 @@ Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
 @_typing.final
 class LanePosition(_message.Message):
-    """LanePosition is where one lane stands."""
+    """LanePosition is where one lane stands at the sender of the hello. A chain is the digest of a lane up to a sequence: that of
+    the sequence before (32 zero bytes at 0) and SHA-256 of the envelope, hashed together with SHA-256.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LANE_FIELD_NUMBER: _builtins.int
     RECEIVED_FIELD_NUMBER: _builtins.int
+    RECEIVED_CHAIN_FIELD_NUMBER: _builtins.int
     LAST_ASSIGNED_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_CHAIN_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
     lane: Global___Lane.ValueType
     """lane is the lane."""
     received: _builtins.int
     """received is the last sequence of the receiver in this lane that the sender has committed."""
+    received_chain: _builtins.bytes
+    """received_chain is the chain of the lane up to `received`, 32 bytes."""
     last_assigned: _builtins.int
     """last_assigned is the last sequence that the sender has assigned in this lane."""
+    acknowledged: _builtins.int
+    """acknowledged is the last sequence of the sender that it knows the receiver to have committed; a new life begins after it."""
+    acknowledged_chain: _builtins.bytes
+    """acknowledged_chain is the chain of the lane up to `acknowledged`, 32 bytes."""
     credit: _builtins.int
     """credit is the number of envelopes of this lane that the sender is ready to take."""
     def __init__(
@@ -406,12 +405,15 @@ class LanePosition(_message.Message):
         *,
         lane: Global___Lane.ValueType = ...,
         received: _builtins.int = ...,
+        received_chain: _builtins.bytes = ...,
         last_assigned: _builtins.int = ...,
+        acknowledged: _builtins.int = ...,
+        acknowledged_chain: _builtins.bytes = ...,
         credit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "lane", b"lane", "last_assigned", b"last_assigned", "received", b"received"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "acknowledged_chain", b"acknowledged_chain", "credit", b"credit", "lane", b"lane", "last_assigned", b"last_assigned", "received", b"received", "received_chain", b"received_chain"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,7 +425,7 @@ class Envelope(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SEQUENCE_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
     CONTRACT_FIELD_NUMBER: _builtins.int
     AGREEMENT_HASH_FIELD_NUMBER: _builtins.int
@@ -437,10 +439,10 @@ class Envelope(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     COSIGNATURE_FIELD_NUMBER: _builtins.int
     SETTLEMENT_FIELD_NUMBER: _builtins.int
-    sequence: _builtins.int
-    """sequence counts the envelopes of the lane from the sender to the receiver from 1 without gaps."""
+    withdrawn: _builtins.bytes
+    """withdrawn is SHA-256 of an envelope whose content was taken back before it was sent; then there is no body."""
     lane: Global___Lane.ValueType
-    """lane is its priority."""
+    """lane is its priority, the lane of the batch."""
     contract: _builtins.str
     """contract is the contract under which it is sent; empty for contract messages."""
     agreement_hash: _builtins.bytes
@@ -488,7 +490,7 @@ class Envelope(_message.Message):
     def __init__(
         self,
         *,
-        sequence: _builtins.int = ...,
+        withdrawn: _builtins.bytes = ...,
         lane: Global___Lane.ValueType = ...,
         contract: _builtins.str = ...,
         agreement_hash: _builtins.bytes = ...,
@@ -505,7 +507,7 @@ class Envelope(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "checkpoint", b"checkpoint", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "membership_message", b"membership_message", "settlement", b"settlement", "transfer_message", b"transfer_message", "trust_list", b"trust_list"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "body", b"body", "checkpoint", b"checkpoint", "contract", b"contract", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "lane", b"lane", "membership_message", b"membership_message", "sequence", b"sequence", "settlement", b"settlement", "transfer_message", b"transfer_message", "trust_list", b"trust_list"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "body", b"body", "checkpoint", b"checkpoint", "contract", b"contract", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "lane", b"lane", "membership_message", b"membership_message", "settlement", b"settlement", "transfer_message", b"transfer_message", "trust_list", b"trust_list", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["fact", "contract_message", "transfer_message", "directive_message", "trust_list", "membership_message", "deletion_proof", "checkpoint", "cosignature", "settlement"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
@@ -515,7 +517,7 @@ Global___Envelope: _TypeAlias = Envelope  # noqa: Y015
 
 @_typing.final
 class Batch(_message.Message):
-    """Batch is some envelopes, in order of their sequences."""
+    """Batch is some envelopes of one lane, in order."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -525,6 +527,7 @@ class Batch(_message.Message):
     ENVELOPES_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
     sender: _builtins.str
     """sender is the sender's node id."""
     receiver: _builtins.str
@@ -533,9 +536,13 @@ class Batch(_message.Message):
     """epoch is the sender's epoch."""
     lane: Global___Lane.ValueType
     """lane is the lane of the envelopes."""
+    first_sequence: _builtins.int
+    """first_sequence is the sequence of the first envelope."""
     @_builtins.property
-    def envelopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Envelope]:
-        """envelopes are the envelopes, all of one lane."""
+    def envelopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """envelopes are serialised Envelopes, of 1 MiB at most each. Their sequences, which count the envelopes of the lane from the
+        sender to the receiver from 1 without gaps, are first_sequence and those that follow.
+        """
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
@@ -547,13 +554,14 @@ class Batch(_message.Message):
         sender: _builtins.str = ...,
         receiver: _builtins.str = ...,
         epoch: _builtins.str = ...,
-        envelopes: _abc.Iterable[Global___Envelope] | None = ...,
+        envelopes: _abc.Iterable[_builtins.bytes] | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         lane: Global___Lane.ValueType = ...,
+        first_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelopes", b"envelopes", "epoch", b"epoch", "lane", b"lane", "receiver", b"receiver", "sender", b"sender", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelopes", b"envelopes", "epoch", b"epoch", "first_sequence", b"first_sequence", "lane", b"lane", "receiver", b"receiver", "sender", b"sender", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -642,6 +650,7 @@ class Receipt(_message.Message):
     BATCH_DIGEST_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
     receiver: _builtins.str
     """receiver is the node that committed."""
     sender: _builtins.str
@@ -654,6 +663,8 @@ class Receipt(_message.Message):
     """batch_digest is SHA-256 of the batch that ended with this sequence, 32 bytes."""
     lane: Global___Lane.ValueType
     """lane is the lane of the sequence."""
+    chain: _builtins.bytes
+    """chain is the chain of the lane up to the sequence (see LanePosition), 32 bytes: the receipt stands for all before it, too."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when it was committed."""
@@ -668,10 +679,11 @@ class Receipt(_message.Message):
         batch_digest: _builtins.bytes = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         lane: Global___Lane.ValueType = ...,
+        chain: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_digest", b"batch_digest", "epoch", b"epoch", "lane", b"lane", "receiver", b"receiver", "sender", b"sender", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_digest", b"batch_digest", "chain", b"chain", "epoch", b"epoch", "lane", b"lane", "receiver", b"receiver", "sender", b"sender", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -104,14 +104,14 @@ export type Peer = Message<"quintet.federation.v1.Peer"> & {
   oldestUnacknowledged?: Timestamp | undefined;
 
   /**
-   * sent is the last sequence acknowledged by the peer.
+   * sent is the number of envelopes acknowledged by the peer, over all lanes.
    *
    * @generated from field: int64 sent = 12;
    */
   sent: bigint;
 
   /**
-   * received is the last sequence received from the peer.
+   * received is the number of envelopes received from the peer, over all lanes.
    *
    * @generated from field: int64 received = 13;
    */

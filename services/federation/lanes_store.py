@@ -1,0 +1,351 @@
+"""The lanes between this node and its peers: what waits in them, how far they have come, and the chains over them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from libs.errors import Exhausted, NotFound, Reason
+from quintet.federation.v1 import link_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from libs.db import Connection
+
+Lane: TypeAlias = link_pb2.Lane.ValueType
+# In the order in which they go out.
+LANES: tuple[Lane, ...] = (link_pb2.LANE_CONTROL, link_pb2.LANE_FACTS, link_pb2.LANE_BULK)
+LANE_NAMES: Mapping[int, str] = {
+    link_pb2.LANE_CONTROL: "control",
+    link_pb2.LANE_FACTS: "facts",
+    link_pb2.LANE_BULK: "bulk",
+}
+# One message. Facts are limited to half of it already; what exceeds it is refused where it is stated.
+ENVELOPE_BYTES_MAX = 1024 * 1024
+CHAIN_START = bytes(32)
+# Field 1 of an Envelope, 32 bytes long: what is left of one that was withdrawn.
+_WITHDRAWN = b"\x0a\x20"
+
+
+class Queued(NamedTuple):
+    """A contract, "" for none, and a serialised Envelope."""
+
+    contract: str
+    envelope: bytes
+
+
+class Waiting(NamedTuple):
+    """One row of `peer_outbox`. `total_bytes` counts from the beginning of the lane up to and with this one."""
+
+    lane: Lane
+    sequence: int
+    envelope: bytes
+    total_bytes: int
+
+
+class Wanted(NamedTuple):
+    """What a sender is ready to send of a lane: after a sequence, up to a number of envelopes and a total of bytes."""
+
+    lane: Lane
+    after: int
+    envelopes_max: int
+    total_bytes_max: int
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One row of `peer_lanes`: how a lane to a peer stands."""
+
+    lane: Lane
+    last_assigned: int
+    last_chain: bytes
+    assigned_bytes: int
+    acknowledged: int
+    acknowledged_chain: bytes
+    acknowledged_bytes: int
+    healing_until: int
+
+    @property
+    def backlog(self) -> int:
+        """The number of envelopes without a receipt."""
+        return self.last_assigned - self.acknowledged
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Their size; what was withdrawn counts until its place in the sequence is acknowledged."""
+        return self.assigned_bytes - self.acknowledged_bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a lane."""
+
+    sequence: int
+    chain: bytes
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class Received:
+    """One row of `peer_received`: how far a lane from a peer is committed here."""
+
+    lane: Lane
+    received: int
+    chain: bytes
+
+
+_SENT = (
+    "lane, last_assigned, last_chain, assigned_bytes, acknowledged, acknowledged_chain, acknowledged_bytes,"
+    " healing_until"
+)
+
+
+def extend(chain: bytes, envelopes: Iterable[bytes]) -> list[bytes]:
+    """Return the chain after each of the serialised envelopes, in order."""
+    chains = []
+    for envelope in envelopes:
+        chain = hashlib.sha256(chain + digest(envelope)).digest()
+        chains.append(chain)
+    return chains
+
+
+def digest(envelope: bytes) -> bytes:
+    """Return SHA-256 of an envelope; of one that was withdrawn, that of what it was, 32 bytes."""
+    if len(envelope) == len(_WITHDRAWN) + hashlib.sha256().digest_size and envelope.startswith(_WITHDRAWN):
+        return envelope[len(_WITHDRAWN) :]
+    return hashlib.sha256(envelope).digest()
+
+
+async def open_lanes(conn: Connection, node: str) -> None:
+    """Make the lanes of a new peer."""
+    for table in ("peer_lanes", "peer_received"):
+        await conn.execute(
+            f"INSERT INTO {table} (peer, lane) SELECT $1, unnest($2::smallint[]) ON CONFLICT DO NOTHING",
+            node,
+            list(LANES),
+        )
+
+
+async def close_lanes(conn: Connection, node: str) -> None:
+    """Forget the lanes of a peer whose membership is over, and what waits in them."""
+    for table in ("peer_outbox", "peer_lanes", "peer_received"):
+        await conn.execute(f"DELETE FROM {table} WHERE peer = $1", node)
+
+
+# -------------------------------------------------------------------------------------------- outgoing
+
+
+async def enqueue(
+    conn: Connection, node: str, envelopes: Sequence[tuple[str, bytes]], lane: Lane = link_pb2.LANE_FACTS
+) -> int:
+    """Append envelopes (see Queued) to a lane and return the first sequence given; the lane is locked until the commit.
+
+    Raises Exhausted(MESSAGE_TOO_LARGE) above ENVELOPE_BYTES_MAX, and NotFound when there is no such peer.
+    """
+    for _, envelope in envelopes:
+        if len(envelope) > ENVELOPE_BYTES_MAX:
+            text = f"a message of {len(envelope)} bytes to {node}; {ENVELOPE_BYTES_MAX} are allowed"
+            raise Exhausted(Reason.MESSAGE_TOO_LARGE, text)
+    row = await conn.fetchrow(
+        "SELECT last_assigned, last_chain, assigned_bytes FROM peer_lanes WHERE peer = $1 AND lane = $2"
+        " FOR NO KEY UPDATE",
+        node,
+        lane,
+    )
+    if row is None:
+        raise NotFound(Reason.PEER_NOT_FOUND, f"peers/{node} does not exist", peer=node)
+    first: int = row["last_assigned"] + 1
+    if not envelopes:
+        return first
+    chains = extend(row["last_chain"], (envelope for _, envelope in envelopes))
+    totals, total = [], row["assigned_bytes"]
+    for _, envelope in envelopes:
+        total += len(envelope)
+        totals.append(total)
+    await conn.execute(
+        "WITH assigned AS ("
+        " UPDATE peer_lanes SET last_assigned = $3 + cardinality($4::text[]) - 1, last_chain = $7, assigned_bytes = $8"
+        " WHERE peer = $1 AND lane = $2)"
+        " INSERT INTO peer_outbox (peer, lane, sequence, contract, envelope, chain, total_bytes)"
+        " SELECT $1, $2, $3 + place - 1, contract, envelope, chain, total"
+        " FROM unnest($4::text[], $5::bytea[], $6::bytea[], $9::bigint[]) WITH ORDINALITY"
+        " AS t(contract, envelope, chain, total, place)",
+        node,
+        lane,
+        first,
+        [contract for contract, _ in envelopes],
+        [envelope for _, envelope in envelopes],
+        chains,
+        chains[-1],
+        total,
+        totals,
+    )
+    return first
+
+
+async def sent(conn: Connection, node: str, *, lock: bool = False) -> dict[Lane, Sent]:
+    """Return how the lanes to a peer stand."""
+    query = f"SELECT {_SENT} FROM peer_lanes WHERE peer = $1 ORDER BY lane" + (" FOR NO KEY UPDATE" if lock else "")
+    return {row["lane"]: Sent(**dict(row)) for row in await conn.fetch(query, node)}
+
+
+async def sent_to_all(conn: Connection, nodes: Sequence[str]) -> dict[str, dict[Lane, Sent]]:
+    """Return how the lanes to each of the peers stand."""
+    found: dict[str, dict[Lane, Sent]] = {node: {} for node in nodes}
+    rows = await conn.fetch(f"SELECT peer, {_SENT} FROM peer_lanes WHERE peer = ANY($1::text[])", list(nodes))
+    for row in rows:
+        values = dict(row)
+        found[values.pop("peer")][values["lane"]] = Sent(**values)
+    return found
+
+
+async def oldest_waiting(conn: Connection, nodes: Sequence[str]) -> dict[str, datetime]:
+    """Return when the oldest envelope without a receipt was written, for the peers that have one."""
+    query = """
+        SELECT l.peer, min(o.created_at) AS oldest FROM peer_lanes l
+        JOIN peer_outbox o ON o.peer = l.peer AND o.lane = l.lane AND o.sequence = l.acknowledged + 1
+        WHERE l.peer = ANY($1::text[]) GROUP BY l.peer
+    """
+    return {row["peer"]: row["oldest"] for row in await conn.fetch(query, list(nodes))}
+
+
+async def waiting(conn: Connection, node: str, wanted: Sequence[Wanted]) -> list[Waiting]:
+    """Return what is to be sent, all lanes as of one moment, in order; of each lane at least one if there is."""
+    query = """
+        SELECT o.lane, o.sequence, o.envelope, o.total_bytes
+        FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS w(lane, after, envelopes, bytes)
+        JOIN peer_outbox o ON o.peer = $1 AND o.lane = w.lane
+            AND o.sequence > w.after AND o.sequence <= w.after + w.envelopes
+            AND (o.sequence = w.after + 1 OR o.total_bytes <= w.bytes)
+        ORDER BY o.lane, o.sequence
+    """
+    rows = await conn.fetch(query, node, *([each[column] for each in wanted] for column in range(len(Wanted._fields))))
+    return [Waiting(*row.values()) for row in rows]
+
+
+async def place(conn: Connection, node: str, lane: Lane, sequence: int) -> Place | None:
+    """Return a place in a lane to a peer as far as it is still known; None when it is not."""
+    if sequence == 0:
+        return Place(0, CHAIN_START, 0)
+    query = """
+        SELECT sequence, chain, total_bytes FROM peer_outbox WHERE peer = $1 AND lane = $2 AND sequence = $3
+        UNION ALL
+        SELECT acknowledged, acknowledged_chain, acknowledged_bytes FROM peer_lanes
+        WHERE peer = $1 AND lane = $2 AND acknowledged = $3
+        LIMIT 1
+    """
+    row = await conn.fetchrow(query, node, lane, sequence)
+    return Place(*row.values()) if row else None
+
+
+async def kept(conn: Connection, node: str, lane: Lane, sequence: int) -> bool:
+    """Say whether an envelope can still be sent (again)."""
+    query = "SELECT true FROM peer_outbox WHERE peer = $1 AND lane = $2 AND sequence = $3"
+    return bool(await conn.fetchval(query, node, lane, sequence))
+
+
+async def set_place(conn: Connection, node: str, lane: Lane, at: Place, *, healing_until: int) -> None:
+    """Say that a peer has a lane up to this place, be it behind what was acknowledged before."""
+    await conn.execute(
+        "UPDATE peer_lanes SET acknowledged = $3, acknowledged_chain = $4, acknowledged_bytes = $5, healing_until = $6"
+        " WHERE peer = $1 AND lane = $2",
+        node,
+        lane,
+        at.sequence,
+        at.chain,
+        at.total_bytes,
+        healing_until,
+    )
+
+
+async def acknowledge(conn: Connection, node: str, lane: Lane, sequence: int, chain: bytes) -> Sent | None:
+    """Note what the peer has committed, when it has committed what was sent; None when the chain is another."""
+    row = await conn.fetchrow(
+        "UPDATE peer_lanes l SET acknowledged = o.sequence, acknowledged_chain = o.chain,"
+        " acknowledged_bytes = o.total_bytes"
+        " FROM peer_outbox o WHERE l.peer = $1 AND l.lane = $2 AND o.peer = l.peer AND o.lane = l.lane"
+        f" AND o.sequence = $3 AND o.chain = $4 AND l.acknowledged < $3 RETURNING {_columns('l')}",
+        node,
+        lane,
+        sequence,
+        chain,
+    )
+    if row is None:
+        row = await conn.fetchrow(
+            f"SELECT {_SENT} FROM peer_lanes WHERE peer = $1 AND lane = $2 AND acknowledged >= $3", node, lane, sequence
+        )
+    return Sent(**dict(row)) if row else None
+
+
+async def withdraw(conn: Connection, contract: str) -> int:
+    """Empty the envelopes of a contract that are still kept, leaving their digests; return how many there were."""
+    status = await conn.execute(
+        "UPDATE peer_outbox SET envelope = $2::bytea || sha256(envelope) FROM contracts"
+        " WHERE contracts.id = $3 AND peer_outbox.peer = contracts.peer AND peer_outbox.contract = $1"
+        " AND NOT (octet_length(envelope) = 34 AND substr(envelope, 1, 2) = $2)",
+        contract,
+        _WITHDRAWN,
+        contract.removeprefix("contracts/"),
+    )
+    return int(status.split()[-1])
+
+
+async def keep_receipts(
+    conn: Connection, node: str, epoch: str, receipts: Sequence[tuple[Lane, int, link_pb2.SignedReceipt]], now: datetime
+) -> None:
+    """Keep a peer's signed receipts as evidence."""
+    await conn.execute(
+        "INSERT INTO receipts (peer, epoch, lane, sequence, receipt, key_id, signature, received_at)"
+        " SELECT $1, $2, lane, sequence, receipt, key_id, signature, $3"
+        " FROM unnest($4::smallint[], $5::bigint[], $6::bytea[], $7::text[], $8::bytea[])"
+        " AS t(lane, sequence, receipt, key_id, signature) ON CONFLICT DO NOTHING",
+        node,
+        epoch,
+        now,
+        [lane for lane, _, _ in receipts],
+        [sequence for _, sequence, _ in receipts],
+        [signed.receipt for _, _, signed in receipts],
+        [signed.key_id for _, _, signed in receipts],
+        [signed.signature for _, _, signed in receipts],
+    )
+
+
+# -------------------------------------------------------------------------------------------- incoming
+
+
+async def received(conn: Connection, node: str) -> dict[Lane, Received]:
+    """Return how far the lanes from a peer are committed here."""
+    query = "SELECT lane, received, chain FROM peer_received WHERE peer = $1"
+    return {row["lane"]: Received(**dict(row)) for row in await conn.fetch(query, node)}
+
+
+async def received_from_all(conn: Connection, nodes: Sequence[str]) -> dict[str, dict[Lane, Received]]:
+    """Return how far the lanes from each of the peers are committed here."""
+    found: dict[str, dict[Lane, Received]] = {node: {} for node in nodes}
+    query = "SELECT peer, lane, received, chain FROM peer_received WHERE peer = ANY($1::text[])"
+    for row in await conn.fetch(query, list(nodes)):
+        found[row["peer"]][row["lane"]] = Received(row["lane"], row["received"], row["chain"])
+    return found
+
+
+async def lock_received(conn: Connection, node: str, lane: Lane) -> Received:
+    """Return how far a lane is committed, and keep others from going on with it. Raises NotFound."""
+    query = "SELECT lane, received, chain FROM peer_received WHERE peer = $1 AND lane = $2 FOR NO KEY UPDATE"
+    row = await conn.fetchrow(query, node, lane)
+    if row is None:
+        raise NotFound(Reason.PEER_NOT_FOUND, f"peers/{node} does not exist", peer=node)
+    return Received(**dict(row))
+
+
+async def set_received(conn: Connection, node: str, lane: Lane, sequence: int, chain: bytes) -> None:
+    """Note how far a lane from a peer is committed."""
+    await conn.execute(
+        "UPDATE peer_received SET received = $3, chain = $4 WHERE peer = $1 AND lane = $2", node, lane, sequence, chain
+    )
+
+
+def _columns(table: str) -> str:
+    return ", ".join(f"{table}.{column.strip()}" for column in _SENT.split(","))

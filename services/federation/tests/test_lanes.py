@@ -1,0 +1,176 @@
+"""Lanes over real TLS: control overtakes, order holds within a lane, large batches go in chunks, limits are said."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+from libs.clock import SystemClock
+from libs.errors import Exhausted, Invalid, Reason
+from libs.ids import new_id
+from libs.testing import MakeTransactions, eventually
+from libs.tx import Tx
+from quintet.fact.v1.fact_pb2 import Fact
+from quintet.federation.v1 import link_pb2
+from services.federation import lanes_store, peers_store, receiving, sending
+from services.federation.control import control_envelope
+from services.federation.tests.world import Node, World, world
+
+BULK = link_pb2.LANE_BULK
+
+
+class Pair:
+    """A city and its partner; what the partner queues is taken as it comes."""
+
+    def __init__(self, made: World, city: Node, partner: Node) -> None:
+        self.made = made
+        self.city = city
+        self.partner = partner
+
+    async def queue(self, lane: lanes_store.Lane, *envelopes: bytes) -> None:
+        queued = [lanes_store.Queued("contracts/x", envelope) for envelope in envelopes]
+        await self.partner.transactions.run(lambda tx: peers_store.enqueue(tx.conn, "sf", queued, lane))
+        self.partner.hub.wake("sf")
+
+    async def received(self) -> dict[int, int]:
+        found = await self.city.transactions.read(lambda conn: lanes_store.received(conn, "beijing"))
+        return {lane: each.received for lane, each in found.items()}
+
+    async def caught_up(self) -> bool:
+        lanes = await self.partner.transactions.read(lambda conn: lanes_store.sent(conn, "sf"))
+        return not any(lane.backlog for lane in lanes.values())
+
+
+@pytest_asyncio.fixture
+async def pair(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Pair]:
+    async def live(part: str, *folders: Path, node: str = "sf") -> object:
+        return await transactions(part, *folders, node=node, clock=SystemClock())
+
+    async with world(tmp_path, live) as made:  # type: ignore[arg-type]
+        city, partner = await made.node("sf", "city"), await made.node("beijing", "d6")
+        await made.join(city, partner)
+        yield Pair(made, city, partner)
+
+
+def rows(size: int = 0) -> bytes:
+    fact = Fact(id=new_id(), type="quintet.sharing.v1.ProductRowsWritten", node="beijing", data=b"x" * size)
+    return link_pb2.Envelope(lane=BULK, contract="contracts/x", fact=fact).SerializeToString()
+
+
+def directive(number: int) -> bytes:
+    return control_envelope(directive_message=link_pb2.DirectiveMessage(id=str(number)))
+
+
+async def test_a_directive_passes_a_bulk_backlog(pair: Pair) -> None:
+    seen: list[tuple[str, int]] = []
+
+    async def heard(_tx: Tx, _peer: peers_store.Peer, envelope: link_pb2.Envelope) -> None:
+        seen.append((envelope.directive_message.id, (await pair.received())[BULK]))
+
+    pair.city.control["directive_message"] = heard
+    total = 400
+    await pair.queue(BULK, *[rows(60_000) for _ in range(total)])  # 24 MB
+    await pair.made.dial(pair.partner)
+
+    async def flows() -> bool:
+        return (await pair.received())[BULK] > 0
+
+    await eventually(flows)
+    before = (await pair.received())[BULK]
+    await pair.queue(link_pb2.LANE_CONTROL, directive(1), directive(2))
+
+    async def both() -> bool:
+        return len(seen) == 2
+
+    await eventually(both)
+    assert [number for number, _ in seen] == ["1", "2"]
+    # What was on the way already, within the credit, and what flowed while the directive was queued: not the backlog.
+    assert seen[1][1] - before < total // 2
+    await eventually(pair.caught_up)
+    assert (await pair.received())[BULK] == total
+
+
+async def test_what_is_refused_and_what_is_not_keeps_its_place(pair: Pair) -> None:
+    """A body in the wrong lane is refused; the sequence of each lane goes on by itself."""
+    await pair.queue(link_pb2.LANE_FACTS, directive(1), b"\xff", rows())
+    await pair.queue(BULK, rows(), rows())
+    await pair.made.dial(pair.partner)
+    await eventually(pair.caught_up)
+    assert await pair.received() == {link_pb2.LANE_CONTROL: 0, link_pb2.LANE_FACTS: 3, BULK: 2}
+    query = "SELECT reason FROM refusals ORDER BY id"
+    refused = [row["reason"] for row in await pair.city.transactions.read(lambda conn: conn.fetch(query))]
+    assert refused.count(Reason.FIELD_INVALID) == 3
+    assert refused.count(Reason.CONTRACT_NOT_ACTIVE) == 2
+
+
+async def test_both_ends_agree_on_the_chain(pair: Pair) -> None:
+    await pair.made.dial(pair.partner)
+    for _ in range(3):
+        await pair.queue(BULK, rows(10), rows(200_000))
+    await eventually(pair.caught_up)
+    sent = await pair.partner.transactions.read(lambda conn: lanes_store.sent(conn, "sf"))
+    received = await pair.city.transactions.read(lambda conn: lanes_store.received(conn, "beijing"))
+    assert received[BULK].received == 6
+    assert sent[BULK].acknowledged_chain == received[BULK].chain != lanes_store.CHAIN_START
+    assert sent[BULK].backlog_bytes == 0
+
+
+async def test_what_was_withdrawn_before_it_was_sent_keeps_the_chain(pair: Pair) -> None:
+    query = (
+        "INSERT INTO contracts (id, kind, peer, provider, consumer, state, terms, created_at, updated_at)"
+        " VALUES ('x', 2, 'sf', 'beijing', 'sf', 7, '', now(), now())"
+    )
+    await pair.partner.transactions.run(lambda tx: tx.conn.execute(query))
+    await pair.queue(BULK, rows(), rows())
+    for emptied in (2, 0):
+        assert await pair.partner.transactions.run(lambda tx: peers_store.withdraw(tx.conn, "contracts/x")) == emptied
+    await pair.made.dial(pair.partner)
+    await eventually(pair.caught_up)
+    assert (await pair.received())[BULK] == 2
+    assert await pair.city.transactions.read(lambda conn: conn.fetchval("SELECT count(*) FROM refusals")) == 0
+
+
+async def test_a_message_that_is_too_large_is_refused_where_it_is_stated(pair: Pair) -> None:
+    with pytest.raises(Exhausted, match="1048576 are allowed") as raised:
+        await pair.queue(BULK, rows(lanes_store.ENVELOPE_BYTES_MAX))
+    assert raised.value.reason == Reason.MESSAGE_TOO_LARGE
+
+
+async def test_a_chunk_that_does_not_follow_ends_the_link_and_says_why(pair: Pair) -> None:
+    await pair.made.dial(pair.partner)
+    await eventually(partial(connected, pair.partner, "sf"))
+    session = pair.partner.hub.session("sf")
+    with capture_logs() as logs:
+        await session.send(link_pb2.Frame(chunk=link_pb2.BatchChunk(lane=BULK, index=1, count=2)))
+
+        async def told() -> bool:
+            return any("refused: chunk.index" in entry.get("error", "") for entry in logs)
+
+        await eventually(told)
+    await pair.queue(BULK, rows())
+    await eventually(pair.caught_up)  # the next session goes on
+
+
+async def connected(node: Node, peer: str) -> bool:
+    await asyncio.sleep(0)
+    return node.hub.connected(peer)
+
+
+def test_chunks_make_the_batch_again_and_nothing_else_does() -> None:
+    signed = link_pb2.SignedBatch(batch=bytes(range(256)) * 2000)
+    parts = [frame.chunk for frame in sending.frames(BULK, signed)]
+    assert len(parts) > 2
+    assert all(len(part.data) <= sending.CHUNK_BYTES for part in parts)
+    chunks = receiving.Chunks()
+    assert [chunks.add(part) for part in parts[:-1]] == [None] * (len(parts) - 1)
+    assert chunks.add(parts[-1]) == signed
+    chunks.add(parts[0])
+    with pytest.raises(Invalid):
+        chunks.add(parts[0])
+    large = link_pb2.BatchChunk(lane=BULK, index=0, count=9, data=bytes(receiving.SIGNED_BATCH_BYTES_MAX + 1))
+    with pytest.raises(Invalid):
+        receiving.Chunks().add(large)

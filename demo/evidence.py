@@ -205,7 +205,7 @@ class Database:
 
     async def _queues(self) -> dict[str, int]:
         tables = [f"{part}.{table}" for part in PARTS for table in ("outbox", "inbox_waiting", "inbox_dead")]
-        tables += ["federation.peer_outbox"]
+        tables += ["federation.peer_waiting"]
         counted = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in tables)
         unsealed = " UNION ALL ".join(
             f"SELECT '{part}.audit_entries', count(*) FROM {part}.audit_entries WHERE sequence IS NULL"

@@ -25,7 +25,7 @@ SETTLE_S = 90.0
 SETTLE_POLL_S = 0.1
 SHOWN_MAX = 5
 # Tables whose rows are on their way: in the end there are none.
-WAITING = [f"{part}.{table}" for part in PARTS for table in ("outbox", "inbox_waiting")] + ["federation.peer_outbox"]
+WAITING = [f"{part}.{table}" for part in PARTS for table in ("outbox", "inbox_waiting")] + ["federation.peer_waiting"]
 DEAD = [f"{part}.inbox_dead" for part in PARTS]
 
 

@@ -70,3 +70,8 @@ CREATE TABLE receipts (
     PRIMARY KEY (peer, epoch, lane, sequence)
 );
 CREATE INDEX receipts_received ON receipts (peer, lane, received_at);
+
+-- What has no receipt yet, for operators and tests: an empty view is a link at rest.
+CREATE VIEW peer_waiting AS
+    SELECT o.peer, o.lane, o.sequence, o.contract, o.created_at FROM peer_outbox o
+    JOIN peer_lanes l ON l.peer = o.peer AND l.lane = o.lane AND o.sequence > l.acknowledged;

@@ -30,6 +30,7 @@ from libs.channel import Channel, channel
 from libs.clock import Clock, SystemClock
 from libs.config import GATEWAY, PARTS, NodeConfig
 from libs.db import open_pool
+from libs.deadletters import DeadLetterServicer
 from libs.inbox import BatchHandler, FactConsumer, Handler
 from libs.migrate import migrate
 from libs.node_key import ensure_node_key, load_node_key
@@ -50,6 +51,7 @@ from libs.tokens import (
 from libs.tx import Transactions
 from libs.zone_directory import ZoneDirectory
 from quintet.audit.v1 import audit_pb2, audit_pb2_grpc
+from quintet.deadletter.v1 import deadletter_pb2, deadletter_pb2_grpc
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.identity.v1 import identity_pb2
 from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
@@ -194,7 +196,7 @@ async def run_part(
         remote = None if wired.grants else RemoteGrants(identity, host.zones.tree)
         verifier = TokenVerifier(host.node, wired.jwks or _jwks(identity), load_service_keys(config.secrets))
         server = Server(part.name, TokenAuthenticator(verifier, wired.grants or _given(remote)))
-        for register, servicer, service in (*wired.servicers, _audit(host)):
+        for register, servicer, service in (*wired.servicers, _audit(host), _letters(host)):
             server.add(register, servicer, service)
         running = Running(host, server, [host.zones.loaded] if remote else [])
         stack.push_async_callback(running.supervisor.stop)
@@ -251,6 +253,12 @@ def _audit(host: Host) -> Servicer:
     servicer = AuditServicer(host.transactions, [host.node_key.public_key()], host.node_key)
     service = audit_pb2.DESCRIPTOR.services_by_name["AuditService"]
     return audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer, service
+
+
+def _letters(host: Host) -> Servicer:
+    service = deadletter_pb2.DESCRIPTOR.services_by_name["DeadLetterService"]
+    servicer = DeadLetterServicer(host.transactions)
+    return deadletter_pb2_grpc.add_DeadLetterServiceServicer_to_server, servicer, service
 
 
 def _jwks(stub: IdentityServiceStub) -> JwksSource:

@@ -24,6 +24,7 @@ class Reason(StrEnum):
 
     # Audit
     AUDIT_ENTRY_NOT_FOUND = "AUDIT_ENTRY_NOT_FOUND"
+    DEAD_LETTER_NOT_FOUND = "DEAD_LETTER_NOT_FOUND"
     AUDIT_LOG_TORN = "AUDIT_LOG_TORN"  # entries or nodes of its tree are missing
 
     # Access

@@ -17,6 +17,7 @@ from libs.config import PARTS
 from libs.methods import access_of
 from quintet.audit.v1 import audit_pb2
 from quintet.collaboration.v1 import collaboration_pb2
+from quintet.deadletter.v1 import deadletter_pb2
 from quintet.delivery.v1 import delivery_pb2
 from quintet.federation.v1 import federation_pb2, link_pb2
 from quintet.identity.v1 import directory_pb2, identity_pb2
@@ -94,8 +95,8 @@ async def test_what_is_not_for_people_cannot_be_reached_through_the_edge(node: N
 
 def services(part: str) -> list[ServiceDescriptor]:
     """What the part serves on its own port."""
-    audit = audit_pb2.DESCRIPTOR.services_by_name["AuditService"]
-    return [*(service for file in FILES[part] for service in file.DESCRIPTOR.services_by_name.values()), audit]
+    files = (*FILES[part], audit_pb2, deadletter_pb2)
+    return [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
 
 
 def closed() -> Iterator[str]:

@@ -6,6 +6,7 @@ from services.identity.passwords import Passwords
 from services.identity.resolver import AccessResolver
 from services.identity.service_accounts import AccountMethods
 from services.identity.service_audit import AuditMethods, Parts
+from services.identity.service_letters import LetterMethods
 from services.identity.service_sessions import SessionMethods
 from services.identity.service_zones import ZoneMethods
 from services.identity.sign_in import Sessions
@@ -20,8 +21,8 @@ class Directory(ZoneMethods, AccountMethods):
         AccountMethods.__init__(self, transactions, resolver, passwords, root)
 
 
-class Identity(SessionMethods, AuditMethods):
-    """IdentityService: sessions, keys and access, and the audit query."""
+class Identity(SessionMethods, AuditMethods, LetterMethods):
+    """IdentityService: sessions, keys and access, the audit query, and the dead letters of all services."""
 
     def __init__(
         self,
@@ -34,3 +35,4 @@ class Identity(SessionMethods, AuditMethods):
         """See the halves."""
         SessionMethods.__init__(self, transactions, sessions, keys, resolver)
         AuditMethods.__init__(self, parts)
+        LetterMethods.__init__(self, parts)

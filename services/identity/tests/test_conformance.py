@@ -2,6 +2,7 @@
 
 from libs import conformance
 from quintet.audit.v1 import audit_pb2
+from quintet.deadletter.v1 import deadletter_pb2
 from quintet.identity.v1 import directory_pb2, identity_pb2
 
 from .conftest import Node, post
@@ -10,6 +11,7 @@ SERVICES = [
     directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"],
     identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
     audit_pb2.DESCRIPTOR.services_by_name["AuditService"],
+    deadletter_pb2.DESCRIPTOR.services_by_name["DeadLetterService"],
 ]
 KNOWN = {
     "name": [

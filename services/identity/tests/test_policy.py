@@ -14,6 +14,7 @@ from libs.methods import access_of
 from libs.zones import ZoneRecord, ZoneTree
 from quintet.audit.v1 import audit_pb2
 from quintet.collaboration.v1 import collaboration_pb2
+from quintet.deadletter.v1 import deadletter_pb2
 from quintet.delivery.v1 import delivery_pb2
 from quintet.federation.v1 import federation_pb2, link_pb2
 from quintet.identity.v1 import directory_pb2, identity_pb2
@@ -25,7 +26,8 @@ from services.identity.model import Post, Role, RoleGrant, Text
 from services.identity.policy import POLICY_FILE, Policy
 
 FILES = [
-    audit_pb2, collaboration_pb2, delivery_pb2, federation_pb2, link_pb2, directory_pb2, identity_pb2, management_pb2,
+    audit_pb2, collaboration_pb2, deadletter_pb2, delivery_pb2, federation_pb2, link_pb2, directory_pb2, identity_pb2,
+    management_pb2,
     perception_pb2, sharing_pb2,
 ]  # fmt: skip
 SERVICES = Path(__file__).parents[2]
@@ -146,7 +148,7 @@ def test_services_hold_what_they_call(policy: Policy) -> None:
 
     for part in ("perception", "sharing", "management", "collaboration", "delivery"):
         assert held(part) == {"identity.access.resolve"}
-    assert held("identity") == {"identity.audit.read", "identity.audit.prove"}
+    assert held("identity") == {"identity.audit.read", "identity.audit.prove", "identity.dead_letters.collect"}
     assert held("gateway") == {"federation.peers.read", "federation.contracts.read", "management.counters.read"}
     assert held("federation") == {
         "identity.access.resolve", "sharing.products.read", "sharing.terms.check", "sharing.rows.read_for_contract",

@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from quintet.audit.v1 import audit_pb2 as quintet_dot_audit_dot_v1_dot_audit__pb2
+from quintet.deadletter.v1 import deadletter_pb2 as quintet_dot_deadletter_dot_v1_dot_deadletter__pb2
 from quintet.identity.v1 import directory_pb2 as quintet_dot_identity_dot_v1_dot_directory__pb2
 from quintet.options.v1 import options_pb2 as quintet_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"quintet/identity/v1/identity.proto\x12\x13quintet.identity.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cquintet/audit/v1/audit.proto\x1a#quintet/identity/v1/directory.proto\x1a quintet/options/v1/options.proto\"H\n\rSignInRequest\x12\x18\n\x05login\x18\x01 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xa0\x01\x12\x1d\n\x08password\x18\x02 \x01(\tB\x0b\xd2\xf3\x18\x07\x08\x01\x10\x80\x02@\x01\"u\n\x06Tokens\x12\x1c\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x06\xd2\xf3\x18\x02@\x01\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\rrefresh_token\x18\x03 \x01(\tB\x06\xd2\xf3\x18\x02@\x01\"N\n\x0eSignInResponse\x12+\n\x06tokens\x18\x01 \x01(\x0b\x32\x1b.quintet.identity.v1.Tokens\x12\x0f\n\x07subject\x18\x02 \x01(\t\";\n\x15RefreshSessionRequest\x12\"\n\rrefresh_token\x18\x01 \x01(\tB\x0b\xd2\xf3\x18\x07\x08\x01\x10\x80\x04@\x01\"E\n\x16RefreshSessionResponse\x12+\n\x06tokens\x18\x01 \x01(\x0b\x32\x1b.quintet.identity.v1.Tokens\"\x10\n\x0eSignOutRequest\"\x11\n\x0fSignOutResponse\"\x13\n\x11GetProfileRequest\"~\n\x12GetProfileResponse\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12+\n\x06person\x18\x02 \x01(\x0b\x32\x1b.quintet.identity.v1.Person\x12*\n\x06grants\x18\x03 \x03(\x0b\x32\x1a.quintet.identity.v1.Grant\"\x10\n\x0eGetJwksRequest\"\\\n\x03Jwk\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03\x63rv\x18\x02 \x01(\t\x12\t\n\x01x\x18\x03 \x01(\t\x12\t\n\x01y\x18\x04 \x01(\t\x12\x0b\n\x03kid\x18\x05 \x01(\t\x12\x0b\n\x03use\x18\x06 \x01(\t\x12\x0b\n\x03\x61lg\x18\x07 \x01(\t\"9\n\x0fGetJwksResponse\x12&\n\x04keys\x18\x01 \x03(\x0b\x32\x18.quintet.identity.v1.Jwk\"j\n\x05Grant\x12\x12\n\npermission\x18\x01 \x01(\t\x12)\n\x05scope\x18\x02 \x01(\x0e\x32\x1a.quintet.identity.v1.Scope\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x14\n\x0corganisation\x18\x04 \x01(\t\"K\n\x14ResolveAccessRequest\x12\x1a\n\x07subject\x18\x01 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xa0\x01\x12\x17\n\x07session\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"j\n\x15ResolveAccessResponse\x12*\n\x06grants\x18\x01 \x03(\x0b\x32\x1a.quintet.identity.v1.Grant\x12\x0e\n\x06\x61\x63tive\x18\x02 \x01(\x08\x12\x15\n\rorganisations\x18\x03 \x03(\t\"\xaf\x01\n\x11QueryAuditRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\x12\x1f\n\x04part\x18\x03 \x01(\tB\x11\xd2\xf3\x18\r\"\x0b[a-z]{1,32}\x12\x19\n\x08resource\x18\x04 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\x12\x16\n\x05\x61\x63tor\x18\x05 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\"\\\n\x12QueryAuditResponse\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.quintet.audit.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x14\n\x12VerifyAuditRequest\"p\n\x13VerifyAuditResponse\x12\x36\n\x04logs\x18\x01 \x03(\x0b\x32(.quintet.audit.v1.VerifyAuditLogResponse\x12\x10\n\x08verified\x18\x02 \x01(\x08\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x03\x32\xbd\x08\n\x0fIdentityService\x12w\n\x06SignIn\x12\".quintet.identity.v1.SignInRequest\x1a#.quintet.identity.v1.SignInResponse\"$\xca\xf3\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x18\"\x13/v1/sessions:signIn:\x01*\x12\x90\x01\n\x0eRefreshSession\x12*.quintet.identity.v1.RefreshSessionRequest\x1a+.quintet.identity.v1.RefreshSessionResponse\"%\xca\xf3\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/sessions:refresh:\x01*\x12{\n\x07SignOut\x12#.quintet.identity.v1.SignOutRequest\x1a$.quintet.identity.v1.SignOutResponse\"%\xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/sessions:signOut:\x01*\x12x\n\nGetProfile\x12&.quintet.identity.v1.GetProfileRequest\x1a\'.quintet.identity.v1.GetProfileResponse\"\x19\xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/profile\x12l\n\x07GetJwks\x12#.quintet.identity.v1.GetJwksRequest\x1a$.quintet.identity.v1.GetJwksResponse\"\x16\xca\xf3\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jwks\x12\x87\x01\n\rResolveAccess\x12).quintet.identity.v1.ResolveAccessRequest\x1a*.quintet.identity.v1.ResolveAccessResponse\"\x1f\xca\xf3\x18\x1b\n\x17identity.access.resolve(\x01\x12\x92\x01\n\nQueryAudit\x12&.quintet.identity.v1.QueryAuditRequest\x1a\'.quintet.identity.v1.QueryAuditResponse\"3\xca\xf3\x18\x16\n\x14identity.audit.query\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/audit/entries\x12\x99\x01\n\x0bVerifyAudit\x12\'.quintet.identity.v1.VerifyAuditRequest\x1a(.quintet.identity.v1.VerifyAuditResponse\"7\xca\xf3\x18\x18\n\x14identity.audit.query0x\x82\xd3\xe4\x93\x02\x15\"\x10/v1/audit:verify:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"quintet/identity/v1/identity.proto\x12\x13quintet.identity.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cquintet/audit/v1/audit.proto\x1a&quintet/deadletter/v1/deadletter.proto\x1a#quintet/identity/v1/directory.proto\x1a quintet/options/v1/options.proto\"H\n\rSignInRequest\x12\x18\n\x05login\x18\x01 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xa0\x01\x12\x1d\n\x08password\x18\x02 \x01(\tB\x0b\xd2\xf3\x18\x07\x08\x01\x10\x80\x02@\x01\"u\n\x06Tokens\x12\x1c\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x06\xd2\xf3\x18\x02@\x01\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\rrefresh_token\x18\x03 \x01(\tB\x06\xd2\xf3\x18\x02@\x01\"N\n\x0eSignInResponse\x12+\n\x06tokens\x18\x01 \x01(\x0b\x32\x1b.quintet.identity.v1.Tokens\x12\x0f\n\x07subject\x18\x02 \x01(\t\";\n\x15RefreshSessionRequest\x12\"\n\rrefresh_token\x18\x01 \x01(\tB\x0b\xd2\xf3\x18\x07\x08\x01\x10\x80\x04@\x01\"E\n\x16RefreshSessionResponse\x12+\n\x06tokens\x18\x01 \x01(\x0b\x32\x1b.quintet.identity.v1.Tokens\"\x10\n\x0eSignOutRequest\"\x11\n\x0fSignOutResponse\"\x13\n\x11GetProfileRequest\"~\n\x12GetProfileResponse\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12+\n\x06person\x18\x02 \x01(\x0b\x32\x1b.quintet.identity.v1.Person\x12*\n\x06grants\x18\x03 \x03(\x0b\x32\x1a.quintet.identity.v1.Grant\"\x10\n\x0eGetJwksRequest\"\\\n\x03Jwk\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03\x63rv\x18\x02 \x01(\t\x12\t\n\x01x\x18\x03 \x01(\t\x12\t\n\x01y\x18\x04 \x01(\t\x12\x0b\n\x03kid\x18\x05 \x01(\t\x12\x0b\n\x03use\x18\x06 \x01(\t\x12\x0b\n\x03\x61lg\x18\x07 \x01(\t\"9\n\x0fGetJwksResponse\x12&\n\x04keys\x18\x01 \x03(\x0b\x32\x18.quintet.identity.v1.Jwk\"j\n\x05Grant\x12\x12\n\npermission\x18\x01 \x01(\t\x12)\n\x05scope\x18\x02 \x01(\x0e\x32\x1a.quintet.identity.v1.Scope\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x14\n\x0corganisation\x18\x04 \x01(\t\"K\n\x14ResolveAccessRequest\x12\x1a\n\x07subject\x18\x01 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xa0\x01\x12\x17\n\x07session\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"j\n\x15ResolveAccessResponse\x12*\n\x06grants\x18\x01 \x03(\x0b\x32\x1a.quintet.identity.v1.Grant\x12\x0e\n\x06\x61\x63tive\x18\x02 \x01(\x08\x12\x15\n\rorganisations\x18\x03 \x03(\t\"\xaf\x01\n\x11QueryAuditRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\x12\x1f\n\x04part\x18\x03 \x01(\tB\x11\xd2\xf3\x18\r\"\x0b[a-z]{1,32}\x12\x19\n\x08resource\x18\x04 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\x12\x16\n\x05\x61\x63tor\x18\x05 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\"\\\n\x12QueryAuditResponse\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.quintet.audit.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x14\n\x12VerifyAuditRequest\"p\n\x13VerifyAuditResponse\x12\x36\n\x04logs\x18\x01 \x03(\x0b\x32(.quintet.audit.v1.VerifyAuditLogResponse\x12\x10\n\x08verified\x18\x02 \x01(\x08\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x03\"\x81\x01\n\x16ListDeadLettersRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\x12\x1f\n\x04part\x18\x03 \x01(\tB\x11\xd2\xf3\x18\r\"\x0b[a-z]{1,32}\"f\n\x17ListDeadLettersResponse\x12\x32\n\x07letters\x18\x01 \x03(\x0b\x32!.quintet.deadletter.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x16RetryDeadLetterRequest\x12\x37\n\x04name\x18\x01 \x01(\tB)\xd2\xf3\x18%\x08\x01*!parts/{part}/deadLetters/{letter}\"\x19\n\x17RetryDeadLetterResponse\"n\n\x18\x44iscardDeadLetterRequest\x12\x37\n\x04name\x18\x01 \x01(\tB)\xd2\xf3\x18%\x08\x01*!parts/{part}/deadLetters/{letter}\x12\x19\n\x06reason\x18\x02 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xf4\x03\"\x1b\n\x19\x44iscardDeadLetterResponse2\xf5\x0c\n\x0fIdentityService\x12w\n\x06SignIn\x12\".quintet.identity.v1.SignInRequest\x1a#.quintet.identity.v1.SignInResponse\"$\xca\xf3\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x18\"\x13/v1/sessions:signIn:\x01*\x12\x90\x01\n\x0eRefreshSession\x12*.quintet.identity.v1.RefreshSessionRequest\x1a+.quintet.identity.v1.RefreshSessionResponse\"%\xca\xf3\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/sessions:refresh:\x01*\x12{\n\x07SignOut\x12#.quintet.identity.v1.SignOutRequest\x1a$.quintet.identity.v1.SignOutResponse\"%\xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/sessions:signOut:\x01*\x12x\n\nGetProfile\x12&.quintet.identity.v1.GetProfileRequest\x1a\'.quintet.identity.v1.GetProfileResponse\"\x19\xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/profile\x12l\n\x07GetJwks\x12#.quintet.identity.v1.GetJwksRequest\x1a$.quintet.identity.v1.GetJwksResponse\"\x16\xca\xf3\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jwks\x12\x87\x01\n\rResolveAccess\x12).quintet.identity.v1.ResolveAccessRequest\x1a*.quintet.identity.v1.ResolveAccessResponse\"\x1f\xca\xf3\x18\x1b\n\x17identity.access.resolve(\x01\x12\x92\x01\n\nQueryAudit\x12&.quintet.identity.v1.QueryAuditRequest\x1a\'.quintet.identity.v1.QueryAuditResponse\"3\xca\xf3\x18\x16\n\x14identity.audit.query\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/audit/entries\x12\x99\x01\n\x0bVerifyAudit\x12\'.quintet.identity.v1.VerifyAuditRequest\x1a(.quintet.identity.v1.VerifyAuditResponse\"7\xca\xf3\x18\x18\n\x14identity.audit.query0x\x82\xd3\xe4\x93\x02\x15\"\x10/v1/audit:verify:\x01*\x12\xa5\x01\n\x0fListDeadLetters\x12+.quintet.identity.v1.ListDeadLettersRequest\x1a,.quintet.identity.v1.ListDeadLettersResponse\"7\xca\xf3\x18\x1c\n\x1aidentity.dead_letters.read\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/deadLetters\x12\xc1\x01\n\x0fRetryDeadLetter\x12+.quintet.identity.v1.RetryDeadLetterRequest\x1a,.quintet.identity.v1.RetryDeadLetterResponse\"S\xca\xf3\x18\x1e\n\x1cidentity.dead_letters.manage\x82\xd3\xe4\x93\x02+\"&/v1/{name=parts/*/deadLetters/*}:retry:\x01*\x12\xc9\x01\n\x11\x44iscardDeadLetter\x12-.quintet.identity.v1.DiscardDeadLetterRequest\x1a..quintet.identity.v1.DiscardDeadLetterResponse\"U\xca\xf3\x18\x1e\n\x1cidentity.dead_letters.manage\x82\xd3\xe4\x93\x02-\"(/v1/{name=parts/*/deadLetters/*}:discard:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,6 +61,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYAUDITREQUEST'].fields_by_name['resource']._serialized_options = b'\322\363\030\003\020\200\002'
   _globals['_QUERYAUDITREQUEST'].fields_by_name['actor']._loaded_options = None
   _globals['_QUERYAUDITREQUEST'].fields_by_name['actor']._serialized_options = b'\322\363\030\003\020\200\002'
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\322\363\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000@\217@'
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\322\363\030\003\020\200\004'
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['part']._loaded_options = None
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['part']._serialized_options = b'\322\363\030\r\"\013[a-z]{1,32}'
+  _globals['_RETRYDEADLETTERREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_RETRYDEADLETTERREQUEST'].fields_by_name['name']._serialized_options = b'\322\363\030%\010\001*!parts/{part}/deadLetters/{letter}'
+  _globals['_DISCARDDEADLETTERREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DISCARDDEADLETTERREQUEST'].fields_by_name['name']._serialized_options = b'\322\363\030%\010\001*!parts/{part}/deadLetters/{letter}'
+  _globals['_DISCARDDEADLETTERREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_DISCARDDEADLETTERREQUEST'].fields_by_name['reason']._serialized_options = b'\322\363\030\005\010\001\020\364\003'
   _globals['_IDENTITYSERVICE'].methods_by_name['SignIn']._loaded_options = None
   _globals['_IDENTITYSERVICE'].methods_by_name['SignIn']._serialized_options = b'\312\363\030\002\020\001\202\323\344\223\002\030\"\023/v1/sessions:signIn:\001*'
   _globals['_IDENTITYSERVICE'].methods_by_name['RefreshSession']._loaded_options = None
@@ -76,44 +89,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IDENTITYSERVICE'].methods_by_name['QueryAudit']._serialized_options = b'\312\363\030\026\n\024identity.audit.query\202\323\344\223\002\023\022\021/v1/audit/entries'
   _globals['_IDENTITYSERVICE'].methods_by_name['VerifyAudit']._loaded_options = None
   _globals['_IDENTITYSERVICE'].methods_by_name['VerifyAudit']._serialized_options = b'\312\363\030\030\n\024identity.audit.query0x\202\323\344\223\002\025\"\020/v1/audit:verify:\001*'
-  _globals['_SIGNINREQUEST']._serialized_start=223
-  _globals['_SIGNINREQUEST']._serialized_end=295
-  _globals['_TOKENS']._serialized_start=297
-  _globals['_TOKENS']._serialized_end=414
-  _globals['_SIGNINRESPONSE']._serialized_start=416
-  _globals['_SIGNINRESPONSE']._serialized_end=494
-  _globals['_REFRESHSESSIONREQUEST']._serialized_start=496
-  _globals['_REFRESHSESSIONREQUEST']._serialized_end=555
-  _globals['_REFRESHSESSIONRESPONSE']._serialized_start=557
-  _globals['_REFRESHSESSIONRESPONSE']._serialized_end=626
-  _globals['_SIGNOUTREQUEST']._serialized_start=628
-  _globals['_SIGNOUTREQUEST']._serialized_end=644
-  _globals['_SIGNOUTRESPONSE']._serialized_start=646
-  _globals['_SIGNOUTRESPONSE']._serialized_end=663
-  _globals['_GETPROFILEREQUEST']._serialized_start=665
-  _globals['_GETPROFILEREQUEST']._serialized_end=684
-  _globals['_GETPROFILERESPONSE']._serialized_start=686
-  _globals['_GETPROFILERESPONSE']._serialized_end=812
-  _globals['_GETJWKSREQUEST']._serialized_start=814
-  _globals['_GETJWKSREQUEST']._serialized_end=830
-  _globals['_JWK']._serialized_start=832
-  _globals['_JWK']._serialized_end=924
-  _globals['_GETJWKSRESPONSE']._serialized_start=926
-  _globals['_GETJWKSRESPONSE']._serialized_end=983
-  _globals['_GRANT']._serialized_start=985
-  _globals['_GRANT']._serialized_end=1091
-  _globals['_RESOLVEACCESSREQUEST']._serialized_start=1093
-  _globals['_RESOLVEACCESSREQUEST']._serialized_end=1168
-  _globals['_RESOLVEACCESSRESPONSE']._serialized_start=1170
-  _globals['_RESOLVEACCESSRESPONSE']._serialized_end=1276
-  _globals['_QUERYAUDITREQUEST']._serialized_start=1279
-  _globals['_QUERYAUDITREQUEST']._serialized_end=1454
-  _globals['_QUERYAUDITRESPONSE']._serialized_start=1456
-  _globals['_QUERYAUDITRESPONSE']._serialized_end=1548
-  _globals['_VERIFYAUDITREQUEST']._serialized_start=1550
-  _globals['_VERIFYAUDITREQUEST']._serialized_end=1570
-  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1572
-  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1684
-  _globals['_IDENTITYSERVICE']._serialized_start=1687
-  _globals['_IDENTITYSERVICE']._serialized_end=2772
+  _globals['_IDENTITYSERVICE'].methods_by_name['ListDeadLetters']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['ListDeadLetters']._serialized_options = b'\312\363\030\034\n\032identity.dead_letters.read\202\323\344\223\002\021\022\017/v1/deadLetters'
+  _globals['_IDENTITYSERVICE'].methods_by_name['RetryDeadLetter']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['RetryDeadLetter']._serialized_options = b'\312\363\030\036\n\034identity.dead_letters.manage\202\323\344\223\002+\"&/v1/{name=parts/*/deadLetters/*}:retry:\001*'
+  _globals['_IDENTITYSERVICE'].methods_by_name['DiscardDeadLetter']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['DiscardDeadLetter']._serialized_options = b'\312\363\030\036\n\034identity.dead_letters.manage\202\323\344\223\002-\"(/v1/{name=parts/*/deadLetters/*}:discard:\001*'
+  _globals['_SIGNINREQUEST']._serialized_start=263
+  _globals['_SIGNINREQUEST']._serialized_end=335
+  _globals['_TOKENS']._serialized_start=337
+  _globals['_TOKENS']._serialized_end=454
+  _globals['_SIGNINRESPONSE']._serialized_start=456
+  _globals['_SIGNINRESPONSE']._serialized_end=534
+  _globals['_REFRESHSESSIONREQUEST']._serialized_start=536
+  _globals['_REFRESHSESSIONREQUEST']._serialized_end=595
+  _globals['_REFRESHSESSIONRESPONSE']._serialized_start=597
+  _globals['_REFRESHSESSIONRESPONSE']._serialized_end=666
+  _globals['_SIGNOUTREQUEST']._serialized_start=668
+  _globals['_SIGNOUTREQUEST']._serialized_end=684
+  _globals['_SIGNOUTRESPONSE']._serialized_start=686
+  _globals['_SIGNOUTRESPONSE']._serialized_end=703
+  _globals['_GETPROFILEREQUEST']._serialized_start=705
+  _globals['_GETPROFILEREQUEST']._serialized_end=724
+  _globals['_GETPROFILERESPONSE']._serialized_start=726
+  _globals['_GETPROFILERESPONSE']._serialized_end=852
+  _globals['_GETJWKSREQUEST']._serialized_start=854
+  _globals['_GETJWKSREQUEST']._serialized_end=870
+  _globals['_JWK']._serialized_start=872
+  _globals['_JWK']._serialized_end=964
+  _globals['_GETJWKSRESPONSE']._serialized_start=966
+  _globals['_GETJWKSRESPONSE']._serialized_end=1023
+  _globals['_GRANT']._serialized_start=1025
+  _globals['_GRANT']._serialized_end=1131
+  _globals['_RESOLVEACCESSREQUEST']._serialized_start=1133
+  _globals['_RESOLVEACCESSREQUEST']._serialized_end=1208
+  _globals['_RESOLVEACCESSRESPONSE']._serialized_start=1210
+  _globals['_RESOLVEACCESSRESPONSE']._serialized_end=1316
+  _globals['_QUERYAUDITREQUEST']._serialized_start=1319
+  _globals['_QUERYAUDITREQUEST']._serialized_end=1494
+  _globals['_QUERYAUDITRESPONSE']._serialized_start=1496
+  _globals['_QUERYAUDITRESPONSE']._serialized_end=1588
+  _globals['_VERIFYAUDITREQUEST']._serialized_start=1590
+  _globals['_VERIFYAUDITREQUEST']._serialized_end=1610
+  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1612
+  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1724
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1727
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1856
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1858
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1960
+  _globals['_RETRYDEADLETTERREQUEST']._serialized_start=1962
+  _globals['_RETRYDEADLETTERREQUEST']._serialized_end=2043
+  _globals['_RETRYDEADLETTERRESPONSE']._serialized_start=2045
+  _globals['_RETRYDEADLETTERRESPONSE']._serialized_end=2070
+  _globals['_DISCARDDEADLETTERREQUEST']._serialized_start=2072
+  _globals['_DISCARDDEADLETTERREQUEST']._serialized_end=2182
+  _globals['_DISCARDDEADLETTERRESPONSE']._serialized_start=2184
+  _globals['_DISCARDDEADLETTERRESPONSE']._serialized_end=2211
+  _globals['_IDENTITYSERVICE']._serialized_start=2214
+  _globals['_IDENTITYSERVICE']._serialized_end=3867
 # @@protoc_insertion_point(module_scope)

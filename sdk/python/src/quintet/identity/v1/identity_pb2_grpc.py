@@ -75,6 +75,21 @@ class IdentityServiceStub:
                 request_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.VerifyAuditRequest.SerializeToString,
                 response_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.VerifyAuditResponse.FromString,
                 _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/quintet.identity.v1.IdentityService/ListDeadLetters',
+                request_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.RetryDeadLetter = channel.unary_unary(
+                '/quintet.identity.v1.IdentityService/RetryDeadLetter',
+                request_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.RetryDeadLetterRequest.SerializeToString,
+                response_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.RetryDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.DiscardDeadLetter = channel.unary_unary(
+                '/quintet.identity.v1.IdentityService/DiscardDeadLetter',
+                request_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterRequest.SerializeToString,
+                response_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterResponse.FromString,
+                _registered_method=True)
 
 
 class IdentityServiceServicer:
@@ -138,6 +153,28 @@ class IdentityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDeadLetters(self, request, context):
+        """ListDeadLetters lists facts that services of the node could not take in and have set aside, by service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDeadLetter(self, request, context):
+        """RetryDeadLetter hands a fact to its service again. Facts about the same resource that came later were applied
+        meanwhile: the service sees it out of order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardDeadLetter(self, request, context):
+        """DiscardDeadLetter drops a fact for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IdentityServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -180,6 +217,21 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.VerifyAudit,
                     request_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.VerifyAuditRequest.FromString,
                     response_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.VerifyAuditResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'RetryDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDeadLetter,
+                    request_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.RetryDeadLetterRequest.FromString,
+                    response_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.RetryDeadLetterResponse.SerializeToString,
+            ),
+            'DiscardDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardDeadLetter,
+                    request_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterRequest.FromString,
+                    response_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -399,6 +451,87 @@ class IdentityService:
             '/quintet.identity.v1.IdentityService/VerifyAudit',
             quintet_dot_identity_dot_v1_dot_identity__pb2.VerifyAuditRequest.SerializeToString,
             quintet_dot_identity_dot_v1_dot_identity__pb2.VerifyAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.identity.v1.IdentityService/ListDeadLetters',
+            quintet_dot_identity_dot_v1_dot_identity__pb2.ListDeadLettersRequest.SerializeToString,
+            quintet_dot_identity_dot_v1_dot_identity__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.identity.v1.IdentityService/RetryDeadLetter',
+            quintet_dot_identity_dot_v1_dot_identity__pb2.RetryDeadLetterRequest.SerializeToString,
+            quintet_dot_identity_dot_v1_dot_identity__pb2.RetryDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.identity.v1.IdentityService/DiscardDeadLetter',
+            quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterRequest.SerializeToString,
+            quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,6 +34,14 @@ class IdentityServiceStub:
     """QueryAudit collects audit entries of all services of the node, by service and oldest first."""
     VerifyAudit: _aio.UnaryUnaryMultiCallable[_identity_pb2.VerifyAuditRequest, _identity_pb2.VerifyAuditResponse]
     """VerifyAudit recomputes the hash chains of all services and checks their signed checkpoints."""
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListDeadLettersRequest, _identity_pb2.ListDeadLettersResponse]
+    """ListDeadLetters lists facts that services of the node could not take in and have set aside, by service."""
+    RetryDeadLetter: _aio.UnaryUnaryMultiCallable[_identity_pb2.RetryDeadLetterRequest, _identity_pb2.RetryDeadLetterResponse]
+    """RetryDeadLetter hands a fact to its service again. Facts about the same resource that came later were applied
+    meanwhile: the service sees it out of order.
+    """
+    DiscardDeadLetter: _aio.UnaryUnaryMultiCallable[_identity_pb2.DiscardDeadLetterRequest, _identity_pb2.DiscardDeadLetterResponse]
+    """DiscardDeadLetter drops a fact for good."""
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     """IdentityService says who somebody is and what they may do."""
@@ -103,5 +111,31 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_identity_pb2.VerifyAuditRequest, _abc.Awaitable[_identity_pb2.VerifyAuditResponse]],
     ) -> _abc.Awaitable[_identity_pb2.VerifyAuditResponse]:
         """VerifyAudit recomputes the hash chains of all services and checks their signed checkpoints."""
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _identity_pb2.ListDeadLettersRequest,
+        context: _aio.ServicerContext[_identity_pb2.ListDeadLettersRequest, _abc.Awaitable[_identity_pb2.ListDeadLettersResponse]],
+    ) -> _abc.Awaitable[_identity_pb2.ListDeadLettersResponse]:
+        """ListDeadLetters lists facts that services of the node could not take in and have set aside, by service."""
+
+    @_abc_1.abstractmethod
+    def RetryDeadLetter(
+        self,
+        request: _identity_pb2.RetryDeadLetterRequest,
+        context: _aio.ServicerContext[_identity_pb2.RetryDeadLetterRequest, _abc.Awaitable[_identity_pb2.RetryDeadLetterResponse]],
+    ) -> _abc.Awaitable[_identity_pb2.RetryDeadLetterResponse]:
+        """RetryDeadLetter hands a fact to its service again. Facts about the same resource that came later were applied
+        meanwhile: the service sees it out of order.
+        """
+
+    @_abc_1.abstractmethod
+    def DiscardDeadLetter(
+        self,
+        request: _identity_pb2.DiscardDeadLetterRequest,
+        context: _aio.ServicerContext[_identity_pb2.DiscardDeadLetterRequest, _abc.Awaitable[_identity_pb2.DiscardDeadLetterResponse]],
+    ) -> _abc.Awaitable[_identity_pb2.DiscardDeadLetterResponse]:
+        """DiscardDeadLetter drops a fact for good."""
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _aio.Server) -> None: ...

@@ -11,6 +11,8 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { AuditEntry, VerifyAuditLogResponse } from "../../audit/v1/audit_pb.js";
 import { file_quintet_audit_v1_audit } from "../../audit/v1/audit_pb.js";
+import type { DeadLetter } from "../../deadletter/v1/deadletter_pb.js";
+import { file_quintet_deadletter_v1_deadletter } from "../../deadletter/v1/deadletter_pb.js";
 import type { Person, Scope } from "./directory_pb.js";
 import { file_quintet_identity_v1_directory } from "./directory_pb.js";
 import { file_quintet_options_v1_options } from "../../options/v1/options_pb.js";
@@ -20,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/identity/v1/identity.proto.
  */
 export const file_quintet_identity_v1_identity: GenFile = /*@__PURE__*/
-  fileDesc("CiJxdWludGV0L2lkZW50aXR5L3YxL2lkZW50aXR5LnByb3RvEhNxdWludGV0LmlkZW50aXR5LnYxIkgKDVNpZ25JblJlcXVlc3QSGAoFbG9naW4YASABKAlCCdLzGAUIARCgARIdCghwYXNzd29yZBgCIAEoCUIL0vMYBwgBEIACQAEidQoGVG9rZW5zEhwKDGFjY2Vzc190b2tlbhgBIAEoCUIG0vMYAkABEi4KCmV4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh0KDXJlZnJlc2hfdG9rZW4YAyABKAlCBtLzGAJAASJOCg5TaWduSW5SZXNwb25zZRIrCgZ0b2tlbnMYASABKAsyGy5xdWludGV0LmlkZW50aXR5LnYxLlRva2VucxIPCgdzdWJqZWN0GAIgASgJIjsKFVJlZnJlc2hTZXNzaW9uUmVxdWVzdBIiCg1yZWZyZXNoX3Rva2VuGAEgASgJQgvS8xgHCAEQgARAASJFChZSZWZyZXNoU2Vzc2lvblJlc3BvbnNlEisKBnRva2VucxgBIAEoCzIbLnF1aW50ZXQuaWRlbnRpdHkudjEuVG9rZW5zIhAKDlNpZ25PdXRSZXF1ZXN0IhEKD1NpZ25PdXRSZXNwb25zZSITChFHZXRQcm9maWxlUmVxdWVzdCJ+ChJHZXRQcm9maWxlUmVzcG9uc2USDwoHc3ViamVjdBgBIAEoCRIrCgZwZXJzb24YAiABKAsyGy5xdWludGV0LmlkZW50aXR5LnYxLlBlcnNvbhIqCgZncmFudHMYAyADKAsyGi5xdWludGV0LmlkZW50aXR5LnYxLkdyYW50IhAKDkdldEp3a3NSZXF1ZXN0IlwKA0p3axILCgNrdHkYASABKAkSCwoDY3J2GAIgASgJEgkKAXgYAyABKAkSCQoBeRgEIAEoCRILCgNraWQYBSABKAkSCwoDdXNlGAYgASgJEgsKA2FsZxgHIAEoCSI5Cg9HZXRKd2tzUmVzcG9uc2USJgoEa2V5cxgBIAMoCzIYLnF1aW50ZXQuaWRlbnRpdHkudjEuSndrImoKBUdyYW50EhIKCnBlcm1pc3Npb24YASABKAkSKQoFc2NvcGUYAiABKA4yGi5xdWludGV0LmlkZW50aXR5LnYxLlNjb3BlEgwKBHpvbmUYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJIksKFFJlc29sdmVBY2Nlc3NSZXF1ZXN0EhoKB3N1YmplY3QYASABKAlCCdLzGAUIARCgARIXCgdzZXNzaW9uGAIgASgJQgbS8xgCEEAiagoVUmVzb2x2ZUFjY2Vzc1Jlc3BvbnNlEioKBmdyYW50cxgBIAMoCzIaLnF1aW50ZXQuaWRlbnRpdHkudjEuR3JhbnQSDgoGYWN0aXZlGAIgASgIEhUKDW9yZ2FuaXNhdGlvbnMYAyADKAkirwEKEVF1ZXJ5QXVkaXRSZXF1ZXN0EikKCXBhZ2Vfc2l6ZRgBIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAIgASgJQgfS8xgDEIAEEh8KBHBhcnQYAyABKAlCEdLzGA0iC1thLXpdezEsMzJ9EhkKCHJlc291cmNlGAQgASgJQgfS8xgDEIACEhYKBWFjdG9yGAUgASgJQgfS8xgDEIACIlwKElF1ZXJ5QXVkaXRSZXNwb25zZRItCgdlbnRyaWVzGAEgAygLMhwucXVpbnRldC5hdWRpdC52MS5BdWRpdEVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIUChJWZXJpZnlBdWRpdFJlcXVlc3QicAoTVmVyaWZ5QXVkaXRSZXNwb25zZRI2CgRsb2dzGAEgAygLMigucXVpbnRldC5hdWRpdC52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlEhAKCHZlcmlmaWVkGAIgASgIEg8KB2VudHJpZXMYAyABKAMyvQgKD0lkZW50aXR5U2VydmljZRJ3CgZTaWduSW4SIi5xdWludGV0LmlkZW50aXR5LnYxLlNpZ25JblJlcXVlc3QaIy5xdWludGV0LmlkZW50aXR5LnYxLlNpZ25JblJlc3BvbnNlIiTK8xgCEAGC0+STAhgiEy92MS9zZXNzaW9uczpzaWduSW46ASoSkAEKDlJlZnJlc2hTZXNzaW9uEioucXVpbnRldC5pZGVudGl0eS52MS5SZWZyZXNoU2Vzc2lvblJlcXVlc3QaKy5xdWludGV0LmlkZW50aXR5LnYxLlJlZnJlc2hTZXNzaW9uUmVzcG9uc2UiJcrzGAIQAYLT5JMCGSIUL3YxL3Nlc3Npb25zOnJlZnJlc2g6ASoSewoHU2lnbk91dBIjLnF1aW50ZXQuaWRlbnRpdHkudjEuU2lnbk91dFJlcXVlc3QaJC5xdWludGV0LmlkZW50aXR5LnYxLlNpZ25PdXRSZXNwb25zZSIlyvMYAhgBgtPkkwIZIhQvdjEvc2Vzc2lvbnM6c2lnbk91dDoBKhJ4CgpHZXRQcm9maWxlEiYucXVpbnRldC5pZGVudGl0eS52MS5HZXRQcm9maWxlUmVxdWVzdBonLnF1aW50ZXQuaWRlbnRpdHkudjEuR2V0UHJvZmlsZVJlc3BvbnNlIhnK8xgCGAGC0+STAg0SCy92MS9wcm9maWxlEmwKB0dldEp3a3MSIy5xdWludGV0LmlkZW50aXR5LnYxLkdldEp3a3NSZXF1ZXN0GiQucXVpbnRldC5pZGVudGl0eS52MS5HZXRKd2tzUmVzcG9uc2UiFsrzGAIQAYLT5JMCChIIL3YxL2p3a3MShwEKDVJlc29sdmVBY2Nlc3MSKS5xdWludGV0LmlkZW50aXR5LnYxLlJlc29sdmVBY2Nlc3NSZXF1ZXN0GioucXVpbnRldC5pZGVudGl0eS52MS5SZXNvbHZlQWNjZXNzUmVzcG9uc2UiH8rzGBsKF2lkZW50aXR5LmFjY2Vzcy5yZXNvbHZlKAESkgEKClF1ZXJ5QXVkaXQSJi5xdWludGV0LmlkZW50aXR5LnYxLlF1ZXJ5QXVkaXRSZXF1ZXN0GicucXVpbnRldC5pZGVudGl0eS52MS5RdWVyeUF1ZGl0UmVzcG9uc2UiM8rzGBYKFGlkZW50aXR5LmF1ZGl0LnF1ZXJ5gtPkkwITEhEvdjEvYXVkaXQvZW50cmllcxKZAQoLVmVyaWZ5QXVkaXQSJy5xdWludGV0LmlkZW50aXR5LnYxLlZlcmlmeUF1ZGl0UmVxdWVzdBooLnF1aW50ZXQuaWRlbnRpdHkudjEuVmVyaWZ5QXVkaXRSZXNwb25zZSI3yvMYGAoUaWRlbnRpdHkuYXVkaXQucXVlcnkweILT5JMCFSIQL3YxL2F1ZGl0OnZlcmlmeToBKmIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_audit_v1_audit, file_quintet_identity_v1_directory, file_quintet_options_v1_options]);
+  fileDesc("CiJxdWludGV0L2lkZW50aXR5L3YxL2lkZW50aXR5LnByb3RvEhNxdWludGV0LmlkZW50aXR5LnYxIkgKDVNpZ25JblJlcXVlc3QSGAoFbG9naW4YASABKAlCCdLzGAUIARCgARIdCghwYXNzd29yZBgCIAEoCUIL0vMYBwgBEIACQAEidQoGVG9rZW5zEhwKDGFjY2Vzc190b2tlbhgBIAEoCUIG0vMYAkABEi4KCmV4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh0KDXJlZnJlc2hfdG9rZW4YAyABKAlCBtLzGAJAASJOCg5TaWduSW5SZXNwb25zZRIrCgZ0b2tlbnMYASABKAsyGy5xdWludGV0LmlkZW50aXR5LnYxLlRva2VucxIPCgdzdWJqZWN0GAIgASgJIjsKFVJlZnJlc2hTZXNzaW9uUmVxdWVzdBIiCg1yZWZyZXNoX3Rva2VuGAEgASgJQgvS8xgHCAEQgARAASJFChZSZWZyZXNoU2Vzc2lvblJlc3BvbnNlEisKBnRva2VucxgBIAEoCzIbLnF1aW50ZXQuaWRlbnRpdHkudjEuVG9rZW5zIhAKDlNpZ25PdXRSZXF1ZXN0IhEKD1NpZ25PdXRSZXNwb25zZSITChFHZXRQcm9maWxlUmVxdWVzdCJ+ChJHZXRQcm9maWxlUmVzcG9uc2USDwoHc3ViamVjdBgBIAEoCRIrCgZwZXJzb24YAiABKAsyGy5xdWludGV0LmlkZW50aXR5LnYxLlBlcnNvbhIqCgZncmFudHMYAyADKAsyGi5xdWludGV0LmlkZW50aXR5LnYxLkdyYW50IhAKDkdldEp3a3NSZXF1ZXN0IlwKA0p3axILCgNrdHkYASABKAkSCwoDY3J2GAIgASgJEgkKAXgYAyABKAkSCQoBeRgEIAEoCRILCgNraWQYBSABKAkSCwoDdXNlGAYgASgJEgsKA2FsZxgHIAEoCSI5Cg9HZXRKd2tzUmVzcG9uc2USJgoEa2V5cxgBIAMoCzIYLnF1aW50ZXQuaWRlbnRpdHkudjEuSndrImoKBUdyYW50EhIKCnBlcm1pc3Npb24YASABKAkSKQoFc2NvcGUYAiABKA4yGi5xdWludGV0LmlkZW50aXR5LnYxLlNjb3BlEgwKBHpvbmUYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJIksKFFJlc29sdmVBY2Nlc3NSZXF1ZXN0EhoKB3N1YmplY3QYASABKAlCCdLzGAUIARCgARIXCgdzZXNzaW9uGAIgASgJQgbS8xgCEEAiagoVUmVzb2x2ZUFjY2Vzc1Jlc3BvbnNlEioKBmdyYW50cxgBIAMoCzIaLnF1aW50ZXQuaWRlbnRpdHkudjEuR3JhbnQSDgoGYWN0aXZlGAIgASgIEhUKDW9yZ2FuaXNhdGlvbnMYAyADKAkirwEKEVF1ZXJ5QXVkaXRSZXF1ZXN0EikKCXBhZ2Vfc2l6ZRgBIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAIgASgJQgfS8xgDEIAEEh8KBHBhcnQYAyABKAlCEdLzGA0iC1thLXpdezEsMzJ9EhkKCHJlc291cmNlGAQgASgJQgfS8xgDEIACEhYKBWFjdG9yGAUgASgJQgfS8xgDEIACIlwKElF1ZXJ5QXVkaXRSZXNwb25zZRItCgdlbnRyaWVzGAEgAygLMhwucXVpbnRldC5hdWRpdC52MS5BdWRpdEVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIUChJWZXJpZnlBdWRpdFJlcXVlc3QicAoTVmVyaWZ5QXVkaXRSZXNwb25zZRI2CgRsb2dzGAEgAygLMigucXVpbnRldC5hdWRpdC52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlEhAKCHZlcmlmaWVkGAIgASgIEg8KB2VudHJpZXMYAyABKAMigQEKFkxpc3REZWFkTGV0dGVyc1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQSHwoEcGFydBgDIAEoCUIR0vMYDSILW2Etel17MSwzMn0iZgoXTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USMgoHbGV0dGVycxgBIAMoCzIhLnF1aW50ZXQuZGVhZGxldHRlci52MS5EZWFkTGV0dGVyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJRChZSZXRyeURlYWRMZXR0ZXJSZXF1ZXN0EjcKBG5hbWUYASABKAlCKdLzGCUIASohcGFydHMve3BhcnR9L2RlYWRMZXR0ZXJzL3tsZXR0ZXJ9IhkKF1JldHJ5RGVhZExldHRlclJlc3BvbnNlIm4KGERpc2NhcmREZWFkTGV0dGVyUmVxdWVzdBI3CgRuYW1lGAEgASgJQinS8xglCAEqIXBhcnRzL3twYXJ0fS9kZWFkTGV0dGVycy97bGV0dGVyfRIZCgZyZWFzb24YAiABKAlCCdLzGAUIARD0AyIbChlEaXNjYXJkRGVhZExldHRlclJlc3BvbnNlMvUMCg9JZGVudGl0eVNlcnZpY2USdwoGU2lnbkluEiIucXVpbnRldC5pZGVudGl0eS52MS5TaWduSW5SZXF1ZXN0GiMucXVpbnRldC5pZGVudGl0eS52MS5TaWduSW5SZXNwb25zZSIkyvMYAhABgtPkkwIYIhMvdjEvc2Vzc2lvbnM6c2lnbkluOgEqEpABCg5SZWZyZXNoU2Vzc2lvbhIqLnF1aW50ZXQuaWRlbnRpdHkudjEuUmVmcmVzaFNlc3Npb25SZXF1ZXN0GisucXVpbnRldC5pZGVudGl0eS52MS5SZWZyZXNoU2Vzc2lvblJlc3BvbnNlIiXK8xgCEAGC0+STAhkiFC92MS9zZXNzaW9uczpyZWZyZXNoOgEqEnsKB1NpZ25PdXQSIy5xdWludGV0LmlkZW50aXR5LnYxLlNpZ25PdXRSZXF1ZXN0GiQucXVpbnRldC5pZGVudGl0eS52MS5TaWduT3V0UmVzcG9uc2UiJcrzGAIYAYLT5JMCGSIUL3YxL3Nlc3Npb25zOnNpZ25PdXQ6ASoSeAoKR2V0UHJvZmlsZRImLnF1aW50ZXQuaWRlbnRpdHkudjEuR2V0UHJvZmlsZVJlcXVlc3QaJy5xdWludGV0LmlkZW50aXR5LnYxLkdldFByb2ZpbGVSZXNwb25zZSIZyvMYAhgBgtPkkwINEgsvdjEvcHJvZmlsZRJsCgdHZXRKd2tzEiMucXVpbnRldC5pZGVudGl0eS52MS5HZXRKd2tzUmVxdWVzdBokLnF1aW50ZXQuaWRlbnRpdHkudjEuR2V0Sndrc1Jlc3BvbnNlIhbK8xgCEAGC0+STAgoSCC92MS9qd2tzEocBCg1SZXNvbHZlQWNjZXNzEikucXVpbnRldC5pZGVudGl0eS52MS5SZXNvbHZlQWNjZXNzUmVxdWVzdBoqLnF1aW50ZXQuaWRlbnRpdHkudjEuUmVzb2x2ZUFjY2Vzc1Jlc3BvbnNlIh/K8xgbChdpZGVudGl0eS5hY2Nlc3MucmVzb2x2ZSgBEpIBCgpRdWVyeUF1ZGl0EiYucXVpbnRldC5pZGVudGl0eS52MS5RdWVyeUF1ZGl0UmVxdWVzdBonLnF1aW50ZXQuaWRlbnRpdHkudjEuUXVlcnlBdWRpdFJlc3BvbnNlIjPK8xgWChRpZGVudGl0eS5hdWRpdC5xdWVyeYLT5JMCExIRL3YxL2F1ZGl0L2VudHJpZXMSmQEKC1ZlcmlmeUF1ZGl0EicucXVpbnRldC5pZGVudGl0eS52MS5WZXJpZnlBdWRpdFJlcXVlc3QaKC5xdWludGV0LmlkZW50aXR5LnYxLlZlcmlmeUF1ZGl0UmVzcG9uc2UiN8rzGBgKFGlkZW50aXR5LmF1ZGl0LnF1ZXJ5MHiC0+STAhUiEC92MS9hdWRpdDp2ZXJpZnk6ASoSpQEKD0xpc3REZWFkTGV0dGVycxIrLnF1aW50ZXQuaWRlbnRpdHkudjEuTGlzdERlYWRMZXR0ZXJzUmVxdWVzdBosLnF1aW50ZXQuaWRlbnRpdHkudjEuTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2UiN8rzGBwKGmlkZW50aXR5LmRlYWRfbGV0dGVycy5yZWFkgtPkkwIREg8vdjEvZGVhZExldHRlcnMSwQEKD1JldHJ5RGVhZExldHRlchIrLnF1aW50ZXQuaWRlbnRpdHkudjEuUmV0cnlEZWFkTGV0dGVyUmVxdWVzdBosLnF1aW50ZXQuaWRlbnRpdHkudjEuUmV0cnlEZWFkTGV0dGVyUmVzcG9uc2UiU8rzGB4KHGlkZW50aXR5LmRlYWRfbGV0dGVycy5tYW5hZ2WC0+STAisiJi92MS97bmFtZT1wYXJ0cy8qL2RlYWRMZXR0ZXJzLyp9OnJldHJ5OgEqEskBChFEaXNjYXJkRGVhZExldHRlchItLnF1aW50ZXQuaWRlbnRpdHkudjEuRGlzY2FyZERlYWRMZXR0ZXJSZXF1ZXN0Gi4ucXVpbnRldC5pZGVudGl0eS52MS5EaXNjYXJkRGVhZExldHRlclJlc3BvbnNlIlXK8xgeChxpZGVudGl0eS5kZWFkX2xldHRlcnMubWFuYWdlgtPkkwItIigvdjEve25hbWU9cGFydHMvKi9kZWFkTGV0dGVycy8qfTpkaXNjYXJkOgEqYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_audit_v1_audit, file_quintet_deadletter_v1_deadletter, file_quintet_identity_v1_directory, file_quintet_options_v1_options]);
 
 /**
  * SignInRequest carries the credentials.
@@ -567,6 +569,148 @@ export const VerifyAuditResponseSchema: GenMessage<VerifyAuditResponse> = /*@__P
   messageDesc(file_quintet_identity_v1_identity, 18);
 
 /**
+ * ListDeadLettersRequest asks for a page of dead letters.
+ *
+ * @generated from message quintet.identity.v1.ListDeadLettersRequest
+ */
+export type ListDeadLettersRequest = Message<"quintet.identity.v1.ListDeadLettersRequest"> & {
+  /**
+   * page_size is 100 by default, at most 1000.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * page_token continues a list.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+
+  /**
+   * part keeps only one service; empty for all.
+   *
+   * @generated from field: string part = 3;
+   */
+  part: string;
+};
+
+/**
+ * Describes the message quintet.identity.v1.ListDeadLettersRequest.
+ * Use `create(ListDeadLettersRequestSchema)` to create a new message.
+ */
+export const ListDeadLettersRequestSchema: GenMessage<ListDeadLettersRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 19);
+
+/**
+ * ListDeadLettersResponse is a page of dead letters.
+ *
+ * @generated from message quintet.identity.v1.ListDeadLettersResponse
+ */
+export type ListDeadLettersResponse = Message<"quintet.identity.v1.ListDeadLettersResponse"> & {
+  /**
+   * letters are ordered by service and by the time at which they were given up.
+   *
+   * @generated from field: repeated quintet.deadletter.v1.DeadLetter letters = 1;
+   */
+  letters: DeadLetter[];
+
+  /**
+   * next_page_token continues the list; empty at the end.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message quintet.identity.v1.ListDeadLettersResponse.
+ * Use `create(ListDeadLettersResponseSchema)` to create a new message.
+ */
+export const ListDeadLettersResponseSchema: GenMessage<ListDeadLettersResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 20);
+
+/**
+ * RetryDeadLetterRequest names a dead letter.
+ *
+ * @generated from message quintet.identity.v1.RetryDeadLetterRequest
+ */
+export type RetryDeadLetterRequest = Message<"quintet.identity.v1.RetryDeadLetterRequest"> & {
+  /**
+   * name is `parts/{part}/deadLetters/{fact}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message quintet.identity.v1.RetryDeadLetterRequest.
+ * Use `create(RetryDeadLetterRequestSchema)` to create a new message.
+ */
+export const RetryDeadLetterRequestSchema: GenMessage<RetryDeadLetterRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 21);
+
+/**
+ * RetryDeadLetterResponse answers RetryDeadLetter.
+ *
+ * @generated from message quintet.identity.v1.RetryDeadLetterResponse
+ */
+export type RetryDeadLetterResponse = Message<"quintet.identity.v1.RetryDeadLetterResponse"> & {
+};
+
+/**
+ * Describes the message quintet.identity.v1.RetryDeadLetterResponse.
+ * Use `create(RetryDeadLetterResponseSchema)` to create a new message.
+ */
+export const RetryDeadLetterResponseSchema: GenMessage<RetryDeadLetterResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 22);
+
+/**
+ * DiscardDeadLetterRequest names a dead letter.
+ *
+ * @generated from message quintet.identity.v1.DiscardDeadLetterRequest
+ */
+export type DiscardDeadLetterRequest = Message<"quintet.identity.v1.DiscardDeadLetterRequest"> & {
+  /**
+   * name is `parts/{part}/deadLetters/{fact}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * reason says why; it stands in the audit log.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message quintet.identity.v1.DiscardDeadLetterRequest.
+ * Use `create(DiscardDeadLetterRequestSchema)` to create a new message.
+ */
+export const DiscardDeadLetterRequestSchema: GenMessage<DiscardDeadLetterRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 23);
+
+/**
+ * DiscardDeadLetterResponse answers DiscardDeadLetter.
+ *
+ * @generated from message quintet.identity.v1.DiscardDeadLetterResponse
+ */
+export type DiscardDeadLetterResponse = Message<"quintet.identity.v1.DiscardDeadLetterResponse"> & {
+};
+
+/**
+ * Describes the message quintet.identity.v1.DiscardDeadLetterResponse.
+ * Use `create(DiscardDeadLetterResponseSchema)` to create a new message.
+ */
+export const DiscardDeadLetterResponseSchema: GenMessage<DiscardDeadLetterResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 24);
+
+/**
  * IdentityService says who somebody is and what they may do.
  *
  * @generated from service quintet.identity.v1.IdentityService
@@ -652,6 +796,37 @@ export const IdentityService: GenService<{
     methodKind: "unary";
     input: typeof VerifyAuditRequestSchema;
     output: typeof VerifyAuditResponseSchema;
+  },
+  /**
+   * ListDeadLetters lists facts that services of the node could not take in and have set aside, by service.
+   *
+   * @generated from rpc quintet.identity.v1.IdentityService.ListDeadLetters
+   */
+  listDeadLetters: {
+    methodKind: "unary";
+    input: typeof ListDeadLettersRequestSchema;
+    output: typeof ListDeadLettersResponseSchema;
+  },
+  /**
+   * RetryDeadLetter hands a fact to its service again. Facts about the same resource that came later were applied
+   * meanwhile: the service sees it out of order.
+   *
+   * @generated from rpc quintet.identity.v1.IdentityService.RetryDeadLetter
+   */
+  retryDeadLetter: {
+    methodKind: "unary";
+    input: typeof RetryDeadLetterRequestSchema;
+    output: typeof RetryDeadLetterResponseSchema;
+  },
+  /**
+   * DiscardDeadLetter drops a fact for good.
+   *
+   * @generated from rpc quintet.identity.v1.IdentityService.DiscardDeadLetter
+   */
+  discardDeadLetter: {
+    methodKind: "unary";
+    input: typeof DiscardDeadLetterRequestSchema;
+    output: typeof DiscardDeadLetterResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_quintet_identity_v1_identity, 0);

@@ -27,11 +27,15 @@ class Composed:
 
 
 def join(above: ComposedNode, joiner: ComposedNode, zone: str = "") -> None:
-    """Invite, join, and wait until the stream is open."""
+    """Invite, ask to join, let two people compare the fingerprint and approve, and wait until the stream is open."""
     kind = "PEER_KIND_CHILD" if zone else "PEER_KIND_PARTNER"
     with above.gateway.signed_in(ADMIN) as host, joiner.gateway.signed_in(ADMIN) as guest:
-        invited = host.post("/v1/invitations", {"node": joiner.node, "kind": kind, "zone": zone})
-        guest.post("/v1/peers:join", {"invitation": invited["invitation"]})
+        invitation = host.post("/v1/invitations", {"node": joiner.node, "kind": kind, "zone": zone})["invitation"]
+        asked = {"invitation": invitation, "rootFingerprintConfirmed": invitation["rootFingerprint"]}
+        fingerprint = guest.post("/v1/peers:join", asked)["rootFingerprint"]
+    for login in (ADMIN, "data-steward.sf"):
+        with above.gateway.signed_in(login) as person:
+            person.post(f"/v1/peers/{joiner.node}:approve", {"rootFingerprint": fingerprint})
     until_linked(above, joiner)
 
 

@@ -198,7 +198,8 @@ async def sent_to_all(conn: Connection, nodes: Sequence[str]) -> dict[str, dict[
     rows = await conn.fetch(f"SELECT peer, {_SENT} FROM peer_lanes WHERE peer = ANY($1::text[])", list(nodes))
     for row in rows:
         values = dict(row)
-        found[values.pop("peer")][values["lane"]] = Sent(**values)
+        node = values.pop("peer")
+        found[node][row["lane"]] = Sent(**values)
     return found
 
 

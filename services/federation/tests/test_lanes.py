@@ -15,8 +15,9 @@ from libs.ids import new_id
 from libs.testing import MakeTransactions, eventually
 from libs.tx import Tx
 from quintet.fact.v1.fact_pb2 import Fact
+from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import lanes_store, peers_store, receiving, sending
+from services.federation import lanes_store, link_status, peers_store, receiving, sending
 from services.federation.control import control_envelope
 from services.federation.tests.world import Node, World, world
 
@@ -117,6 +118,18 @@ async def test_both_ends_agree_on_the_chain(pair: Pair) -> None:
     assert received[BULK].received == 6
     assert sent[BULK].acknowledged_chain == received[BULK].chain != lanes_store.CHAIN_START
     assert sent[BULK].backlog_bytes == 0
+
+
+async def test_people_see_what_waits_in_each_lane(pair: Pair) -> None:
+    await pair.queue(BULK, rows(100), rows(100))
+    found = await pair.partner.transactions.read(lambda conn: link_status.of_peers(conn, ["sf", "nobody"]))
+    shown = pb.Peer()
+    link_status.describe(shown, found["sf"])
+    assert [(lane.lane, lane.backlog) for lane in shown.lanes] == [("control", 0), ("facts", 0), ("bulk", 2)]
+    assert shown.backlog == 2
+    assert shown.backlog_bytes > 200
+    assert shown.HasField("oldest_unacknowledged")
+    assert found["nobody"].backlog == 0
 
 
 async def test_what_was_withdrawn_before_it_was_sent_keeps_the_chain(pair: Pair) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks of whole nodes. See README.md for what is measured and how."""

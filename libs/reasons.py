@@ -105,6 +105,8 @@ class Reason(StrEnum):
     APPROVAL_BY_PERSON = "APPROVAL_BY_PERSON"  # a program cannot compare a fingerprint out of band
     FINGERPRINT_DIFFERS = "FINGERPRINT_DIFFERS"
     CONTRACT_NOT_FOUND = "CONTRACT_NOT_FOUND"
+    DIRECTIVE_NOT_FOUND = "DIRECTIVE_NOT_FOUND"
+    DIRECTIVE_NOT_OURS = "DIRECTIVE_NOT_OURS"  # another node gave it, or has to act upon it
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
     SEQUENCE_GAP = "SEQUENCE_GAP"
 

@@ -25,7 +25,7 @@ STREAMS_MAX = 16
 TAKE_BACK_TIMEOUT_S = 5.0
 
 # What a write to a stream raises that ended in the meantime.
-_BROKEN = (grpc.aio.AioRpcError, grpc.aio.UsageError, OSError, asyncio.InvalidStateError)
+_BROKEN = (grpc.aio.AioRpcError, grpc.aio.BaseError, OSError, asyncio.InvalidStateError)
 
 
 class Session(Protocol):

@@ -6,8 +6,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from libs.access import current_caller
+from quintet.federation.v1 import directive_pb2, federation_pb2_grpc
 from quintet.federation.v1 import federation_pb2 as pb
-from quintet.federation.v1 import federation_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import grpc
 
     from services.federation.contracts_service import ContractsHandler
+    from services.federation.directives_service import DirectivesHandler
     from services.federation.peers_service import PeersHandler
     from services.federation.queries_service import QueriesHandler
     from services.federation.settlement_service import SettlementsHandler
@@ -31,11 +32,13 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         contracts: ContractsHandler,
         queries: QueriesHandler,
         settlements: SettlementsHandler,
+        directives: DirectivesHandler,
     ) -> None:
         self._peers = peers
         self._contracts = contracts
         self._queries = queries
         self._settlements = settlements
+        self._directives = directives
 
     async def CreateInvitation(
         self, request: pb.CreateInvitationRequest, context: Context
@@ -102,3 +105,33 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self, request: pb.ReconcileContractRequest, context: Context
     ) -> pb.ReconcileContractResponse:
         return await self._settlements.reconcile(request)
+
+    async def SendDirective(
+        self, request: directive_pb2.SendDirectiveRequest, context: Context
+    ) -> directive_pb2.SendDirectiveResponse:
+        return await self._directives.send(request)
+
+    async def GetDirective(
+        self, request: directive_pb2.GetDirectiveRequest, context: Context
+    ) -> directive_pb2.GetDirectiveResponse:
+        return await self._directives.get(request)
+
+    async def AcknowledgeDirective(
+        self, request: directive_pb2.AcknowledgeDirectiveRequest, context: Context
+    ) -> directive_pb2.AcknowledgeDirectiveResponse:
+        return await self._directives.acknowledge(request)
+
+    async def AnswerDirective(
+        self, request: directive_pb2.AnswerDirectiveRequest, context: Context
+    ) -> directive_pb2.AnswerDirectiveResponse:
+        return await self._directives.answer(request)
+
+    async def CancelDirective(
+        self, request: directive_pb2.CancelDirectiveRequest, context: Context
+    ) -> directive_pb2.CancelDirectiveResponse:
+        return await self._directives.cancel(request)
+
+    async def ListDirectives(
+        self, request: directive_pb2.ListDirectivesRequest, context: Context
+    ) -> directive_pb2.ListDirectivesResponse:
+        return await self._directives.page(request)

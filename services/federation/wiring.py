@@ -15,6 +15,9 @@ from services.federation import link_server, metrics, settlement_service
 from services.federation.accept import Acceptor
 from services.federation.contracts_service import ContractsHandler
 from services.federation.cosign import Cosigning
+from services.federation.directives import Directives
+from services.federation.directives import watch as watch_directives
+from services.federation.directives_service import DirectivesHandler
 from services.federation.export import Exporter
 from services.federation.hub import Hub
 from services.federation.joining import Joiner
@@ -53,6 +56,8 @@ async def build(host: Host) -> Wired:
     hub = Hub(LinkParts(host.node, transactions, signer, acceptor, questions), config.secrets)
     settler = Settler(host.node, hub.wake)
     control["settlement"] = settler.handle
+    directives = Directives(host.node, host.zones.tree, hub.wake)
+    control["directive_message"] = directives.handle
     authority = Authority.open(host.node, config.secrets, host.clock.now())
     membership = Membership(
         node=host.node,
@@ -68,7 +73,13 @@ async def build(host: Host) -> Wired:
     peers = PeersHandler(transactions, membership, joiner, hub, questions)
     contracts = ContractsHandler(host.node, transactions, negotiator, hub, sharing)
     queries = QueriesHandler(host.node, transactions, hub, questions)
-    servicer = FederationServicer(peers, contracts, queries, SettlementsHandler(transactions, settler))
+    servicer = FederationServicer(
+        peers,
+        contracts,
+        queries,
+        SettlementsHandler(transactions, settler),
+        DirectivesHandler(host.node, transactions, directives, host.zones.tree),
+    )
     return Wired(
         servicers=[(federation_pb2_grpc.add_FederationServiceServicer_to_server, servicer, SERVICE)],
         handle_all=Exporter(host.node, host.zones.tree, hub.wake).handle,
@@ -78,6 +89,7 @@ async def build(host: Host) -> Wired:
             "settlement": partial(settlement_service.run, transactions, settler),
             "joining": joiner.run,
             "cosign": cosigning.run,
+            "directives": partial(watch_directives, transactions, directives),
             "metrics": partial(metrics.watch, transactions, hub),
         },
     )

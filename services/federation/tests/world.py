@@ -23,6 +23,7 @@ from services.federation import contracts_store, link_server, peers_store
 from services.federation.accept import Acceptor
 from services.federation.control import ControlHandler
 from services.federation.cosign import Cosigning
+from services.federation.directives import Directives
 from services.federation.export import Exporter
 from services.federation.hub import Hub
 from services.federation.joining import Joiner
@@ -78,6 +79,8 @@ class Node:
     key: Ed25519PrivateKey
     cosigning: Cosigning
     control: dict[str, ControlHandler]
+    directives: Directives
+    tree: ZoneTree
     seen: set[str] = field(default_factory=set)
 
     async def facts(self) -> list[Fact]:
@@ -142,6 +145,8 @@ class World:
         hub = Hub(LinkParts(name, transactions, signer, acceptor, questions), secrets)
         settler = Settler(name, hub.wake)
         control["settlement"] = settler.handle
+        directives = Directives(name, lambda: tree, hub.wake)
+        control["directive_message"] = directives.handle
         authority = Authority.open(name, secrets, transactions.clock.now())
         membership = Membership(
             node=name,
@@ -169,6 +174,8 @@ class World:
             key,
             cosigning,
             control,
+            directives,
+            tree,
         )
         await self._serve(node, authority, tree)
         return node

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from quintet.options.v1 import options_pb2 as quintet_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%quintet/federation/v1/directive.proto\x12\x15quintet.federation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a quintet/options/v1/options.proto\"\xdf\x05\n\tDirective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tfrom_node\x18\x02 \x01(\t\x12\x0f\n\x07to_node\x18\x03 \x01(\t\x12-\n\x04zone\x18\x04 \x01(\tB\x1f\xd2\xf3\x18\x1b\x08\x01\"\x17[a-z0-9][a-z0-9-]{0,62}\x12\x38\n\x0corganisation\x18\x05 \x01(\tB\"\xd2\xf3\x18\x1e*\x1corganisations/{organisation}\x12\x18\n\x05title\x18\x06 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xc8\x01\x12\x15\n\x04text\x18\x07 \x01(\tB\x07\xd2\xf3\x18\x03\x10\xa0\x1f\x12\x18\n\x07subject\x18\x08 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\x12\x34\n\x05state\x18\t \x01(\x0e\x32%.quintet.federation.v1.DirectiveState\x12\x32\n\x0e\x61\x63knowledge_by\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tissued_by\x18\x0c \x01(\t\x12-\n\tissued_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x61\x63knowledged_by\x18\x0e \x01(\t\x12\x33\n\x0f\x61\x63knowledged_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x06\x61nswer\x18\x10 \x01(\tB\x07\xd2\xf3\x18\x03\x10\xa0\x1f\x12\x13\n\x0b\x61nswered_by\x18\x11 \x01(\t\x12/\n\x0b\x61nswered_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65scalations\x18\x13 \x01(\x05\x12\x1c\n\x0b\x65scalate_to\x18\x14 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\x12\x30\n\x0c\x65scalated_at\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xe6\x01\n\x0e\x44irectiveState\x12\x1f\n\x1b\x44IRECTIVE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44IRECTIVE_STATE_SENT\x10\x01\x12\x1d\n\x19\x44IRECTIVE_STATE_DELIVERED\x10\x02\x12 \n\x1c\x44IRECTIVE_STATE_ACKNOWLEDGED\x10\x03\x12\x1c\n\x18\x44IRECTIVE_STATE_ANSWERED\x10\x04\x12\x1b\n\x17\x44IRECTIVE_STATE_EXPIRED\x10\x05\x12\x1d\n\x19\x44IRECTIVE_STATE_CANCELLED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%quintet/federation/v1/directive.proto\x12\x15quintet.federation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a quintet/options/v1/options.proto\"\xf8\x05\n\tDirective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tfrom_node\x18\x02 \x01(\t\x12\x0f\n\x07to_node\x18\x03 \x01(\t\x12-\n\x04zone\x18\x04 \x01(\tB\x1f\xd2\xf3\x18\x1b\x08\x01\"\x17[a-z0-9][a-z0-9-]{0,62}\x12\x38\n\x0corganisation\x18\x05 \x01(\tB\"\xd2\xf3\x18\x1e*\x1corganisations/{organisation}\x12\x18\n\x05title\x18\x06 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xc8\x01\x12\x15\n\x04text\x18\x07 \x01(\tB\x07\xd2\xf3\x18\x03\x10\xa0\x1f\x12\x18\n\x07subject\x18\x08 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\x12\x34\n\x05state\x18\t \x01(\x0e\x32%.quintet.federation.v1.DirectiveState\x12\x32\n\x0e\x61\x63knowledge_by\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tissued_by\x18\x0c \x01(\t\x12-\n\tissued_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x61\x63knowledged_by\x18\x0e \x01(\t\x12\x33\n\x0f\x61\x63knowledged_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x06\x61nswer\x18\x10 \x01(\tB\x07\xd2\xf3\x18\x03\x10\xa0\x1f\x12\x13\n\x0b\x61nswered_by\x18\x11 \x01(\t\x12/\n\x0b\x61nswered_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65scalations\x18\x13 \x01(\x05\x12\x1c\n\x0b\x65scalate_to\x18\x14 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x02\x12\x30\n\x0c\x65scalated_at\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x06reason\x18\x16 \x01(\tB\x07\xd2\xf3\x18\x03\x10\xe8\x07\"o\n\x14SendDirectiveRequest\x12;\n\tdirective\x18\x01 \x01(\x0b\x32 .quintet.federation.v1.DirectiveB\x06\xd2\xf3\x18\x02\x08\x01\x12\x1a\n\nrequest_id\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"L\n\x15SendDirectiveResponse\x12\x33\n\tdirective\x18\x01 \x01(\x0b\x32 .quintet.federation.v1.Directive\"C\n\x13GetDirectiveRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xd2\xf3\x18\x1a\x08\x01*\x16\x64irectives/{directive}\"K\n\x14GetDirectiveResponse\x12\x33\n\tdirective\x18\x01 \x01(\x0b\x32 .quintet.federation.v1.Directive\"\x80\x02\n\x15ListDirectivesRequest\x12\x34\n\x05state\x18\x01 \x01(\x0e\x32%.quintet.federation.v1.DirectiveState\x12+\n\x04zone\x18\x02 \x01(\tB\x1d\xd2\xf3\x18\x19\"\x17[a-z0-9][a-z0-9-]{0,62}\x12<\n\tdirection\x18\x03 \x01(\x0e\x32).quintet.federation.v1.DirectiveDirection\x12)\n\tpage_size\x18\x04 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x7f@\x12\x1b\n\npage_token\x18\x05 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\"g\n\x16ListDirectivesResponse\x12\x34\n\ndirectives\x18\x01 \x03(\x0b\x32 .quintet.federation.v1.Directive\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x1b\x41\x63knowledgeDirectiveRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xd2\xf3\x18\x1a\x08\x01*\x16\x64irectives/{directive}\x12\x1a\n\nrequest_id\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"S\n\x1c\x41\x63knowledgeDirectiveResponse\x12\x33\n\tdirective\x18\x01 \x01(\x0b\x32 .quintet.federation.v1.Directive\"}\n\x16\x41nswerDirectiveRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xd2\xf3\x18\x1a\x08\x01*\x16\x64irectives/{directive}\x12\x19\n\x06\x61nswer\x18\x02 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xa0\x1f\x12\x1a\n\nrequest_id\x18\x03 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"N\n\x17\x41nswerDirectiveResponse\x12\x33\n\tdirective\x18\x01 \x01(\x0b\x32 .quintet.federation.v1.Directive\"}\n\x16\x43\x61ncelDirectiveRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xd2\xf3\x18\x1a\x08\x01*\x16\x64irectives/{directive}\x12\x19\n\x06reason\x18\x02 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xe8\x07\x12\x1a\n\nrequest_id\x18\x03 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"N\n\x17\x43\x61ncelDirectiveResponse\x12\x33\n\tdirective\x18\x01 \x01(\x0b\x32 .quintet.federation.v1.Directive*\xe6\x01\n\x0e\x44irectiveState\x12\x1f\n\x1b\x44IRECTIVE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44IRECTIVE_STATE_SENT\x10\x01\x12\x1d\n\x19\x44IRECTIVE_STATE_DELIVERED\x10\x02\x12 \n\x1c\x44IRECTIVE_STATE_ACKNOWLEDGED\x10\x03\x12\x1c\n\x18\x44IRECTIVE_STATE_ANSWERED\x10\x04\x12\x1b\n\x17\x44IRECTIVE_STATE_EXPIRED\x10\x05\x12\x1d\n\x19\x44IRECTIVE_STATE_CANCELLED\x10\x06*y\n\x12\x44irectiveDirection\x12#\n\x1f\x44IRECTIVE_DIRECTION_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44IRECTIVE_DIRECTION_SENT\x10\x01\x12 \n\x1c\x44IRECTIVE_DIRECTION_RECEIVED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,8 +47,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIRECTIVE'].fields_by_name['answer']._serialized_options = b'\322\363\030\003\020\240\037'
   _globals['_DIRECTIVE'].fields_by_name['escalate_to']._loaded_options = None
   _globals['_DIRECTIVE'].fields_by_name['escalate_to']._serialized_options = b'\322\363\030\003\020\200\002'
-  _globals['_DIRECTIVESTATE']._serialized_start=870
-  _globals['_DIRECTIVESTATE']._serialized_end=1100
+  _globals['_DIRECTIVE'].fields_by_name['reason']._loaded_options = None
+  _globals['_DIRECTIVE'].fields_by_name['reason']._serialized_options = b'\322\363\030\003\020\350\007'
+  _globals['_SENDDIRECTIVEREQUEST'].fields_by_name['directive']._loaded_options = None
+  _globals['_SENDDIRECTIVEREQUEST'].fields_by_name['directive']._serialized_options = b'\322\363\030\002\010\001'
+  _globals['_SENDDIRECTIVEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SENDDIRECTIVEREQUEST'].fields_by_name['request_id']._serialized_options = b'\322\363\030\002\020@'
+  _globals['_GETDIRECTIVEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETDIRECTIVEREQUEST'].fields_by_name['name']._serialized_options = b'\322\363\030\032\010\001*\026directives/{directive}'
+  _globals['_LISTDIRECTIVESREQUEST'].fields_by_name['zone']._loaded_options = None
+  _globals['_LISTDIRECTIVESREQUEST'].fields_by_name['zone']._serialized_options = b'\322\363\030\031\"\027[a-z0-9][a-z0-9-]{0,62}'
+  _globals['_LISTDIRECTIVESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTDIRECTIVESREQUEST'].fields_by_name['page_size']._serialized_options = b'\322\363\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000@\177@'
+  _globals['_LISTDIRECTIVESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTDIRECTIVESREQUEST'].fields_by_name['page_token']._serialized_options = b'\322\363\030\003\020\200\004'
+  _globals['_ACKNOWLEDGEDIRECTIVEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ACKNOWLEDGEDIRECTIVEREQUEST'].fields_by_name['name']._serialized_options = b'\322\363\030\032\010\001*\026directives/{directive}'
+  _globals['_ACKNOWLEDGEDIRECTIVEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ACKNOWLEDGEDIRECTIVEREQUEST'].fields_by_name['request_id']._serialized_options = b'\322\363\030\002\020@'
+  _globals['_ANSWERDIRECTIVEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ANSWERDIRECTIVEREQUEST'].fields_by_name['name']._serialized_options = b'\322\363\030\032\010\001*\026directives/{directive}'
+  _globals['_ANSWERDIRECTIVEREQUEST'].fields_by_name['answer']._loaded_options = None
+  _globals['_ANSWERDIRECTIVEREQUEST'].fields_by_name['answer']._serialized_options = b'\322\363\030\005\010\001\020\240\037'
+  _globals['_ANSWERDIRECTIVEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ANSWERDIRECTIVEREQUEST'].fields_by_name['request_id']._serialized_options = b'\322\363\030\002\020@'
+  _globals['_CANCELDIRECTIVEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CANCELDIRECTIVEREQUEST'].fields_by_name['name']._serialized_options = b'\322\363\030\032\010\001*\026directives/{directive}'
+  _globals['_CANCELDIRECTIVEREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_CANCELDIRECTIVEREQUEST'].fields_by_name['reason']._serialized_options = b'\322\363\030\005\010\001\020\350\007'
+  _globals['_CANCELDIRECTIVEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CANCELDIRECTIVEREQUEST'].fields_by_name['request_id']._serialized_options = b'\322\363\030\002\020@'
+  _globals['_DIRECTIVESTATE']._serialized_start=2200
+  _globals['_DIRECTIVESTATE']._serialized_end=2430
+  _globals['_DIRECTIVEDIRECTION']._serialized_start=2432
+  _globals['_DIRECTIVEDIRECTION']._serialized_end=2553
   _globals['_DIRECTIVE']._serialized_start=132
-  _globals['_DIRECTIVE']._serialized_end=867
+  _globals['_DIRECTIVE']._serialized_end=892
+  _globals['_SENDDIRECTIVEREQUEST']._serialized_start=894
+  _globals['_SENDDIRECTIVEREQUEST']._serialized_end=1005
+  _globals['_SENDDIRECTIVERESPONSE']._serialized_start=1007
+  _globals['_SENDDIRECTIVERESPONSE']._serialized_end=1083
+  _globals['_GETDIRECTIVEREQUEST']._serialized_start=1085
+  _globals['_GETDIRECTIVEREQUEST']._serialized_end=1152
+  _globals['_GETDIRECTIVERESPONSE']._serialized_start=1154
+  _globals['_GETDIRECTIVERESPONSE']._serialized_end=1229
+  _globals['_LISTDIRECTIVESREQUEST']._serialized_start=1232
+  _globals['_LISTDIRECTIVESREQUEST']._serialized_end=1488
+  _globals['_LISTDIRECTIVESRESPONSE']._serialized_start=1490
+  _globals['_LISTDIRECTIVESRESPONSE']._serialized_end=1593
+  _globals['_ACKNOWLEDGEDIRECTIVEREQUEST']._serialized_start=1595
+  _globals['_ACKNOWLEDGEDIRECTIVEREQUEST']._serialized_end=1698
+  _globals['_ACKNOWLEDGEDIRECTIVERESPONSE']._serialized_start=1700
+  _globals['_ACKNOWLEDGEDIRECTIVERESPONSE']._serialized_end=1783
+  _globals['_ANSWERDIRECTIVEREQUEST']._serialized_start=1785
+  _globals['_ANSWERDIRECTIVEREQUEST']._serialized_end=1910
+  _globals['_ANSWERDIRECTIVERESPONSE']._serialized_start=1912
+  _globals['_ANSWERDIRECTIVERESPONSE']._serialized_end=1990
+  _globals['_CANCELDIRECTIVEREQUEST']._serialized_start=1992
+  _globals['_CANCELDIRECTIVEREQUEST']._serialized_end=2117
+  _globals['_CANCELDIRECTIVERESPONSE']._serialized_start=2119
+  _globals['_CANCELDIRECTIVERESPONSE']._serialized_end=2197
 # @@protoc_insertion_point(module_scope)

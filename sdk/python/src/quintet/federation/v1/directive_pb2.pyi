@@ -3,9 +3,11 @@
 isort:skip_file
 Directives (指令): what an upper tier asks of a lower one, acknowledged, expiring, and escalated when unanswered."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -58,6 +60,30 @@ DIRECTIVE_STATE_CANCELLED: DirectiveState.ValueType  # 6
 """DIRECTIVE_STATE_CANCELLED was taken back."""
 Global___DirectiveState: _TypeAlias = DirectiveState  # noqa: Y015
 
+class _DirectiveDirection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DirectiveDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DirectiveDirection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIRECTIVE_DIRECTION_UNSPECIFIED: _DirectiveDirection.ValueType  # 0
+    """DIRECTIVE_DIRECTION_UNSPECIFIED is any, passed on included."""
+    DIRECTIVE_DIRECTION_SENT: _DirectiveDirection.ValueType  # 1
+    """DIRECTIVE_DIRECTION_SENT was given by this node."""
+    DIRECTIVE_DIRECTION_RECEIVED: _DirectiveDirection.ValueType  # 2
+    """DIRECTIVE_DIRECTION_RECEIVED is for this node to act upon."""
+
+class DirectiveDirection(_DirectiveDirection, metaclass=_DirectiveDirectionEnumTypeWrapper):
+    """DirectiveDirection is which way a directive went, seen from this node."""
+
+DIRECTIVE_DIRECTION_UNSPECIFIED: DirectiveDirection.ValueType  # 0
+"""DIRECTIVE_DIRECTION_UNSPECIFIED is any, passed on included."""
+DIRECTIVE_DIRECTION_SENT: DirectiveDirection.ValueType  # 1
+"""DIRECTIVE_DIRECTION_SENT was given by this node."""
+DIRECTIVE_DIRECTION_RECEIVED: DirectiveDirection.ValueType  # 2
+"""DIRECTIVE_DIRECTION_RECEIVED is for this node to act upon."""
+Global___DirectiveDirection: _TypeAlias = DirectiveDirection  # noqa: Y015
+
 @_typing.final
 class Directive(_message.Message):
     """Directive is an order from an upper tier to a zone or an organisation of a lower one."""
@@ -85,6 +111,7 @@ class Directive(_message.Message):
     ESCALATIONS_FIELD_NUMBER: _builtins.int
     ESCALATE_TO_FIELD_NUMBER: _builtins.int
     ESCALATED_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `directives/{id}`, the same at all nodes."""
     from_node: _builtins.str
@@ -117,13 +144,15 @@ class Directive(_message.Message):
     """escalate_to is the person or organisation that is told when nobody acknowledges or answers in time; empty for the one who
     gave it.
     """
+    reason: _builtins.str
+    """reason is why it was cancelled; empty otherwise."""
     @_builtins.property
     def acknowledge_by(self) -> _timestamp_pb2.Timestamp:
-        """acknowledge_by is when it must be acknowledged; after that it is escalated."""
+        """acknowledge_by is when it must be acknowledged; after that it is escalated. Unset for no later than the answer."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """expires_at is when it must be answered; after that it is escalated and expires."""
+        """expires_at is when it must be answered; after that it is escalated and expires. Required, at most 366 days ahead."""
 
     @_builtins.property
     def issued_at(self) -> _timestamp_pb2.Timestamp:
@@ -165,11 +194,336 @@ class Directive(_message.Message):
         escalations: _builtins.int = ...,
         escalate_to: _builtins.str = ...,
         escalated_at: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_by", b"acknowledge_by", "acknowledged_at", b"acknowledged_at", "answered_at", b"answered_at", "escalated_at", b"escalated_at", "expires_at", b"expires_at", "issued_at", b"issued_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_by", b"acknowledge_by", "acknowledged_at", b"acknowledged_at", "acknowledged_by", b"acknowledged_by", "answer", b"answer", "answered_at", b"answered_at", "answered_by", b"answered_by", "escalate_to", b"escalate_to", "escalated_at", b"escalated_at", "escalations", b"escalations", "expires_at", b"expires_at", "from_node", b"from_node", "issued_at", b"issued_at", "issued_by", b"issued_by", "name", b"name", "organisation", b"organisation", "state", b"state", "subject", b"subject", "text", b"text", "title", b"title", "to_node", b"to_node", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_by", b"acknowledge_by", "acknowledged_at", b"acknowledged_at", "acknowledged_by", b"acknowledged_by", "answer", b"answer", "answered_at", b"answered_at", "answered_by", b"answered_by", "escalate_to", b"escalate_to", "escalated_at", b"escalated_at", "escalations", b"escalations", "expires_at", b"expires_at", "from_node", b"from_node", "issued_at", b"issued_at", "issued_by", b"issued_by", "name", b"name", "organisation", b"organisation", "reason", b"reason", "state", b"state", "subject", b"subject", "text", b"text", "title", b"title", "to_node", b"to_node", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Directive: _TypeAlias = Directive  # noqa: Y015
+
+@_typing.final
+class SendDirectiveRequest(_message.Message):
+    """SendDirectiveRequest gives a directive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    @_builtins.property
+    def directive(self) -> Global___Directive:
+        """directive is what is asked: zone, organisation, title, text, subject, acknowledge_by, expires_at and escalate_to; all
+        else is set by the nodes.
+        """
+
+    def __init__(
+        self,
+        *,
+        directive: Global___Directive | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendDirectiveRequest: _TypeAlias = SendDirectiveRequest  # noqa: Y015
+
+@_typing.final
+class SendDirectiveResponse(_message.Message):
+    """SendDirectiveResponse answers SendDirective."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def directive(self) -> Global___Directive:
+        """directive is the directive as sent, or as delivered when it is for this node itself."""
+
+    def __init__(
+        self,
+        *,
+        directive: Global___Directive | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendDirectiveResponse: _TypeAlias = SendDirectiveResponse  # noqa: Y015
+
+@_typing.final
+class GetDirectiveRequest(_message.Message):
+    """GetDirectiveRequest asks for one directive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `directives/{id}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDirectiveRequest: _TypeAlias = GetDirectiveRequest  # noqa: Y015
+
+@_typing.final
+class GetDirectiveResponse(_message.Message):
+    """GetDirectiveResponse answers GetDirective."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def directive(self) -> Global___Directive:
+        """directive is the directive as this node knows it."""
+
+    def __init__(
+        self,
+        *,
+        directive: Global___Directive | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDirectiveResponse: _TypeAlias = GetDirectiveResponse  # noqa: Y015
+
+@_typing.final
+class ListDirectivesRequest(_message.Message):
+    """ListDirectivesRequest asks for a page of directives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    state: Global___DirectiveState.ValueType
+    """state keeps only directives in this state."""
+    zone: _builtins.str
+    """zone keeps only directives to this zone and the zones below it."""
+    direction: Global___DirectiveDirection.ValueType
+    """direction keeps only those that were given, or received, here."""
+    page_size: _builtins.int
+    """page_size is 50 by default, at most 500."""
+    page_token: _builtins.str
+    """page_token continues a list."""
+    def __init__(
+        self,
+        *,
+        state: Global___DirectiveState.ValueType = ...,
+        zone: _builtins.str = ...,
+        direction: Global___DirectiveDirection.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["direction", b"direction", "page_size", b"page_size", "page_token", b"page_token", "state", b"state", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDirectivesRequest: _TypeAlias = ListDirectivesRequest  # noqa: Y015
+
+@_typing.final
+class ListDirectivesResponse(_message.Message):
+    """ListDirectivesResponse is a page of directives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token continues the list; empty at the end."""
+    @_builtins.property
+    def directives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Directive]:
+        """directives are newest first."""
+
+    def __init__(
+        self,
+        *,
+        directives: _abc.Iterable[Global___Directive] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directives", b"directives", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDirectivesResponse: _TypeAlias = ListDirectivesResponse  # noqa: Y015
+
+@_typing.final
+class AcknowledgeDirectiveRequest(_message.Message):
+    """AcknowledgeDirectiveRequest acknowledges a directive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `directives/{id}`."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeDirectiveRequest: _TypeAlias = AcknowledgeDirectiveRequest  # noqa: Y015
+
+@_typing.final
+class AcknowledgeDirectiveResponse(_message.Message):
+    """AcknowledgeDirectiveResponse answers AcknowledgeDirective."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def directive(self) -> Global___Directive:
+        """directive is the directive as acknowledged."""
+
+    def __init__(
+        self,
+        *,
+        directive: Global___Directive | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeDirectiveResponse: _TypeAlias = AcknowledgeDirectiveResponse  # noqa: Y015
+
+@_typing.final
+class AnswerDirectiveRequest(_message.Message):
+    """AnswerDirectiveRequest answers a directive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `directives/{id}`."""
+    answer: _builtins.str
+    """answer is what the upper tier is told."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        answer: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerDirectiveRequest: _TypeAlias = AnswerDirectiveRequest  # noqa: Y015
+
+@_typing.final
+class AnswerDirectiveResponse(_message.Message):
+    """AnswerDirectiveResponse answers AnswerDirective."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def directive(self) -> Global___Directive:
+        """directive is the directive as answered."""
+
+    def __init__(
+        self,
+        *,
+        directive: Global___Directive | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerDirectiveResponse: _TypeAlias = AnswerDirectiveResponse  # noqa: Y015
+
+@_typing.final
+class CancelDirectiveRequest(_message.Message):
+    """CancelDirectiveRequest takes a directive back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `directives/{id}`."""
+    reason: _builtins.str
+    """reason says why."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDirectiveRequest: _TypeAlias = CancelDirectiveRequest  # noqa: Y015
+
+@_typing.final
+class CancelDirectiveResponse(_message.Message):
+    """CancelDirectiveResponse answers CancelDirective."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def directive(self) -> Global___Directive:
+        """directive is the directive as cancelled."""
+
+    def __init__(
+        self,
+        *,
+        directive: Global___Directive | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDirectiveResponse: _TypeAlias = CancelDirectiveResponse  # noqa: Y015

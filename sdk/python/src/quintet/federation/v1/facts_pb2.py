@@ -23,26 +23,31 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from quintet.federation.v1 import directive_pb2 as quintet_dot_federation_dot_v1_dot_directive__pb2
 from quintet.federation.v1 import federation_pb2 as quintet_dot_federation_dot_v1_dot_federation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quintet/federation/v1/facts.proto\x12\x15quintet.federation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&quintet/federation/v1/federation.proto\"+\n\rZoneDelegated\x12\x0c\n\x04zone\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"+\n\rZoneWithdrawn\x12\x0c\n\x04zone\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"8\n\x0bPeerChanged\x12)\n\x04peer\x18\x01 \x01(\x0b\x32\x1b.quintet.federation.v1.Peer\"D\n\x0f\x43ontractChanged\x12\x31\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x1f.quintet.federation.v1.Contract\"t\n\x0b\x41larmRaised\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x0c\x41larmCleared\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quintet/federation/v1/facts.proto\x12\x15quintet.federation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%quintet/federation/v1/directive.proto\x1a&quintet/federation/v1/federation.proto\"+\n\rZoneDelegated\x12\x0c\n\x04zone\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"+\n\rZoneWithdrawn\x12\x0c\n\x04zone\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"8\n\x0bPeerChanged\x12)\n\x04peer\x18\x01 \x01(\x0b\x32\x1b.quintet.federation.v1.Peer\"D\n\x0f\x43ontractChanged\x12\x31\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x1f.quintet.federation.v1.Contract\"t\n\x0b\x41larmRaised\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x0c\x41larmCleared\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x10\x44irectiveChanged\x12\x33\n\tdirective\x18\x01 \x01(\x0b\x32 .quintet.federation.v1.Directive\"g\n\x12\x44irectiveEscalated\x12\x33\n\tdirective\x18\x01 \x01(\x0b\x32 .quintet.federation.v1.Directive\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04told\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quintet.federation.v1.facts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ZONEDELEGATED']._serialized_start=133
-  _globals['_ZONEDELEGATED']._serialized_end=176
-  _globals['_ZONEWITHDRAWN']._serialized_start=178
-  _globals['_ZONEWITHDRAWN']._serialized_end=221
-  _globals['_PEERCHANGED']._serialized_start=223
-  _globals['_PEERCHANGED']._serialized_end=279
-  _globals['_CONTRACTCHANGED']._serialized_start=281
-  _globals['_CONTRACTCHANGED']._serialized_end=349
-  _globals['_ALARMRAISED']._serialized_start=351
-  _globals['_ALARMRAISED']._serialized_end=467
-  _globals['_ALARMCLEARED']._serialized_start=469
-  _globals['_ALARMCLEARED']._serialized_end=586
+  _globals['_ZONEDELEGATED']._serialized_start=172
+  _globals['_ZONEDELEGATED']._serialized_end=215
+  _globals['_ZONEWITHDRAWN']._serialized_start=217
+  _globals['_ZONEWITHDRAWN']._serialized_end=260
+  _globals['_PEERCHANGED']._serialized_start=262
+  _globals['_PEERCHANGED']._serialized_end=318
+  _globals['_CONTRACTCHANGED']._serialized_start=320
+  _globals['_CONTRACTCHANGED']._serialized_end=388
+  _globals['_ALARMRAISED']._serialized_start=390
+  _globals['_ALARMRAISED']._serialized_end=506
+  _globals['_ALARMCLEARED']._serialized_start=508
+  _globals['_ALARMCLEARED']._serialized_end=625
+  _globals['_DIRECTIVECHANGED']._serialized_start=627
+  _globals['_DIRECTIVECHANGED']._serialized_end=698
+  _globals['_DIRECTIVEESCALATED']._serialized_start=700
+  _globals['_DIRECTIVEESCALATED']._serialized_end=803
 # @@protoc_insertion_point(module_scope)

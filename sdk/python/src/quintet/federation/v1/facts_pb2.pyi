@@ -6,6 +6,7 @@ What federation states on the bus of its own node."""
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from quintet.federation.v1 import directive_pb2 as _directive_pb2
 from quintet.federation.v1 import federation_pb2 as _federation_pb2
 import builtins as _builtins
 import sys
@@ -197,3 +198,61 @@ class AlarmCleared(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AlarmCleared: _TypeAlias = AlarmCleared  # noqa: Y015
+
+@_typing.final
+class DirectiveChanged(_message.Message):
+    """DirectiveChanged says that a directive was given or came in, or that its state changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def directive(self) -> _directive_pb2.Directive:
+        """directive is the directive as this node knows it now."""
+
+    def __init__(
+        self,
+        *,
+        directive: _directive_pb2.Directive | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectiveChanged: _TypeAlias = DirectiveChanged  # noqa: Y015
+
+@_typing.final
+class DirectiveEscalated(_message.Message):
+    """DirectiveEscalated says that nobody acknowledged or answered a directive in time. It is stated at the node that gave the
+    directive and at the one that has to act.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """reason is "NOT_ACKNOWLEDGED" or "NOT_ANSWERED"."""
+    told: _builtins.str
+    """told is the person or organisation of this node to tell; empty for whoever is on duty in the zone."""
+    @_builtins.property
+    def directive(self) -> _directive_pb2.Directive:
+        """directive is the directive as it is now."""
+
+    def __init__(
+        self,
+        *,
+        directive: _directive_pb2.Directive | None = ...,
+        reason: _builtins.str = ...,
+        told: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "reason", b"reason", "told", b"told"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectiveEscalated: _TypeAlias = DirectiveEscalated  # noqa: Y015

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from quintet.federation.v1 import directive_pb2 as quintet_dot_federation_dot_v1_dot_directive__pb2
 from quintet.federation.v1 import federation_pb2 as quintet_dot_federation_dot_v1_dot_federation__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -109,6 +110,36 @@ class FederationServiceStub:
                 '/quintet.federation.v1.FederationService/StreamContract',
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractResponse.FromString,
+                _registered_method=True)
+        self.SendDirective = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/SendDirective',
+                request_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.SendDirectiveRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.SendDirectiveResponse.FromString,
+                _registered_method=True)
+        self.GetDirective = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/GetDirective',
+                request_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.GetDirectiveRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.GetDirectiveResponse.FromString,
+                _registered_method=True)
+        self.ListDirectives = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListDirectives',
+                request_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.ListDirectivesRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.ListDirectivesResponse.FromString,
+                _registered_method=True)
+        self.AcknowledgeDirective = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/AcknowledgeDirective',
+                request_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.AcknowledgeDirectiveRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.AcknowledgeDirectiveResponse.FromString,
+                _registered_method=True)
+        self.AnswerDirective = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/AnswerDirective',
+                request_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.AnswerDirectiveRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.AnswerDirectiveResponse.FromString,
+                _registered_method=True)
+        self.CancelDirective = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/CancelDirective',
+                request_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveResponse.FromString,
                 _registered_method=True)
         self.ListRefusals = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/ListRefusals',
@@ -240,6 +271,49 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendDirective(self, request, context):
+        """SendDirective gives a directive to a zone or an organisation in it. It goes to the node that is authoritative for the
+        zone, however long that is away, and is shown and escalated there and here until it is answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDirective(self, request, context):
+        """GetDirective returns one directive, given or received by this node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDirectives(self, request, context):
+        """ListDirectives lists directives, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeDirective(self, request, context):
+        """AcknowledgeDirective says, at the node that received it, that somebody has taken it up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerDirective(self, request, context):
+        """AnswerDirective answers it, at the node that received it; that acknowledges it, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelDirective(self, request, context):
+        """CancelDirective takes it back, at the node that gave it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRefusals(self, request, context):
         """ListRefusals lists what was refused under a contract and why, newest first.
         """
@@ -339,6 +413,36 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.StreamContract,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractResponse.SerializeToString,
+            ),
+            'SendDirective': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendDirective,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.SendDirectiveRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.SendDirectiveResponse.SerializeToString,
+            ),
+            'GetDirective': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDirective,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.GetDirectiveRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.GetDirectiveResponse.SerializeToString,
+            ),
+            'ListDirectives': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDirectives,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.ListDirectivesRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.ListDirectivesResponse.SerializeToString,
+            ),
+            'AcknowledgeDirective': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeDirective,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.AcknowledgeDirectiveRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.AcknowledgeDirectiveResponse.SerializeToString,
+            ),
+            'AnswerDirective': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerDirective,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.AnswerDirectiveRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.AnswerDirectiveResponse.SerializeToString,
+            ),
+            'CancelDirective': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelDirective,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveResponse.SerializeToString,
             ),
             'ListRefusals': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRefusals,
@@ -762,6 +866,168 @@ class FederationService:
             '/quintet.federation.v1.FederationService/StreamContract',
             quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendDirective(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/SendDirective',
+            quintet_dot_federation_dot_v1_dot_directive__pb2.SendDirectiveRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_directive__pb2.SendDirectiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDirective(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/GetDirective',
+            quintet_dot_federation_dot_v1_dot_directive__pb2.GetDirectiveRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_directive__pb2.GetDirectiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDirectives(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListDirectives',
+            quintet_dot_federation_dot_v1_dot_directive__pb2.ListDirectivesRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_directive__pb2.ListDirectivesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeDirective(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/AcknowledgeDirective',
+            quintet_dot_federation_dot_v1_dot_directive__pb2.AcknowledgeDirectiveRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_directive__pb2.AcknowledgeDirectiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerDirective(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/AnswerDirective',
+            quintet_dot_federation_dot_v1_dot_directive__pb2.AnswerDirectiveRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_directive__pb2.AnswerDirectiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelDirective(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/CancelDirective',
+            quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ The federation of nodes: peers, contracts and questions to peers."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from quintet.federation.v1 import directive_pb2 as _directive_pb2
 from quintet.federation.v1 import federation_pb2 as _federation_pb2
 import abc as _abc_1
 
@@ -54,6 +55,20 @@ class FederationServiceStub:
     """StreamContract asks the provider of a contract for all rows now, and returns them page by page as they come, until the
     last or the caller's deadline. The provider reads on only as fast as the caller does, and stops when the caller goes.
     """
+    SendDirective: _aio.UnaryUnaryMultiCallable[_directive_pb2.SendDirectiveRequest, _directive_pb2.SendDirectiveResponse]
+    """SendDirective gives a directive to a zone or an organisation in it. It goes to the node that is authoritative for the
+    zone, however long that is away, and is shown and escalated there and here until it is answered.
+    """
+    GetDirective: _aio.UnaryUnaryMultiCallable[_directive_pb2.GetDirectiveRequest, _directive_pb2.GetDirectiveResponse]
+    """GetDirective returns one directive, given or received by this node."""
+    ListDirectives: _aio.UnaryUnaryMultiCallable[_directive_pb2.ListDirectivesRequest, _directive_pb2.ListDirectivesResponse]
+    """ListDirectives lists directives, newest first."""
+    AcknowledgeDirective: _aio.UnaryUnaryMultiCallable[_directive_pb2.AcknowledgeDirectiveRequest, _directive_pb2.AcknowledgeDirectiveResponse]
+    """AcknowledgeDirective says, at the node that received it, that somebody has taken it up."""
+    AnswerDirective: _aio.UnaryUnaryMultiCallable[_directive_pb2.AnswerDirectiveRequest, _directive_pb2.AnswerDirectiveResponse]
+    """AnswerDirective answers it, at the node that received it; that acknowledges it, too."""
+    CancelDirective: _aio.UnaryUnaryMultiCallable[_directive_pb2.CancelDirectiveRequest, _directive_pb2.CancelDirectiveResponse]
+    """CancelDirective takes it back, at the node that gave it."""
     ListRefusals: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListRefusalsRequest, _federation_pb2.ListRefusalsResponse]
     """ListRefusals lists what was refused under a contract and why, newest first."""
     ListSettlements: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListSettlementsRequest, _federation_pb2.ListSettlementsResponse]
@@ -193,6 +208,56 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         """StreamContract asks the provider of a contract for all rows now, and returns them page by page as they come, until the
         last or the caller's deadline. The provider reads on only as fast as the caller does, and stops when the caller goes.
         """
+
+    @_abc_1.abstractmethod
+    def SendDirective(
+        self,
+        request: _directive_pb2.SendDirectiveRequest,
+        context: _aio.ServicerContext[_directive_pb2.SendDirectiveRequest, _abc.Awaitable[_directive_pb2.SendDirectiveResponse]],
+    ) -> _abc.Awaitable[_directive_pb2.SendDirectiveResponse]:
+        """SendDirective gives a directive to a zone or an organisation in it. It goes to the node that is authoritative for the
+        zone, however long that is away, and is shown and escalated there and here until it is answered.
+        """
+
+    @_abc_1.abstractmethod
+    def GetDirective(
+        self,
+        request: _directive_pb2.GetDirectiveRequest,
+        context: _aio.ServicerContext[_directive_pb2.GetDirectiveRequest, _abc.Awaitable[_directive_pb2.GetDirectiveResponse]],
+    ) -> _abc.Awaitable[_directive_pb2.GetDirectiveResponse]:
+        """GetDirective returns one directive, given or received by this node."""
+
+    @_abc_1.abstractmethod
+    def ListDirectives(
+        self,
+        request: _directive_pb2.ListDirectivesRequest,
+        context: _aio.ServicerContext[_directive_pb2.ListDirectivesRequest, _abc.Awaitable[_directive_pb2.ListDirectivesResponse]],
+    ) -> _abc.Awaitable[_directive_pb2.ListDirectivesResponse]:
+        """ListDirectives lists directives, newest first."""
+
+    @_abc_1.abstractmethod
+    def AcknowledgeDirective(
+        self,
+        request: _directive_pb2.AcknowledgeDirectiveRequest,
+        context: _aio.ServicerContext[_directive_pb2.AcknowledgeDirectiveRequest, _abc.Awaitable[_directive_pb2.AcknowledgeDirectiveResponse]],
+    ) -> _abc.Awaitable[_directive_pb2.AcknowledgeDirectiveResponse]:
+        """AcknowledgeDirective says, at the node that received it, that somebody has taken it up."""
+
+    @_abc_1.abstractmethod
+    def AnswerDirective(
+        self,
+        request: _directive_pb2.AnswerDirectiveRequest,
+        context: _aio.ServicerContext[_directive_pb2.AnswerDirectiveRequest, _abc.Awaitable[_directive_pb2.AnswerDirectiveResponse]],
+    ) -> _abc.Awaitable[_directive_pb2.AnswerDirectiveResponse]:
+        """AnswerDirective answers it, at the node that received it; that acknowledges it, too."""
+
+    @_abc_1.abstractmethod
+    def CancelDirective(
+        self,
+        request: _directive_pb2.CancelDirectiveRequest,
+        context: _aio.ServicerContext[_directive_pb2.CancelDirectiveRequest, _abc.Awaitable[_directive_pb2.CancelDirectiveResponse]],
+    ) -> _abc.Awaitable[_directive_pb2.CancelDirectiveResponse]:
+        """CancelDirective takes it back, at the node that gave it."""
 
     @_abc_1.abstractmethod
     def ListRefusals(

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/directive.proto.
  */
 export const file_quintet_federation_v1_directive: GenFile = /*@__PURE__*/
-  fileDesc("CiVxdWludGV0L2ZlZGVyYXRpb24vdjEvZGlyZWN0aXZlLnByb3RvEhVxdWludGV0LmZlZGVyYXRpb24udjEi3wUKCURpcmVjdGl2ZRIMCgRuYW1lGAEgASgJEhEKCWZyb21fbm9kZRgCIAEoCRIPCgd0b19ub2RlGAMgASgJEi0KBHpvbmUYBCABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SOAoMb3JnYW5pc2F0aW9uGAUgASgJQiLS8xgeKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259EhgKBXRpdGxlGAYgASgJQgnS8xgFCAEQyAESFQoEdGV4dBgHIAEoCUIH0vMYAxCgHxIYCgdzdWJqZWN0GAggASgJQgfS8xgDEIACEjQKBXN0YXRlGAkgASgOMiUucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZVN0YXRlEjIKDmFja25vd2xlZGdlX2J5GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglpc3N1ZWRfYnkYDCABKAkSLQoJaXNzdWVkX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCg9hY2tub3dsZWRnZWRfYnkYDiABKAkSMwoPYWNrbm93bGVkZ2VkX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCgZhbnN3ZXIYECABKAlCB9LzGAMQoB8SEwoLYW5zd2VyZWRfYnkYESABKAkSLwoLYW5zd2VyZWRfYXQYEiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC2VzY2FsYXRpb25zGBMgASgFEhwKC2VzY2FsYXRlX3RvGBQgASgJQgfS8xgDEIACEjAKDGVzY2FsYXRlZF9hdBgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAq5gEKDkRpcmVjdGl2ZVN0YXRlEh8KG0RJUkVDVElWRV9TVEFURV9VTlNQRUNJRklFRBAAEhgKFERJUkVDVElWRV9TVEFURV9TRU5UEAESHQoZRElSRUNUSVZFX1NUQVRFX0RFTElWRVJFRBACEiAKHERJUkVDVElWRV9TVEFURV9BQ0tOT1dMRURHRUQQAxIcChhESVJFQ1RJVkVfU1RBVEVfQU5TV0VSRUQQBBIbChdESVJFQ1RJVkVfU1RBVEVfRVhQSVJFRBAFEh0KGURJUkVDVElWRV9TVEFURV9DQU5DRUxMRUQQBmIGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_options_v1_options]);
+  fileDesc("CiVxdWludGV0L2ZlZGVyYXRpb24vdjEvZGlyZWN0aXZlLnByb3RvEhVxdWludGV0LmZlZGVyYXRpb24udjEi+AUKCURpcmVjdGl2ZRIMCgRuYW1lGAEgASgJEhEKCWZyb21fbm9kZRgCIAEoCRIPCgd0b19ub2RlGAMgASgJEi0KBHpvbmUYBCABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SOAoMb3JnYW5pc2F0aW9uGAUgASgJQiLS8xgeKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259EhgKBXRpdGxlGAYgASgJQgnS8xgFCAEQyAESFQoEdGV4dBgHIAEoCUIH0vMYAxCgHxIYCgdzdWJqZWN0GAggASgJQgfS8xgDEIACEjQKBXN0YXRlGAkgASgOMiUucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZVN0YXRlEjIKDmFja25vd2xlZGdlX2J5GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglpc3N1ZWRfYnkYDCABKAkSLQoJaXNzdWVkX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCg9hY2tub3dsZWRnZWRfYnkYDiABKAkSMwoPYWNrbm93bGVkZ2VkX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCgZhbnN3ZXIYECABKAlCB9LzGAMQoB8SEwoLYW5zd2VyZWRfYnkYESABKAkSLwoLYW5zd2VyZWRfYXQYEiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC2VzY2FsYXRpb25zGBMgASgFEhwKC2VzY2FsYXRlX3RvGBQgASgJQgfS8xgDEIACEjAKDGVzY2FsYXRlZF9hdBgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoGcmVhc29uGBYgASgJQgfS8xgDEOgHIm8KFFNlbmREaXJlY3RpdmVSZXF1ZXN0EjsKCWRpcmVjdGl2ZRgBIAEoCzIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmVCBtLzGAIIARIaCgpyZXF1ZXN0X2lkGAIgASgJQgbS8xgCEEAiTAoVU2VuZERpcmVjdGl2ZVJlc3BvbnNlEjMKCWRpcmVjdGl2ZRgBIAEoCzIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmUiQwoTR2V0RGlyZWN0aXZlUmVxdWVzdBIsCgRuYW1lGAEgASgJQh7S8xgaCAEqFmRpcmVjdGl2ZXMve2RpcmVjdGl2ZX0iSwoUR2V0RGlyZWN0aXZlUmVzcG9uc2USMwoJZGlyZWN0aXZlGAEgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZSKAAgoVTGlzdERpcmVjdGl2ZXNSZXF1ZXN0EjQKBXN0YXRlGAEgASgOMiUucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZVN0YXRlEisKBHpvbmUYAiABKAlCHdLzGBkiF1thLXowLTldW2EtejAtOS1dezAsNjJ9EjwKCWRpcmVjdGlvbhgDIAEoDjIpLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmVEaXJlY3Rpb24SKQoJcGFnZV9zaXplGAQgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQH9AEhsKCnBhZ2VfdG9rZW4YBSABKAlCB9LzGAMQgAQiZwoWTGlzdERpcmVjdGl2ZXNSZXNwb25zZRI0CgpkaXJlY3RpdmVzGAEgAygLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZwobQWNrbm93bGVkZ2VEaXJlY3RpdmVSZXF1ZXN0EiwKBG5hbWUYASABKAlCHtLzGBoIASoWZGlyZWN0aXZlcy97ZGlyZWN0aXZlfRIaCgpyZXF1ZXN0X2lkGAIgASgJQgbS8xgCEEAiUwocQWNrbm93bGVkZ2VEaXJlY3RpdmVSZXNwb25zZRIzCglkaXJlY3RpdmUYASABKAsyIC5xdWludGV0LmZlZGVyYXRpb24udjEuRGlyZWN0aXZlIn0KFkFuc3dlckRpcmVjdGl2ZVJlcXVlc3QSLAoEbmFtZRgBIAEoCUIe0vMYGggBKhZkaXJlY3RpdmVzL3tkaXJlY3RpdmV9EhkKBmFuc3dlchgCIAEoCUIJ0vMYBQgBEKAfEhoKCnJlcXVlc3RfaWQYAyABKAlCBtLzGAIQQCJOChdBbnN3ZXJEaXJlY3RpdmVSZXNwb25zZRIzCglkaXJlY3RpdmUYASABKAsyIC5xdWludGV0LmZlZGVyYXRpb24udjEuRGlyZWN0aXZlIn0KFkNhbmNlbERpcmVjdGl2ZVJlcXVlc3QSLAoEbmFtZRgBIAEoCUIe0vMYGggBKhZkaXJlY3RpdmVzL3tkaXJlY3RpdmV9EhkKBnJlYXNvbhgCIAEoCUIJ0vMYBQgBEOgHEhoKCnJlcXVlc3RfaWQYAyABKAlCBtLzGAIQQCJOChdDYW5jZWxEaXJlY3RpdmVSZXNwb25zZRIzCglkaXJlY3RpdmUYASABKAsyIC5xdWludGV0LmZlZGVyYXRpb24udjEuRGlyZWN0aXZlKuYBCg5EaXJlY3RpdmVTdGF0ZRIfChtESVJFQ1RJVkVfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRESVJFQ1RJVkVfU1RBVEVfU0VOVBABEh0KGURJUkVDVElWRV9TVEFURV9ERUxJVkVSRUQQAhIgChxESVJFQ1RJVkVfU1RBVEVfQUNLTk9XTEVER0VEEAMSHAoYRElSRUNUSVZFX1NUQVRFX0FOU1dFUkVEEAQSGwoXRElSRUNUSVZFX1NUQVRFX0VYUElSRUQQBRIdChlESVJFQ1RJVkVfU1RBVEVfQ0FOQ0VMTEVEEAYqeQoSRGlyZWN0aXZlRGlyZWN0aW9uEiMKH0RJUkVDVElWRV9ESVJFQ1RJT05fVU5TUEVDSUZJRUQQABIcChhESVJFQ1RJVkVfRElSRUNUSU9OX1NFTlQQARIgChxESVJFQ1RJVkVfRElSRUNUSU9OX1JFQ0VJVkVEEAJiBnByb3RvMw", [file_google_protobuf_timestamp, file_quintet_options_v1_options]);
 
 /**
  * Directive is an order from an upper tier to a zone or an organisation of a lower one.
@@ -87,14 +87,14 @@ export type Directive = Message<"quintet.federation.v1.Directive"> & {
   state: DirectiveState;
 
   /**
-   * acknowledge_by is when it must be acknowledged; after that it is escalated.
+   * acknowledge_by is when it must be acknowledged; after that it is escalated. Unset for no later than the answer.
    *
    * @generated from field: google.protobuf.Timestamp acknowledge_by = 10;
    */
   acknowledgeBy?: Timestamp | undefined;
 
   /**
-   * expires_at is when it must be answered; after that it is escalated and expires.
+   * expires_at is when it must be answered; after that it is escalated and expires. Required, at most 366 days ahead.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 11;
    */
@@ -170,6 +170,13 @@ export type Directive = Message<"quintet.federation.v1.Directive"> & {
    * @generated from field: google.protobuf.Timestamp escalated_at = 21;
    */
   escalatedAt?: Timestamp | undefined;
+
+  /**
+   * reason is why it was cancelled; empty otherwise.
+   *
+   * @generated from field: string reason = 22;
+   */
+  reason: string;
 };
 
 /**
@@ -178,6 +185,336 @@ export type Directive = Message<"quintet.federation.v1.Directive"> & {
  */
 export const DirectiveSchema: GenMessage<Directive> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_directive, 0);
+
+/**
+ * SendDirectiveRequest gives a directive.
+ *
+ * @generated from message quintet.federation.v1.SendDirectiveRequest
+ */
+export type SendDirectiveRequest = Message<"quintet.federation.v1.SendDirectiveRequest"> & {
+  /**
+   * directive is what is asked: zone, organisation, title, text, subject, acknowledge_by, expires_at and escalate_to; all
+   * else is set by the nodes.
+   *
+   * @generated from field: quintet.federation.v1.Directive directive = 1;
+   */
+  directive?: Directive | undefined;
+
+  /**
+   * request_id makes the call idempotent.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.SendDirectiveRequest.
+ * Use `create(SendDirectiveRequestSchema)` to create a new message.
+ */
+export const SendDirectiveRequestSchema: GenMessage<SendDirectiveRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 1);
+
+/**
+ * SendDirectiveResponse answers SendDirective.
+ *
+ * @generated from message quintet.federation.v1.SendDirectiveResponse
+ */
+export type SendDirectiveResponse = Message<"quintet.federation.v1.SendDirectiveResponse"> & {
+  /**
+   * directive is the directive as sent, or as delivered when it is for this node itself.
+   *
+   * @generated from field: quintet.federation.v1.Directive directive = 1;
+   */
+  directive?: Directive | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.SendDirectiveResponse.
+ * Use `create(SendDirectiveResponseSchema)` to create a new message.
+ */
+export const SendDirectiveResponseSchema: GenMessage<SendDirectiveResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 2);
+
+/**
+ * GetDirectiveRequest asks for one directive.
+ *
+ * @generated from message quintet.federation.v1.GetDirectiveRequest
+ */
+export type GetDirectiveRequest = Message<"quintet.federation.v1.GetDirectiveRequest"> & {
+  /**
+   * name is `directives/{id}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.GetDirectiveRequest.
+ * Use `create(GetDirectiveRequestSchema)` to create a new message.
+ */
+export const GetDirectiveRequestSchema: GenMessage<GetDirectiveRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 3);
+
+/**
+ * GetDirectiveResponse answers GetDirective.
+ *
+ * @generated from message quintet.federation.v1.GetDirectiveResponse
+ */
+export type GetDirectiveResponse = Message<"quintet.federation.v1.GetDirectiveResponse"> & {
+  /**
+   * directive is the directive as this node knows it.
+   *
+   * @generated from field: quintet.federation.v1.Directive directive = 1;
+   */
+  directive?: Directive | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.GetDirectiveResponse.
+ * Use `create(GetDirectiveResponseSchema)` to create a new message.
+ */
+export const GetDirectiveResponseSchema: GenMessage<GetDirectiveResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 4);
+
+/**
+ * ListDirectivesRequest asks for a page of directives.
+ *
+ * @generated from message quintet.federation.v1.ListDirectivesRequest
+ */
+export type ListDirectivesRequest = Message<"quintet.federation.v1.ListDirectivesRequest"> & {
+  /**
+   * state keeps only directives in this state.
+   *
+   * @generated from field: quintet.federation.v1.DirectiveState state = 1;
+   */
+  state: DirectiveState;
+
+  /**
+   * zone keeps only directives to this zone and the zones below it.
+   *
+   * @generated from field: string zone = 2;
+   */
+  zone: string;
+
+  /**
+   * direction keeps only those that were given, or received, here.
+   *
+   * @generated from field: quintet.federation.v1.DirectiveDirection direction = 3;
+   */
+  direction: DirectiveDirection;
+
+  /**
+   * page_size is 50 by default, at most 500.
+   *
+   * @generated from field: int32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * page_token continues a list.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.ListDirectivesRequest.
+ * Use `create(ListDirectivesRequestSchema)` to create a new message.
+ */
+export const ListDirectivesRequestSchema: GenMessage<ListDirectivesRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 5);
+
+/**
+ * ListDirectivesResponse is a page of directives.
+ *
+ * @generated from message quintet.federation.v1.ListDirectivesResponse
+ */
+export type ListDirectivesResponse = Message<"quintet.federation.v1.ListDirectivesResponse"> & {
+  /**
+   * directives are newest first.
+   *
+   * @generated from field: repeated quintet.federation.v1.Directive directives = 1;
+   */
+  directives: Directive[];
+
+  /**
+   * next_page_token continues the list; empty at the end.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.ListDirectivesResponse.
+ * Use `create(ListDirectivesResponseSchema)` to create a new message.
+ */
+export const ListDirectivesResponseSchema: GenMessage<ListDirectivesResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 6);
+
+/**
+ * AcknowledgeDirectiveRequest acknowledges a directive.
+ *
+ * @generated from message quintet.federation.v1.AcknowledgeDirectiveRequest
+ */
+export type AcknowledgeDirectiveRequest = Message<"quintet.federation.v1.AcknowledgeDirectiveRequest"> & {
+  /**
+   * name is `directives/{id}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * request_id makes the call idempotent.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.AcknowledgeDirectiveRequest.
+ * Use `create(AcknowledgeDirectiveRequestSchema)` to create a new message.
+ */
+export const AcknowledgeDirectiveRequestSchema: GenMessage<AcknowledgeDirectiveRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 7);
+
+/**
+ * AcknowledgeDirectiveResponse answers AcknowledgeDirective.
+ *
+ * @generated from message quintet.federation.v1.AcknowledgeDirectiveResponse
+ */
+export type AcknowledgeDirectiveResponse = Message<"quintet.federation.v1.AcknowledgeDirectiveResponse"> & {
+  /**
+   * directive is the directive as acknowledged.
+   *
+   * @generated from field: quintet.federation.v1.Directive directive = 1;
+   */
+  directive?: Directive | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.AcknowledgeDirectiveResponse.
+ * Use `create(AcknowledgeDirectiveResponseSchema)` to create a new message.
+ */
+export const AcknowledgeDirectiveResponseSchema: GenMessage<AcknowledgeDirectiveResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 8);
+
+/**
+ * AnswerDirectiveRequest answers a directive.
+ *
+ * @generated from message quintet.federation.v1.AnswerDirectiveRequest
+ */
+export type AnswerDirectiveRequest = Message<"quintet.federation.v1.AnswerDirectiveRequest"> & {
+  /**
+   * name is `directives/{id}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * answer is what the upper tier is told.
+   *
+   * @generated from field: string answer = 2;
+   */
+  answer: string;
+
+  /**
+   * request_id makes the call idempotent.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.AnswerDirectiveRequest.
+ * Use `create(AnswerDirectiveRequestSchema)` to create a new message.
+ */
+export const AnswerDirectiveRequestSchema: GenMessage<AnswerDirectiveRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 9);
+
+/**
+ * AnswerDirectiveResponse answers AnswerDirective.
+ *
+ * @generated from message quintet.federation.v1.AnswerDirectiveResponse
+ */
+export type AnswerDirectiveResponse = Message<"quintet.federation.v1.AnswerDirectiveResponse"> & {
+  /**
+   * directive is the directive as answered.
+   *
+   * @generated from field: quintet.federation.v1.Directive directive = 1;
+   */
+  directive?: Directive | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.AnswerDirectiveResponse.
+ * Use `create(AnswerDirectiveResponseSchema)` to create a new message.
+ */
+export const AnswerDirectiveResponseSchema: GenMessage<AnswerDirectiveResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 10);
+
+/**
+ * CancelDirectiveRequest takes a directive back.
+ *
+ * @generated from message quintet.federation.v1.CancelDirectiveRequest
+ */
+export type CancelDirectiveRequest = Message<"quintet.federation.v1.CancelDirectiveRequest"> & {
+  /**
+   * name is `directives/{id}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * reason says why.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * request_id makes the call idempotent.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.CancelDirectiveRequest.
+ * Use `create(CancelDirectiveRequestSchema)` to create a new message.
+ */
+export const CancelDirectiveRequestSchema: GenMessage<CancelDirectiveRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 11);
+
+/**
+ * CancelDirectiveResponse answers CancelDirective.
+ *
+ * @generated from message quintet.federation.v1.CancelDirectiveResponse
+ */
+export type CancelDirectiveResponse = Message<"quintet.federation.v1.CancelDirectiveResponse"> & {
+  /**
+   * directive is the directive as cancelled.
+   *
+   * @generated from field: quintet.federation.v1.Directive directive = 1;
+   */
+  directive?: Directive | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.CancelDirectiveResponse.
+ * Use `create(CancelDirectiveResponseSchema)` to create a new message.
+ */
+export const CancelDirectiveResponseSchema: GenMessage<CancelDirectiveResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_directive, 12);
 
 /**
  * DirectiveState is where a directive stands.
@@ -240,4 +577,38 @@ export enum DirectiveState {
  */
 export const DirectiveStateSchema: GenEnum<DirectiveState> = /*@__PURE__*/
   enumDesc(file_quintet_federation_v1_directive, 0);
+
+/**
+ * DirectiveDirection is which way a directive went, seen from this node.
+ *
+ * @generated from enum quintet.federation.v1.DirectiveDirection
+ */
+export enum DirectiveDirection {
+  /**
+   * DIRECTIVE_DIRECTION_UNSPECIFIED is any, passed on included.
+   *
+   * @generated from enum value: DIRECTIVE_DIRECTION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * DIRECTIVE_DIRECTION_SENT was given by this node.
+   *
+   * @generated from enum value: DIRECTIVE_DIRECTION_SENT = 1;
+   */
+  SENT = 1,
+
+  /**
+   * DIRECTIVE_DIRECTION_RECEIVED is for this node to act upon.
+   *
+   * @generated from enum value: DIRECTIVE_DIRECTION_RECEIVED = 2;
+   */
+  RECEIVED = 2,
+}
+
+/**
+ * Describes the enum quintet.federation.v1.DirectiveDirection.
+ */
+export const DirectiveDirectionSchema: GenEnum<DirectiveDirection> = /*@__PURE__*/
+  enumDesc(file_quintet_federation_v1_directive, 1);
 

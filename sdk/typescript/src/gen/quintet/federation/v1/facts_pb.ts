@@ -8,6 +8,8 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Directive } from "./directive_pb.js";
+import { file_quintet_federation_v1_directive } from "./directive_pb.js";
 import type { Contract, Peer } from "./federation_pb.js";
 import { file_quintet_federation_v1_federation } from "./federation_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -16,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/facts.proto.
  */
 export const file_quintet_federation_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSIrCg1ab25lRGVsZWdhdGVkEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSIrCg1ab25lV2l0aGRyYXduEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSI4CgtQZWVyQ2hhbmdlZBIpCgRwZWVyGAEgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXIiRAoPQ29udHJhY3RDaGFuZ2VkEjEKCGNvbnRyYWN0GAEgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0InQKC0FsYXJtUmFpc2VkEgwKBG5hbWUYASABKAkSDAoEcGVlchgCIAEoCRIQCghjb250cmFjdBgDIAEoCRIMCgR0ZXh0GAQgASgJEikKBXNpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1CgxBbGFybUNsZWFyZWQSDAoEbmFtZRgBIAEoCRIMCgRwZWVyGAIgASgJEhAKCGNvbnRyYWN0GAMgASgJEgwKBHRleHQYBCABKAkSKQoFc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_federation_v1_federation]);
+  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSIrCg1ab25lRGVsZWdhdGVkEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSIrCg1ab25lV2l0aGRyYXduEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSI4CgtQZWVyQ2hhbmdlZBIpCgRwZWVyGAEgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXIiRAoPQ29udHJhY3RDaGFuZ2VkEjEKCGNvbnRyYWN0GAEgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0InQKC0FsYXJtUmFpc2VkEgwKBG5hbWUYASABKAkSDAoEcGVlchgCIAEoCRIQCghjb250cmFjdBgDIAEoCRIMCgR0ZXh0GAQgASgJEikKBXNpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1CgxBbGFybUNsZWFyZWQSDAoEbmFtZRgBIAEoCRIMCgRwZWVyGAIgASgJEhAKCGNvbnRyYWN0GAMgASgJEgwKBHRleHQYBCABKAkSKQoFc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkcKEERpcmVjdGl2ZUNoYW5nZWQSMwoJZGlyZWN0aXZlGAEgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZSJnChJEaXJlY3RpdmVFc2NhbGF0ZWQSMwoJZGlyZWN0aXZlGAEgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZRIOCgZyZWFzb24YAiABKAkSDAoEdG9sZBgDIAEoCWIGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation]);
 
 /**
  * ZoneDelegated says that a child node is now authoritative for a zone of this node.
@@ -213,4 +215,61 @@ export type AlarmCleared = Message<"quintet.federation.v1.AlarmCleared"> & {
  */
 export const AlarmClearedSchema: GenMessage<AlarmCleared> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_facts, 5);
+
+/**
+ * DirectiveChanged says that a directive was given or came in, or that its state changed.
+ *
+ * @generated from message quintet.federation.v1.DirectiveChanged
+ */
+export type DirectiveChanged = Message<"quintet.federation.v1.DirectiveChanged"> & {
+  /**
+   * directive is the directive as this node knows it now.
+   *
+   * @generated from field: quintet.federation.v1.Directive directive = 1;
+   */
+  directive?: Directive | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.DirectiveChanged.
+ * Use `create(DirectiveChangedSchema)` to create a new message.
+ */
+export const DirectiveChangedSchema: GenMessage<DirectiveChanged> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_facts, 6);
+
+/**
+ * DirectiveEscalated says that nobody acknowledged or answered a directive in time. It is stated at the node that gave the
+ * directive and at the one that has to act.
+ *
+ * @generated from message quintet.federation.v1.DirectiveEscalated
+ */
+export type DirectiveEscalated = Message<"quintet.federation.v1.DirectiveEscalated"> & {
+  /**
+   * directive is the directive as it is now.
+   *
+   * @generated from field: quintet.federation.v1.Directive directive = 1;
+   */
+  directive?: Directive | undefined;
+
+  /**
+   * reason is "NOT_ACKNOWLEDGED" or "NOT_ANSWERED".
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * told is the person or organisation of this node to tell; empty for whoever is on duty in the zone.
+   *
+   * @generated from field: string told = 3;
+   */
+  told: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.DirectiveEscalated.
+ * Use `create(DirectiveEscalatedSchema)` to create a new message.
+ */
+export const DirectiveEscalatedSchema: GenMessage<DirectiveEscalated> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_facts, 7);
 

@@ -135,7 +135,7 @@ class Acceptor:
     async def _apply_envelopes(
         self, tx: Tx, peer: Peer, lane: Lane, first: int, envelopes: Sequence[link_pb2.Envelope | None]
     ) -> bool:
-        contracts = await contracts_store.active_with(tx.conn, peer.node)
+        contracts = await contracts_store.accepting_from(tx.conn, peer.node)
         tallies: dict[str, Tally] = defaultdict(Tally)
         entries: list[Entry] = []
         refusals: list[NewRefusal] = []
@@ -152,7 +152,7 @@ class Acceptor:
                 continue  # withdrawn: only its sequence was left
             else:
                 refusal = await control.apply(self._control, tx, peer, envelope)
-                contracts = await contracts_store.active_with(tx.conn, peer.node)
+                contracts = await contracts_store.accepting_from(tx.conn, peer.node)
                 controlled = True
             if refusal is not None:
                 reason, text = refusal
@@ -232,7 +232,9 @@ def _check_envelope(envelope: link_pb2.Envelope | None, lane: Lane) -> Refusal |
     kind = envelope.WhichOneof("body")
     if kind is None:
         return None  # withdrawn, or of a later release
-    if envelope.lane != lane or (kind == "fact") == (lane == link_pb2.LANE_CONTROL):
+    # The switch to an amendment comes at its place among what flows under the contract.
+    flows = kind == "fact" or (kind == "contract_message" and envelope.contract_message.contract.superseded_by != "")
+    if envelope.lane != lane or flows == (lane == link_pb2.LANE_CONTROL):
         return Reason.FIELD_INVALID, f"{kind} does not belong in lane {LANE_NAMES[lane]}"
     if kind == "fact" and _fact_id(envelope.fact) is None:
         return Reason.FIELD_INVALID, "a fact without an id that is a UUID"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from libs import names, paging
-from libs.errors import Forbidden, Invalid
+from libs.errors import Forbidden, Invalid, NotFound
 from quintet.federation.v1 import federation_pb2 as pb
+from quintet.identity.v1 import directory_pb2
 from quintet.sharing.v1 import sharing_pb2
-from services.federation import contracts_store, peers_store
+from services.federation import contracts_store, machine, peers_store, steps_store
+from services.federation import terms as contract_terms
+from services.federation.ledger import without_salt
 
 if TYPE_CHECKING:
     from libs.tx import Transactions, Tx
+    from quintet.identity.v1 import directory_pb2_grpc
     from quintet.sharing.v1 import sharing_pb2_grpc
     from services.federation.hub import Hub
     from services.federation.negotiation import Negotiator
@@ -32,53 +37,129 @@ class ContractsHandler:
         negotiator: Negotiator,
         hub: Hub,
         sharing: sharing_pb2_grpc.SharingServiceStub,
+        directory: directory_pb2_grpc.DirectoryServiceStub,
     ) -> None:
         self._node = node
         self._transactions = transactions
         self._negotiator = negotiator
         self._hub = hub
         self._sharing = sharing
+        self._directory = directory
 
     # ----------------------------------------------------------------------------------------- negotiating
 
     async def request(self, request: pb.RequestContractRequest) -> pb.RequestContractResponse:
-        node = names.parse(request.peer, "peers/{peer}", field="peer")["peer"]
+        """Begin a negotiation as consumer, or answer the provider's offer with other terms."""
+        node = _peer_or_name(request.peer, request.name)
+        contract_terms.check_understood(request.terms)
 
         async def work(tx: Tx) -> pb.RequestContractResponse:
-            peer = await peers_store.get(tx.conn, node)
-            return pb.RequestContractResponse(contract=await self._negotiator.request(tx, peer, request.terms))
+            if request.name:
+                contract, peer = await self._negotiator.counter(tx, request.name, request.terms, machine.REQUEST)
+            else:
+                peer = node
+                known = await peers_store.get(tx.conn, node)
+                contract = await self._negotiator.request(tx, known, request.terms)
+            tx.after_commit(partial(self._hub.wake, peer))
+            return pb.RequestContractResponse(contract=without_salt(contract))
 
-        response = await self._transactions.mutate(request, pb.RequestContractResponse, work)
-        self._hub.wake(node)
+        return await self._transactions.mutate(request, pb.RequestContractResponse, work)
+
+    async def offer(self, request: pb.OfferContractRequest) -> pb.OfferContractResponse:
+        """Begin a negotiation as provider, or answer the consumer's request with other terms."""
+        node = _peer_or_name(request.peer, request.name)
+        contract_terms.check_understood(request.terms)
+        if request.name:
+            contract, _ = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
+            await self._check_ours(contract, request.terms)
+        else:
+            contract_terms.check(pb.CONTRACT_KIND_EXCHANGE, request.terms)
+            await self._check_product(request.terms)
+
+        async def work(tx: Tx) -> pb.OfferContractResponse:
+            if request.name:
+                contract, peer = await self._negotiator.counter(tx, request.name, request.terms, machine.OFFER)
+            else:
+                peer = node
+                known = await peers_store.get(tx.conn, node)
+                contract = await self._negotiator.offer(tx, known, request.terms)
+            tx.after_commit(partial(self._hub.wake, peer))
+            return pb.OfferContractResponse(contract=without_salt(contract))
+
+        return await self._transactions.mutate(request, pb.OfferContractResponse, work)
+
+    async def amend(self, request: pb.AmendContractRequest) -> pb.AmendContractResponse:
+        contract_terms.check_understood(request.terms)
+        before, peer = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
+        await self._check_ours(before, request.terms)
+
+        async def work(tx: Tx) -> pb.AmendContractResponse:
+            contract = await self._negotiator.amend(tx, request.name, request.terms)
+            return pb.AmendContractResponse(contract=without_salt(contract))
+
+        response = await self._transactions.mutate(request, pb.AmendContractResponse, work)
+        self._hub.wake(peer)
+        return response
+
+    async def accept(self, request: pb.AcceptContractRequest) -> pb.AcceptContractResponse:
+        _, peer = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
+
+        async def work(tx: Tx) -> pb.AcceptContractResponse:
+            contract = await self._negotiator.accept(tx, request.name)
+            return pb.AcceptContractResponse(contract=without_salt(contract))
+
+        response = await self._transactions.mutate(request, pb.AcceptContractResponse, work)
+        self._hub.wake(peer)
         return response
 
     async def agree(self, request: pb.AgreeContractRequest) -> pb.AgreeContractResponse:
         """Ask sharing whether the product may be given so, then agree."""
         contract, peer = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
-        await self._check_terms(contract, request.approver)
+        needs_approver = await self._check_ours(contract, contract.terms)
+        if needs_approver and not request.approver:
+            raise Invalid("approver", "is required to give data classified IMPORTANT")
+        if request.approver:
+            await self._check_approver(request.approver)
 
         async def work(tx: Tx) -> pb.AgreeContractResponse:
-            return pb.AgreeContractResponse(contract=await self._negotiator.agree(tx, request.name, request.approver))
+            agreed = await self._negotiator.agree(tx, request.name, request.approver, checked=contract.terms)
+            return pb.AgreeContractResponse(contract=without_salt(agreed))
 
         response = await self._transactions.mutate(request, pb.AgreeContractResponse, work)
         self._hub.wake(peer)
         return response
 
-    async def _check_terms(self, contract: pb.Contract, approver: str) -> None:
-        terms = contract.terms
+    async def _check_ours(self, contract: pb.Contract, terms: pb.Terms) -> bool:
+        """Ask sharing whether terms under which this node would give data may be given so.
+
+        Returns whether somebody has to answer for them. A charter and another node's product are not asked about.
+        """
+        if contract.kind != pb.CONTRACT_KIND_EXCHANGE or contract.provider != self._node:
+            return False
+        contract_terms.check(contract.kind, _unsalted(terms))
+        return await self._check_product(terms, contract.name)
+
+    async def _check_product(self, terms: pb.Terms, contract: str = "") -> bool:
         asked = sharing_pb2.CheckTermsRequest(product=terms.product, version=terms.product_version, fields=terms.fields)
         checked = await self._sharing.CheckTerms(asked)
         if checked.refusals:
             first = checked.refusals[0]
-            raise Forbidden(first.reason, first.description, field=first.field, contract=contract.name)
-        if checked.needs_approver and not approver:
-            raise Invalid("approver", "is required to give data classified IMPORTANT")
+            raise Forbidden(first.reason, first.description, field=first.field, contract=contract)
+        return checked.needs_approver
+
+    async def _check_approver(self, approver: str) -> None:
+        """Raise Invalid when nobody of this node has that name: who answers must be somebody who can be asked."""
+        try:
+            await self._directory.GetPerson(directory_pb2.GetPersonRequest(name=approver))
+        except NotFound as error:
+            raise Invalid("approver", "must be a person of this node") from error
 
     async def verify(self, request: pb.VerifyContractRequest) -> pb.VerifyContractResponse:
         _, peer = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
 
         async def work(tx: Tx) -> pb.VerifyContractResponse:
-            return pb.VerifyContractResponse(contract=await self._negotiator.verify(tx, request.name))
+            verified = await self._negotiator.verify(tx, request.name)
+            return pb.VerifyContractResponse(contract=without_salt(verified))
 
         response = await self._transactions.mutate(request, pb.VerifyContractResponse, work)
         self._hub.wake(peer)
@@ -88,8 +169,8 @@ class ContractsHandler:
         _, peer = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
 
         async def work(tx: Tx) -> pb.TerminateContractResponse:
-            ended = await self._negotiator.terminate(tx, request.name, request.reason)
-            return pb.TerminateContractResponse(contract=ended)
+            ended = await self._negotiator.end(tx, request.name, request.reason, for_cause=request.for_cause)
+            return pb.TerminateContractResponse(contract=without_salt(ended))
 
         response = await self._transactions.mutate(request, pb.TerminateContractResponse, work)
         self._hub.wake(peer)
@@ -97,21 +178,40 @@ class ContractsHandler:
 
     # --------------------------------------------------------------------------------------------- looking
 
+    async def steps(self, request: pb.ListContractStepsRequest) -> pb.ListContractStepsResponse:
+        size = paging.size(request.page_size)
+        of = f"steps {request.contract}"
+        after = paging.after(request.page_token, int, of=of)
+
+        async def read(conn: Any) -> list[tuple[int, pb.ContractStep]]:
+            await contracts_store.get(conn, request.contract)
+            return await steps_store.page(conn, request.contract, after[0] if after else 0, size + 1)
+
+        rows = await self._transactions.read(read)
+        page, token = paging.page(rows, size, lambda row: (row[0],), of=of)
+        return pb.ListContractStepsResponse(steps=[step for _, step in page], next_page_token=token)
+
     async def get(self, request: pb.GetContractRequest) -> pb.GetContractResponse:
         contract, _ = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
-        return pb.GetContractResponse(contract=_shown(contract))
+        return pb.GetContractResponse(contract=without_salt(contract))
 
     async def page(self, request: pb.ListContractsRequest) -> pb.ListContractsResponse:
         size = paging.size(request.page_size, default=LIST_DEFAULT, most=LIST_MAX)
-        of = f"contracts {request.state} {request.peer}"
+        of = f"contracts {request.state} {request.peer} {request.kind} {request.waiting_on_us}"
         after = paging.after(request.page_token, datetime, str, of=of)
         rows = await self._transactions.read(
             lambda conn: contracts_store.page(
-                conn, state=request.state, peer=request.peer.removeprefix("peers/"), after=after, limit=size + 1
+                conn,
+                state=request.state,
+                peer=request.peer.removeprefix("peers/"),
+                kind=request.kind,
+                waiting_on=self._node if request.waiting_on_us else "",
+                after=after,
+                limit=size + 1,
             )
         )
         page, token = paging.page(rows, size, _contract_keys, of=of)
-        return pb.ListContractsResponse(contracts=[_shown(contract) for contract in page], next_page_token=token)
+        return pb.ListContractsResponse(contracts=[without_salt(contract) for contract in page], next_page_token=token)
 
     async def refusals(self, request: pb.ListRefusalsRequest) -> pb.ListRefusalsResponse:
         size = paging.size(request.page_size, default=LIST_DEFAULT, most=LIST_MAX)
@@ -133,13 +233,18 @@ def _contract_keys(contract: pb.Contract) -> tuple[datetime, str]:
     return contract.created_at.ToDatetime(UTC), names_of["contract"]
 
 
-def _shown(contract: pb.Contract) -> pb.Contract:
-    """Return a contract for people: the salt stays with the services."""
-    contract.terms.ClearField("salt")
-    return contract
-
-
 def _refusal(row: contracts_store.Refused) -> pb.ContractRefusal:
     refusal = pb.ContractRefusal(reason=row.reason, description=row.description, actor=row.actor, node=row.node)
     refusal.time.FromDatetime(row.time)
     return refusal
+
+
+def _unsalted(terms: pb.Terms) -> pb.Terms:
+    return without_salt(pb.Contract(terms=terms)).terms
+
+
+def _peer_or_name(peer: str, name: str) -> str:
+    """Return the node id of `peer`; "" when the contract is named instead. Raises Invalid unless one of them is set."""
+    if bool(peer) == bool(name):
+        raise Invalid("peer", "must be set for a new negotiation, and name for a running one; not both")
+    return names.parse(peer, "peers/{peer}", field="peer")["peer"] if peer else ""

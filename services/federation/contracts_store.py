@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from libs.errors import NotFound, Reason
 from quintet.federation.v1 import federation_pb2 as pb
+from services.federation import machine, waiting
+from services.federation.machine import Ending
 from services.federation.terms import ActiveContract
 
 if TYPE_CHECKING:
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     "id, kind, peer, provider, consumer, state, terms, agreement_hash, provider_signature, consumer_signature,"
-    " created_at, updated_at, reason, terminated_by, facts_sent, facts_received, rows_sent, rows_received, refused"
+    " created_at, updated_at, reason, terminated_by, facts_sent, facts_received, rows_sent, rows_received, refused,"
+    " version, amends, superseded_by, in_force_at, awaits_switch, terminates_at, deadline, reminded_at"
 )
+_NEGOTIATING = tuple(sorted(machine.NEGOTIATING))
 
 
 @dataclass
@@ -66,7 +70,8 @@ async def insert(conn: Connection, contract: pb.Contract, peer: str, agreement_h
     """Insert a contract in its present state."""
     await conn.execute(
         "INSERT INTO contracts (id, kind, peer, provider, consumer, state, terms, agreement_hash, provider_signature,"
-        " consumer_signature, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
+        " consumer_signature, created_at, updated_at, version, amends)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13)",
         _id(contract.name),
         contract.kind,
         peer,
@@ -78,15 +83,22 @@ async def insert(conn: Connection, contract: pb.Contract, peer: str, agreement_h
         contract.provider_signature,
         contract.consumer_signature,
         now,
+        contract.version,
+        _id(contract.amends),
     )
+    await _plan(conn, contract, now)
 
 
 async def update(conn: Connection, contract: pb.Contract, agreement_hash: bytes, now: datetime) -> None:
-    """Write the state, terms and signatures of a contract. A contract that has ended flows no more from this moment."""
+    """Write the state, terms and signatures of a contract, and what it waits for from now on.
+
+    A contract that has ended flows no more from this moment; one that was superseded, up to the place of the switch.
+    """
     await conn.execute(
         "UPDATE contracts SET state = $2::smallint, terms = $3, agreement_hash = $4, provider_signature = $5,"
         " consumer_signature = $6, updated_at = $7, reason = $8, terminated_by = $9,"
-        " flowing = flowing AND $2::smallint <> $10::smallint"
+        " flowing = flowing AND ($2::smallint <> $10::smallint OR $11 <> ''),"
+        " superseded_by = $11, awaits_switch = $12"
         " WHERE id = $1",
         _id(contract.name),
         contract.state,
@@ -98,7 +110,51 @@ async def update(conn: Connection, contract: pb.Contract, agreement_hash: bytes,
         contract.reason,
         contract.terminated_by,
         pb.CONTRACT_STATE_TERMINATED,
+        _id(contract.superseded_by),
+        contract.awaits_switch,
     )
+    await _plan(conn, contract, now)
+
+
+async def _plan(conn: Connection, contract: pb.Contract, now: datetime) -> None:
+    """Write until when the next step is owed, and when its owner is reminded."""
+    owed = waiting.of_contract(contract, now)
+    contract.waits_for, contract.owner = (owed.node, owed.owner) if owed else ("", "")
+    contract.ClearField("deadline")
+    contract.ClearField("reminded_at")
+    if owed is not None:
+        contract.deadline.FromDatetime(owed.deadline)
+    await conn.execute(
+        "UPDATE contracts SET waiting_since = $2, deadline = $3, remind_at = $4, reminded_at = NULL, ends_at = $5,"
+        " terminates_at = $6, in_force_at = $7, pulled = $8 WHERE id = $1",
+        _id(contract.name),
+        now if owed else None,
+        owed.deadline if owed else None,
+        waiting.next_reminder(now, owed.deadline, now) if owed else None,
+        waiting.ends_at(contract),
+        _time(contract, "terminates_at"),
+        _time(contract, "in_force_at"),
+        contract.terms.mode == pb.DELIVERY_MODE_PULL,
+    )
+
+
+async def ending(conn: Connection, contract: pb.Contract) -> Ending | None:
+    """Return the ending of a contract, or the notice of it, that this node holds to; None when there is none."""
+    message_id = await conn.fetchval("SELECT ended_by_message FROM contracts WHERE id = $1", _id(contract.name))
+    if not message_id:
+        return None
+    at = _time(contract, "terminates_at")
+    return Ending(message_id, contract.terminated_by, contract.reason, at, contract.superseded_by)
+
+
+async def set_ending(conn: Connection, contract: pb.Contract, kept: Ending) -> None:
+    """Note by which message a contract ends; `update` writes the rest of it, which is put into `contract`."""
+    contract.reason, contract.terminated_by, contract.superseded_by = kept.reason, kept.by, kept.superseded_by
+    contract.ClearField("terminates_at")
+    if kept.at is not None:
+        contract.terminates_at.FromDatetime(kept.at)
+    query = "UPDATE contracts SET ended_by_message = $2 WHERE id = $1"
+    await conn.execute(query, _id(contract.name), kept.message_id)
 
 
 async def get(conn: Connection, name: str, *, lock: bool = False) -> tuple[pb.Contract, str]:
@@ -126,17 +182,44 @@ async def newest_charter(conn: Connection, peer: str) -> pb.Contract:
 
 
 async def page(
-    conn: Connection, *, state: int, peer: str, after: tuple[datetime, str] | None, limit: int
+    conn: Connection,
+    *,
+    state: int = 0,
+    peer: str = "",
+    kind: int = 0,
+    waiting_on: str = "",
+    after: tuple[datetime, str] | None = None,
+    limit: int,
 ) -> list[pb.Contract]:
-    """Return contracts, newest first; state 0 and peer "" mean all."""
+    """Return contracts, newest first; 0 and "" mean all. `waiting_on` is a node whose step is next."""
     query = f"""
         SELECT {_COLUMNS} FROM contracts
         WHERE ($1::smallint = 0 OR state = $1::smallint) AND ($2 = '' OR peer = $2)
-          AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4))
-        ORDER BY created_at DESC, id DESC LIMIT $5
+          AND ($3::smallint = 0 OR kind = $3::smallint)
+          AND ($4 = '' OR (state = ANY($5::smallint[]) AND provider = $4)
+               OR (state = ANY($6::smallint[]) AND consumer = $4)
+               OR (state = $7::smallint AND (CASE WHEN awaits_switch THEN provider = $4
+                                             ELSE terminates_at IS NOT NULL AND terminated_by = $4 END)))
+          AND ($8::timestamptz IS NULL OR (created_at, id) < ($8, $9))
+        ORDER BY created_at DESC, id DESC LIMIT $10
     """
     time, last = after or (None, "")
-    return [_contract(row) for row in await conn.fetch(query, state, peer, time, last, limit)]
+    turns = [_turns(provider=True), _turns(provider=False)]
+    values = (state, peer, kind, waiting_on, *turns, pb.CONTRACT_STATE_FINALIZED)
+    return [_contract(row) for row in await conn.fetch(query, *values, time, last, limit)]
+
+
+def _turns(*, provider: bool) -> list[int]:
+    """Return the states in which the next step is the provider's, or the consumer's."""
+    party = machine.Party("provider", "consumer")
+    return [state for state in _NEGOTIATING if (party.turn(state) == "provider") is provider]
+
+
+async def amendments(conn: Connection, name: str) -> list[tuple[pb.Contract, str]]:
+    """Return and lock the contracts that amend another and have not ended, oldest first, each with its peer."""
+    query = f"SELECT {_COLUMNS} FROM contracts WHERE amends = $1 AND state <> $2 ORDER BY created_at, id FOR UPDATE"
+    rows = await conn.fetch(query, _id(name), pb.CONTRACT_STATE_TERMINATED)
+    return [(_contract(row), row["peer"]) for row in rows]
 
 
 async def flowing(conn: Connection) -> list[ActiveContract]:
@@ -146,22 +229,48 @@ async def flowing(conn: Connection) -> list[ActiveContract]:
 
 
 async def active_with(conn: Connection, peer: str) -> dict[str, ActiveContract]:
-    """Return the finalised contracts with a peer, by name."""
-    query = f"SELECT {_COLUMNS} FROM contracts WHERE peer = $1 AND state = $2"
+    """Return the contracts in force with a peer, by name."""
+    query = f"SELECT {_COLUMNS} FROM contracts WHERE peer = $1 AND state = $2 AND NOT awaits_switch"
+    rows = await conn.fetch(query, peer, pb.CONTRACT_STATE_FINALIZED)
+    return {active.name: active for active in map(_active, rows)}
+
+
+async def accepting_from(conn: Connection, peer: str) -> dict[str, ActiveContract]:
+    """Return the contracts under which facts and rows of a peer are taken, by name: those in force, and a charter that
+    was superseded until the child has said that all under it is sent.
+    """
+    query = f"""
+        SELECT {_COLUMNS} FROM contracts WHERE peer = $1 AND (draining OR (state = $2 AND NOT awaits_switch))
+    """
     rows = await conn.fetch(query, peer, pb.CONTRACT_STATE_FINALIZED)
     return {active.name: active for active in map(_active, rows)}
 
 
 async def set_flowing(conn: Connection, *, name: str = "", charter_of: str = "") -> None:
-    """Let a finalised contract flow: by name, or the charter of a child."""
+    """Let a contract in force flow: by name, or the charter of a child."""
     await conn.execute(
-        "UPDATE contracts SET flowing = true WHERE state = $3 AND"
+        "UPDATE contracts SET flowing = true WHERE state = $3 AND NOT awaits_switch AND"
         " (id = $1 OR ($2 <> '' AND peer = $2 AND consumer = $2 AND kind = $4))",
         _id(name) if name else "",
         charter_of,
         pb.CONTRACT_STATE_FINALIZED,
         pb.CONTRACT_KIND_CHARTER,
     )
+
+
+async def stop_flowing(conn: Connection, name: str) -> None:
+    """Let nothing new flow under a contract from this moment."""
+    await conn.execute("UPDATE contracts SET flowing = false WHERE id = $1", _id(name))
+
+
+async def set_switch_stated(conn: Connection, name: str) -> None:
+    """Note that the place of a switch is in the stream of facts."""
+    await conn.execute("UPDATE contracts SET switch_stated = true WHERE id = $1", _id(name))
+
+
+async def set_draining(conn: Connection, name: str, *, draining: bool) -> None:
+    """Take, or take no longer, what still comes under a charter that was superseded."""
+    await conn.execute("UPDATE contracts SET draining = $2 WHERE id = $1", _id(name), draining)
 
 
 async def first_seen(conn: Connection, message_id: str, contract: str) -> bool:
@@ -234,17 +343,32 @@ def _active(row: Record) -> ActiveContract:
         consumer=row["consumer"],
         terms=pb.Terms.FromString(row["terms"]),
         agreement_hash=row["agreement_hash"],
+        terminates_at=row["terminates_at"],
     )
 
 
 def _contract(row: Record) -> pb.Contract:
     plain = (
         "kind", "provider", "consumer", "state", "provider_signature", "consumer_signature", "reason", "terminated_by",
-        "facts_sent", "facts_received", "rows_sent", "rows_received", "refused",
+        "facts_sent", "facts_received", "rows_sent", "rows_received", "refused", "version", "awaits_switch",
     )  # fmt: skip
     contract = pb.Contract(name=f"contracts/{row['id']}", **{name: row[name] for name in plain})
     contract.terms.ParseFromString(row["terms"])
     contract.agreement_hash = row["agreement_hash"].hex()
     contract.created_at.FromDatetime(row["created_at"])
     contract.updated_at.FromDatetime(row["updated_at"])
+    contract.amends, contract.superseded_by = _name(row["amends"]), _name(row["superseded_by"])
+    for time in ("in_force_at", "terminates_at", "deadline", "reminded_at"):
+        if row[time] is not None:
+            getattr(contract, time).FromDatetime(row[time])
+    contract.waits_for = waiting.waits_for(contract)
+    contract.owner = waiting.owner(contract, contract.waits_for) if contract.waits_for else ""
     return contract
+
+
+def _name(contract: str) -> str:
+    return f"contracts/{contract}" if contract else ""
+
+
+def _time(contract: pb.Contract, field_name: str) -> datetime | None:
+    return getattr(contract, field_name).ToDatetime(UTC) if contract.HasField(field_name) else None  # type: ignore[arg-type]

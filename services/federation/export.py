@@ -16,9 +16,9 @@ from libs.errors import Reason
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
-from services.federation import contracts_store, metering_store, peers_store, rows
+from services.federation import contracts_store, ledger, metering_store, peers_store, rows, transfers_store
+from services.federation.amendments import CONTRACT_SWITCHED
 from services.federation.contracts_store import NewRefusal, Tally
-from services.federation.control import control_envelope
 from services.federation.known_facts import parse
 from services.federation.lanes_store import Lane, Queued
 from services.federation.metering import Entry, entry_of, placed
@@ -26,13 +26,14 @@ from services.federation.terms import ActiveContract, clear_masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from libs.tx import Tx
     from libs.zones import ZoneTree
+    from services.federation.amendments import Switches
 
 ZONE_DELEGATED = facts_pb2.ZoneDelegated.DESCRIPTOR.full_name
 CONTRACT_CHANGED = facts_pb2.ContractChanged.DESCRIPTOR.full_name
+TRANSFER_CHANGED = facts_pb2.TransferChanged.DESCRIPTOR.full_name
 
 
 @dataclass
@@ -49,42 +50,66 @@ class Outgoing:
 class Exporter:
     """Handles every fact on the node's bus."""
 
-    def __init__(self, node: str, zones: Callable[[], ZoneTree], wake: Callable[[str], None]) -> None:
+    def __init__(
+        self, node: str, zones: Callable[[], ZoneTree], wake: Callable[[str], None], switches: Switches
+    ) -> None:
         """`wake` is told the peers that have something waiting, as soon as they can find it."""
         self._node = node
         self._zones = zones
         self._wake = wake
+        self._switches = switches
 
     async def handle(self, tx: Tx, facts: Sequence[Fact]) -> None:
         """Queue what the contracts let through. Runs in the transaction that marks the facts as taken."""
         contracts = await contracts_store.flowing(tx.conn)
         outgoing = Outgoing()
         for fact in facts:
-            if await self._starts_flow(tx, fact):
+            if self._own(fact, CONTRACT_SWITCHED):
+                await self._switch(tx, fact, outgoing)
+                contracts = await contracts_store.flowing(tx.conn)
+            elif await self._starts_flow(tx, fact):
                 contracts = await contracts_store.flowing(tx.conn)
             for contract in contracts:
                 await self._offer(tx, contract, fact, outgoing)
+        await self._queue(tx, outgoing)
+        await contracts_store.count(tx.conn, outgoing.tallies)
+        await contracts_store.refuse(tx.conn, outgoing.refusals, tx.now)
+
+    async def _queue(self, tx: Tx, outgoing: Outgoing) -> None:
         for (peer, lane), envelopes in sorted(outgoing.envelopes.items()):
             first = await peers_store.enqueue(tx.conn, peer, envelopes, lane)
             entries = placed(outgoing.entries[peer, lane], first, lane)
             await metering_store.record(tx.conn, self._node, entries, tx.now)
             tx.after_commit(partial(self._wake, peer))
-        await contracts_store.count(tx.conn, outgoing.tallies)
-        await contracts_store.refuse(tx.conn, outgoing.refusals, tx.now)
+        outgoing.envelopes.clear()
+        outgoing.entries.clear()
+
+    async def _switch(self, tx: Tx, fact: Fact, outgoing: Outgoing) -> None:
+        """An amendment takes over here: what came before goes under the old contract, and into the queue first."""
+        await self._queue(tx, outgoing)
+        peer = await self._switches.at_place(tx, facts_pb2.ContractSwitched.FromString(fact.data).contract)
+        if peer:
+            tx.after_commit(partial(self._wake, peer))
+
+    def _own(self, fact: Fact, kind: str) -> bool:
+        return fact.type == kind and fact.node == self._node and not fact.received_from
 
     async def _starts_flow(self, tx: Tx, fact: Fact) -> bool:
-        if fact.node != self._node or fact.received_from:
-            return False
-        if fact.type == ZONE_DELEGATED:
+        if self._own(fact, ZONE_DELEGATED):
             delegated = facts_pb2.ZoneDelegated.FromString(fact.data)
             await contracts_store.set_flowing(tx.conn, charter_of=delegated.node)
             return True
-        if fact.type == CONTRACT_CHANGED:
+        if self._own(fact, CONTRACT_CHANGED):
             contract = facts_pb2.ContractChanged.FromString(fact.data).contract
             own_charter = contract.kind == pb.CONTRACT_KIND_CHARTER and contract.consumer == self._node
-            own_product = contract.kind == pb.CONTRACT_KIND_EXCHANGE and contract.provider == self._node
-            if contract.state == pb.CONTRACT_STATE_FINALIZED and (own_charter or own_product):
+            # An amendment flows from the place of its switch on.
+            if contract.state == pb.CONTRACT_STATE_FINALIZED and own_charter and not contract.amends:
                 await contracts_store.set_flowing(tx.conn, name=contract.name)
+                return True
+        if self._own(fact, TRANSFER_CHANGED):
+            transfer = facts_pb2.TransferChanged.FromString(fact.data).transfer
+            if transfer.provider == self._node and transfer.state == pb.TRANSFER_STATE_STARTED:
+                await transfers_store.let_flow(tx.conn, transfer.contract)
                 return True
         return False
 
@@ -146,7 +171,7 @@ async def _within_quota(tx: Tx, contract: ActiveContract, count: int) -> bool:
 
 def lane_of(contract: ActiveContract) -> Lane:
     """Return the lane of what flows under a contract: rows must not hold up what happens."""
-    return link_pb2.LANE_BULK if contract.kind == pb.CONTRACT_KIND_EXCHANGE else link_pb2.LANE_FACTS
+    return ledger.lane_of(contract.kind)
 
 
 def _envelope(contract: ActiveContract, fact: Fact) -> bytes:
@@ -157,14 +182,3 @@ def _envelope(contract: ActiveContract, fact: Fact) -> bytes:
     envelope.fact.ClearField("received_from")
     envelope.fact.ClearField("contract")
     return envelope.SerializeToString()
-
-
-def contract_envelope(message_type: str, message_id: str, contract: pb.Contract, now: datetime) -> tuple[str, bytes]:
-    """Return a negotiation step for `peers_store.enqueue`, without this node's counters."""
-    told = pb.Contract()
-    told.CopyFrom(contract)
-    for counter in ("facts_sent", "facts_received", "rows_sent", "rows_received", "refused"):
-        told.ClearField(counter)
-    message = link_pb2.ContractMessage(id=message_id, type=message_type, contract=told)
-    message.time.FromDatetime(now)
-    return "", control_envelope(contract_message=message)

@@ -1,25 +1,30 @@
-"""The steps of a contract's life, taken by people of this node or received from the peer; each in one transaction."""
+"""The steps of a contract's life, taken by people of this node or by the node itself; each in one transaction."""
 
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from libs.errors import Forbidden, Invalid, Reason, WrongState
+from libs.errors import Invalid, Reason, Stale, WrongState
 from libs.ids import new_id
-from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import sharing_pb2
-from services.federation import contracts_store, peers_store
+from services.federation import contracts_store, machine, peers_store
 from services.federation import terms as contract_terms
-from services.federation.export import contract_envelope
+from services.federation.amendments import Switches
+from services.federation.endings import Endings
+from services.federation.hearing import SALT_BYTES, Hearing
+from services.federation.ledger import Ledger
+from services.federation.machine import Party
 from services.federation.signing import NodeSigner, check_agreement
+from services.federation.transfers import Transfers
 
 if TYPE_CHECKING:
     from libs.tx import Tx
+    from quintet.federation.v1 import link_pb2
+    from services.federation.control import ControlHandler, Refusal
     from services.federation.peers_store import Peer
-
-SALT_BYTES = 32
 
 
 class Negotiator:
@@ -29,54 +34,127 @@ class Negotiator:
         self._node = node
         self._zone = zone
         self._signer = signer
+        self._ledger = Ledger(node, zone)
+        self.transfers = Transfers(node, zone)
+        self.endings = Endings(self._ledger, self.transfers)
+        self.switches = Switches(self._ledger, self.endings, self.transfers, zone)
+        self._hearing = Hearing(self._ledger, self.endings, self.switches, self.transfers, zone)
 
-    # ------------------------------------------------------------------------------------------- our steps
+    @property
+    def handlers(self) -> dict[str, ControlHandler]:
+        """The control messages that it takes."""
+        return {"contract_message": self.handle, "transfer_message": self.transfers.handle}
+
+    async def handle(self, tx: Tx, peer: Peer, envelope: link_pb2.Envelope) -> Refusal | None:
+        """Apply a step that the peer sent: the handler of `contract_message`."""
+        return await self._hearing.apply(tx, envelope.contract_message, peer)
+
+    # --------------------------------------------------------------------------------------- proposing terms
 
     async def request(self, tx: Tx, peer: Peer, terms: pb.Terms) -> pb.Contract:
         """Ask the peer, as consumer, for an exchange."""
-        contract_terms.check_exchange(terms)
-        contract = pb.Contract(
-            name=f"contracts/{new_id()}",
-            kind=pb.CONTRACT_KIND_EXCHANGE,
-            provider=peer.node,
-            consumer=self._node,
-            state=pb.CONTRACT_STATE_REQUESTED,
-            terms=terms,
-        )
-        await contracts_store.insert(tx.conn, contract, peer.node, b"", tx.now)
-        return await self._tell(tx, contract_terms.REQUEST, contract, peer.node)
+        contract = pb.Contract(provider=peer.node, consumer=self._node, kind=pb.CONTRACT_KIND_EXCHANGE, version=1)
+        contract_terms.check(contract.kind, terms)
+        return await self._propose(tx, contract, machine.REQUEST, terms, peer.node)
 
-    async def agree(self, tx: Tx, name: str, approver: str = "") -> pb.Contract:
-        """Agree, as provider, to what was requested: choose the salt, fix the terms, sign.
+    async def offer(self, tx: Tx, peer: Peer, terms: pb.Terms) -> pb.Contract:
+        """Offer the peer, as provider, an exchange."""
+        contract = pb.Contract(provider=self._node, consumer=peer.node, kind=pb.CONTRACT_KIND_EXCHANGE, version=1)
+        contract_terms.check(contract.kind, terms)
+        return await self._propose(tx, contract, machine.OFFER, terms, peer.node)
 
-        `approver` answers for data classified IMPORTANT and stands in the audit log.
+    async def amend(self, tx: Tx, name: str, terms: pb.Terms) -> pb.Contract:
+        """Propose the next version of a contract in force, from either side.
+
+        Raises WrongState when it is not in force, or an amendment of it is being negotiated or waits to take over.
         """
-        contract, peer = await self._step(tx, name, contract_terms.AGREEMENT)
+        before, peer = await contracts_store.get(tx.conn, name, lock=True)
+        if before.state != pb.CONTRACT_STATE_FINALIZED or before.awaits_switch:
+            raise WrongState(Reason.WRONG_STATE, f"{name} is not in force", contract=name)
+        open_ones = await contracts_store.amendments(tx.conn, name)
+        if open_ones:
+            raise WrongState(Reason.WRONG_STATE, f"{open_ones[0][0].name} amends {name} already", contract=name)
+        contract_terms.check_amendment(before, terms)
+        contract = pb.Contract(
+            provider=before.provider,
+            consumer=before.consumer,
+            kind=before.kind,
+            version=before.version + 1,
+            amends=name,
+        )
+        message = machine.OFFER if before.provider == self._node else machine.REQUEST
+        return await self._propose(tx, contract, message, terms, peer)
+
+    async def _propose(self, tx: Tx, contract: pb.Contract, message: str, terms: pb.Terms, peer: str) -> pb.Contract:
+        contract.name = f"contracts/{new_id()}"
+        contract.state = machine.next_state(pb.CONTRACT_STATE_UNSPECIFIED, message)
+        contract.terms.CopyFrom(terms)
+        await contracts_store.insert(tx.conn, contract, peer, b"", tx.now)
+        await self._ledger.tell(tx, message, contract, peer)
+        return contract
+
+    async def counter(self, tx: Tx, name: str, terms: pb.Terms, message: str) -> tuple[pb.Contract, str]:
+        """Answer the other side's terms with others, by REQUEST or OFFER; return the contract and its peer."""
+        contract, peer = await self._step(tx, name, message)
+        if contract.amends:
+            before, _ = await contracts_store.get(tx.conn, contract.amends)
+            contract_terms.check_amendment(before, terms)
+        else:
+            contract_terms.check(contract.kind, terms)
+        contract.terms.CopyFrom(terms)
+        return await self._tell(tx, message, contract, peer), peer
+
+    # --------------------------------------------------------------------------------------- agreeing to them
+
+    async def accept(self, tx: Tx, name: str) -> pb.Contract:
+        """Accept, as consumer, the terms that the provider offered last."""
+        contract, peer = await self._step(tx, name, machine.EVENT, machine.ACCEPTED)
+        return await self._tell(tx, machine.EVENT, contract, peer, machine.ACCEPTED)
+
+    async def agree(self, tx: Tx, name: str, approver: str = "", *, checked: pb.Terms | None = None) -> pb.Contract:
+        """Agree, as provider, to the terms exchanged last: choose the salt, fix the terms, sign.
+
+        `approver` answers for data classified IMPORTANT and stands in the audit log. Raises Stale when the terms are no
+        longer those that were `checked` before.
+        """
+        contract, peer = await self._step(tx, name, machine.AGREEMENT)
+        if checked is not None and checked != contract.terms:
+            raise Stale(Reason.CONFLICT, "the terms have changed meanwhile")
         if approver:
             tx.audit("federation.contracts.approve", contract.name, approver=approver)
         if any(field.masking == sharing_pb2.MASKING_HASH for field in contract.terms.fields):
             contract.terms.salt = secrets.token_bytes(SALT_BYTES)
         contract.provider_signature = self._signer.agreement(contract_terms.agreement(contract))
-        await self._save(tx, contract)
-        return await self._tell(tx, contract_terms.AGREEMENT, contract, peer)
+        return await self._tell(tx, machine.AGREEMENT, contract, peer)
 
     async def verify(self, tx: Tx, name: str) -> pb.Contract:
         """Verify the provider's signature, as consumer, and countersign."""
-        contract, peer = await self._step(tx, name, contract_terms.VERIFICATION)
+        contract, peer = await self._step(tx, name, machine.VERIFICATION)
         key = (await peers_store.get(tx.conn, peer)).signing_key
         check_agreement(contract.provider_signature, contract_terms.agreement(contract), key)
         contract.consumer_signature = self._signer.agreement(contract_terms.agreement(contract))
-        await self._save(tx, contract)
-        return await self._tell(tx, contract_terms.VERIFICATION, contract, peer)
+        return await self._tell(tx, machine.VERIFICATION, contract, peer)
+
+    # ------------------------------------------------------------------------------------------------ ending
 
     async def terminate(self, tx: Tx, name: str, reason: str) -> pb.Contract:
-        """End a contract now. What waits for the peer under it is withdrawn."""
-        contract, peer = await self._step(tx, name, contract_terms.TERMINATION)
-        contract.reason = reason
-        contract.terminated_by = self._node
-        await self._save(tx, contract)
-        await peers_store.withdraw(tx.conn, contract.name)
-        return await self._tell(tx, contract_terms.TERMINATION, contract, peer)
+        """End a contract now, whatever notice was agreed. What waits for the peer under it is withdrawn."""
+        contract, peer = await contracts_store.get(tx.conn, name, lock=True)
+        await self.endings.terminate(tx, contract, peer, reason)
+        return contract
+
+    async def end(self, tx: Tx, name: str, reason: str, *, for_cause: bool) -> pb.Contract:
+        """End a contract: one in force after the notice that its terms ask for, unless there is cause; others now."""
+        contract, peer = await contracts_store.get(tx.conn, name, lock=True)
+        in_force = contract.state == pb.CONTRACT_STATE_FINALIZED and not contract.awaits_switch
+        notice = timedelta(days=contract.terms.notice_days)
+        if for_cause or not in_force or not notice:
+            await self.endings.terminate(tx, contract, peer, reason)
+        else:
+            await self.endings.give_notice(tx, contract, peer, reason, tx.now + notice)
+        return contract
+
+    # ---------------------------------------------------------------------------------------------- charters
 
     def charter(self, child: str, terms: pb.Terms) -> pb.Contract:
         """Return the tier charter for a child, agreed and signed by this node."""
@@ -87,128 +165,44 @@ class Negotiator:
             consumer=child,
             state=pb.CONTRACT_STATE_AGREED,
             terms=terms,
+            version=1,
         )
         contract.provider_signature = self._signer.agreement(contract_terms.agreement(contract))
         return contract
 
     async def accept_charter(self, tx: Tx, charter: pb.Contract, parent: Peer) -> pb.Contract:
         """Keep the charter that came with joining, and countersign it."""
-        if (charter.kind, charter.provider, charter.consumer) != (pb.CONTRACT_KIND_CHARTER, parent.node, self._node):
+        parties = (charter.kind, charter.provider, charter.consumer, charter.version)
+        if parties != (pb.CONTRACT_KIND_CHARTER, parent.node, self._node, 1):
             raise Invalid("charter", "must be a tier charter between the inviting node and this one")
+        contract_terms.check(charter.kind, charter.terms)
         if charter.terms.zone != self._zone:
             raise Invalid("charter.terms.zone", f"must be {self._zone}, the zone of this node")
-        contract = _stated(charter, pb.CONTRACT_STATE_AGREED)
+        contract = pb.Contract(
+            name=charter.name,
+            kind=charter.kind,
+            provider=charter.provider,
+            consumer=charter.consumer,
+            state=pb.CONTRACT_STATE_AGREED,
+            terms=charter.terms,
+            version=1,
+            provider_signature=charter.provider_signature,
+        )
         check_agreement(contract.provider_signature, contract_terms.agreement(contract), parent.signing_key)
         await contracts_store.insert(tx.conn, contract, parent.node, contract_terms.agreement_hash(contract), tx.now)
         return await self.verify(tx, contract.name)
 
-    # ------------------------------------------------------------------------------------ the peer's steps
-
-    async def handle(self, tx: Tx, peer: Peer, envelope: link_pb2.Envelope) -> None:
-        """Apply the contract message of a control envelope; raises like `apply`."""
-        await self.apply(tx, envelope.contract_message, peer)
-
-    async def apply(self, tx: Tx, message: link_pb2.ContractMessage, peer: Peer) -> None:
-        """Apply a step of the peer; one that was applied before changes nothing.
-
-        Raises a DomainError when the peer may not take it, or its signature does not hold.
-        """
-        told = message.contract
-        if not await contracts_store.first_seen(tx.conn, message.id, told.name):
-            return
-        if not contract_terms.Party(told.provider, told.consumer).may(peer.node, message.type):
-            raise Forbidden(Reason.NOT_PERMITTED, f"{message.type} is not for {peer.node} to send")
-        if message.type == contract_terms.REQUEST:
-            await self._apply_request(tx, told, peer)
-            return
-        contract, with_peer = await contracts_store.get(tx.conn, told.name, lock=True)
-        if with_peer != peer.node:
-            raise Forbidden(Reason.NOT_PERMITTED, f"{told.name} is not with {peer.node}")
-        contract.state = contract_terms.next_state(contract.state, message.type)
-        if message.type == contract_terms.AGREEMENT:
-            await self._apply_agreement(tx, contract, told, peer)
-        elif message.type == contract_terms.VERIFICATION:
-            await self._apply_verification(tx, contract, told, peer)
-        elif message.type == contract_terms.TERMINATION:
-            contract.reason = told.reason
-            contract.terminated_by = peer.node
-            await peers_store.withdraw(tx.conn, contract.name)
-        await self._save(tx, contract)
-        await self._stated(tx, contract)
-        if message.type == contract_terms.VERIFICATION:
-            await self._finalize(tx, contract, peer)
-
-    async def _apply_request(self, tx: Tx, told: pb.Contract, peer: Peer) -> None:
-        if told.provider != self._node or told.kind != pb.CONTRACT_KIND_EXCHANGE:
-            raise Invalid("contract.provider", "must be the node that is asked")
-        contract_terms.check_exchange(told.terms)
-        if await contracts_store.find(tx.conn, told.name):
-            raise WrongState(Reason.WRONG_STATE, f"{told.name} exists already")
-        contract = _stated(told, pb.CONTRACT_STATE_REQUESTED)
-        await contracts_store.insert(tx.conn, contract, peer.node, b"", tx.now)
-        await self._stated(tx, contract)
-
-    async def _apply_agreement(self, tx: Tx, contract: pb.Contract, told: pb.Contract, peer: Peer) -> None:
-        """The provider may only have added its salt: other terms than those asked for need a new request."""
-        asked = pb.Terms()
-        asked.CopyFrom(contract.terms)
-        asked.salt = told.terms.salt
-        if asked != told.terms:
-            raise Invalid("contract.terms", "must be the terms that were requested")
-        contract.terms.CopyFrom(told.terms)
-        contract.provider_signature = told.provider_signature
-        check_agreement(contract.provider_signature, contract_terms.agreement(contract), peer.signing_key)
-
-    async def _apply_verification(self, tx: Tx, contract: pb.Contract, told: pb.Contract, peer: Peer) -> None:
-        check_agreement(told.consumer_signature, contract_terms.agreement(contract), peer.signing_key)
-        contract.consumer_signature = told.consumer_signature
-
-    async def _finalize(self, tx: Tx, contract: pb.Contract, peer: Peer) -> None:
-        contract.state = contract_terms.next_state(contract.state, contract_terms.EVENT)
-        await self._save(tx, contract)
-        await self._tell(tx, contract_terms.EVENT, contract, peer.node)
-        if contract.kind == pb.CONTRACT_KIND_CHARTER:
-            delegated = facts_pb2.ZoneDelegated(zone=contract.terms.zone, node=contract.consumer)
-            tx.publish(delegated, zone=contract.terms.zone, key=f"zones/{contract.terms.zone}")
-
     # ---------------------------------------------------------------------------------------------- common
 
-    async def _step(self, tx: Tx, name: str, message: str) -> tuple[pb.Contract, str]:
+    async def _step(self, tx: Tx, name: str, message: str, event: str = "") -> tuple[pb.Contract, str]:
         contract, peer = await contracts_store.get(tx.conn, name, lock=True)
-        if not contract_terms.Party(contract.provider, contract.consumer).may(self._node, message):
+        if not Party(contract.provider, contract.consumer).may(self._node, message, event):
             other = "provider" if contract.consumer == self._node else "consumer"
             raise WrongState(Reason.WRONG_STATE, f"{message} is for the {other} to send", contract=name)
-        contract.state = contract_terms.next_state(contract.state, message)
+        contract.state = machine.next_state(contract.state, message, event)
         return contract, peer
 
-    async def _save(self, tx: Tx, contract: pb.Contract) -> None:
-        agreed = contract.provider_signature != ""
-        digest = contract_terms.agreement_hash(contract) if agreed else b""
-        contract.agreement_hash = digest.hex()
-        contract.updated_at.FromDatetime(tx.now)
-        await contracts_store.update(tx.conn, contract, digest, tx.now)
-
-    async def _tell(self, tx: Tx, message: str, contract: pb.Contract, peer: str) -> pb.Contract:
-        await peers_store.enqueue(
-            tx.conn, peer, [contract_envelope(message, new_id(), contract, tx.now)], link_pb2.LANE_CONTROL
-        )
-        await self._stated(tx, contract)
+    async def _tell(self, tx: Tx, message: str, contract: pb.Contract, peer: str, event: str = "") -> pb.Contract:
+        await self._ledger.save(tx, contract)
+        await self._ledger.tell(tx, message, contract, peer, event=event)
         return contract
-
-    async def _stated(self, tx: Tx, contract: pb.Contract) -> None:
-        state = pb.ContractState.Name(contract.state).removeprefix("CONTRACT_STATE_").lower()
-        tx.publish(facts_pb2.ContractChanged(contract=contract), zone=self._zone, key=contract.name)
-        tx.audit(f"federation.contracts.{state}", contract.name, reason=contract.reason)
-
-
-def _stated(told: pb.Contract, state: pb.ContractState.ValueType) -> pb.Contract:
-    """Return the contract as told, without what only this node may say."""
-    return pb.Contract(
-        name=told.name,
-        kind=told.kind,
-        provider=told.provider,
-        consumer=told.consumer,
-        state=state,
-        terms=told.terms,
-        provider_signature=told.provider_signature if state == pb.CONTRACT_STATE_AGREED else "",
-    )

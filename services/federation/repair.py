@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from libs.errors import Invalid
-from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
+from quintet.federation.v1 import link_pb2
 from services.federation import contracts_store, metering_store, peers_store, settlement_store
 from services.federation.contracts_store import NewRefusal, Tally
 from services.federation.metering import QUERY
+from services.federation.transfers import restate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -146,8 +147,7 @@ class Repair:
             return
         await metering_store.uncount(tx.conn, found.contract, found.sender, found.day, [noted.id for noted in lost])
         if in_force and contract.kind == pb.CONTRACT_KIND_EXCHANGE and any(noted.kind != QUERY for noted in lost):
-            # Sharing states the present rows again for a contract that comes into force.
-            tx.publish(facts_pb2.ContractChanged(contract=contract), zone=tx.zone, key=contract.name)
+            await restate(tx, contract)
 
 
 def parse_ids(texts: Iterable[str], field: str) -> list[UUID]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from services.federation.peers_service import PeersHandler
     from services.federation.queries_service import QueriesHandler
     from services.federation.settlement_service import SettlementsHandler
+    from services.federation.transfers_service import TransfersHandler
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -33,12 +34,14 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         queries: QueriesHandler,
         settlements: SettlementsHandler,
         directives: DirectivesHandler,
+        transfers: TransfersHandler,
     ) -> None:
         self._peers = peers
         self._contracts = contracts
         self._queries = queries
         self._settlements = settlements
         self._directives = directives
+        self._transfers = transfers
 
     async def CreateInvitation(
         self, request: pb.CreateInvitationRequest, context: Context
@@ -84,6 +87,45 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
 
     async def ListContracts(self, request: pb.ListContractsRequest, context: Context) -> pb.ListContractsResponse:
         return await self._contracts.page(request)
+
+    async def OfferContract(self, request: pb.OfferContractRequest, context: Context) -> pb.OfferContractResponse:
+        return await self._contracts.offer(request)
+
+    async def AcceptContract(self, request: pb.AcceptContractRequest, context: Context) -> pb.AcceptContractResponse:
+        return await self._contracts.accept(request)
+
+    async def AmendContract(self, request: pb.AmendContractRequest, context: Context) -> pb.AmendContractResponse:
+        return await self._contracts.amend(request)
+
+    async def ListContractSteps(
+        self, request: pb.ListContractStepsRequest, context: Context
+    ) -> pb.ListContractStepsResponse:
+        return await self._contracts.steps(request)
+
+    async def RequestTransfer(self, request: pb.RequestTransferRequest, context: Context) -> pb.RequestTransferResponse:
+        return await self._transfers.request(request)
+
+    async def GetTransfer(self, request: pb.GetTransferRequest, context: Context) -> pb.GetTransferResponse:
+        return await self._transfers.get(request)
+
+    async def ListTransfers(self, request: pb.ListTransfersRequest, context: Context) -> pb.ListTransfersResponse:
+        return await self._transfers.page(request)
+
+    async def StartTransfer(self, request: pb.StartTransferRequest, context: Context) -> pb.StartTransferResponse:
+        return await self._transfers.start(request)
+
+    async def SuspendTransfer(self, request: pb.SuspendTransferRequest, context: Context) -> pb.SuspendTransferResponse:
+        return await self._transfers.suspend(request)
+
+    async def CompleteTransfer(
+        self, request: pb.CompleteTransferRequest, context: Context
+    ) -> pb.CompleteTransferResponse:
+        return await self._transfers.complete(request)
+
+    async def TerminateTransfer(
+        self, request: pb.TerminateTransferRequest, context: Context
+    ) -> pb.TerminateTransferResponse:
+        return await self._transfers.terminate(request)
 
     async def QueryContract(self, request: pb.QueryContractRequest, context: Context) -> pb.QueryContractResponse:
         return await self._queries.query(request, current_caller().subject)

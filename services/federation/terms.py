@@ -1,4 +1,4 @@
-"""The rules of contracts: what is signed, which step follows which, what a contract lets through. No I/O."""
+"""The rules of terms: what is signed, what is understood, what a contract lets through. No I/O."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.unknown_fields import UnknownFieldSet
 
-from libs import canonical
-from libs.errors import Invalid, Reason, WrongState
+from libs import canonical, rules
+from libs.errors import Forbidden, Invalid, Reason
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import sharing_pb2
 
@@ -24,57 +25,17 @@ if TYPE_CHECKING:
 UP = pb.DIRECTION_UP
 DOWN = pb.DIRECTION_DOWN
 
-REQUEST = "ContractRequestMessage"
-AGREEMENT = "ContractAgreementMessage"
-VERIFICATION = "ContractAgreementVerificationMessage"
-EVENT = "ContractNegotiationEventMessage"
-TERMINATION = "ContractNegotiationTerminationMessage"
-
-# (state before, message) -> state after, as in the Dataspace Protocol 2025-1; 0 is "no such contract yet".
-_STEPS = {
-    (pb.CONTRACT_STATE_UNSPECIFIED, REQUEST): pb.CONTRACT_STATE_REQUESTED,
-    (pb.CONTRACT_STATE_REQUESTED, AGREEMENT): pb.CONTRACT_STATE_AGREED,
-    (pb.CONTRACT_STATE_UNSPECIFIED, AGREEMENT): pb.CONTRACT_STATE_AGREED,  # a charter is agreed on joining
-    (pb.CONTRACT_STATE_AGREED, VERIFICATION): pb.CONTRACT_STATE_VERIFIED,
-    (pb.CONTRACT_STATE_VERIFIED, EVENT): pb.CONTRACT_STATE_FINALIZED,
-}
-# Who may take a step: the provider or the consumer.
-_BY_PROVIDER = {AGREEMENT, EVENT}
-
-
-@dataclass(frozen=True)
-class Party:
-    """Which side of a contract a node is on."""
-
-    provider: str
-    consumer: str
-
-    def may(self, node: str, message: str) -> bool:
-        """Say whether `node` is the one to send the message."""
-        if message == TERMINATION:
-            return node in {self.provider, self.consumer}
-        return node == (self.provider if message in _BY_PROVIDER else self.consumer)
-
-
-def next_state(state: pb.ContractState.ValueType, message: str) -> pb.ContractState.ValueType:
-    """Return the state after a step. Raises WrongState for a step that the state machine does not have."""
-    if message == TERMINATION and state not in {pb.CONTRACT_STATE_UNSPECIFIED, pb.CONTRACT_STATE_TERMINATED}:
-        return pb.CONTRACT_STATE_TERMINATED
-    after = _STEPS.get((state, message))
-    if after is None:
-        name = pb.ContractState.Name(state)
-        raise WrongState(Reason.WRONG_STATE, f"{message} does not follow {name}", state=name, message_type=message)
-    return after
-
 
 def agreement(contract: pb.Contract) -> bytes:
-    """Return what both parties sign: RFC 8785 JSON of the contract's name, kind, parties and terms."""
+    """Return what both parties sign: RFC 8785 JSON of the contract's name, kind, parties, version, amends and terms."""
     return canonical.dumps(
         {
             "name": contract.name,
             "kind": pb.ContractKind.Name(contract.kind),
             "provider": contract.provider,
             "consumer": contract.consumer,
+            "version": contract.version,
+            "amends": contract.amends,
             "terms": MessageToDict(contract.terms),
         }
     )
@@ -106,8 +67,82 @@ def default_charter(zone: str) -> pb.Terms:
     return pb.Terms(facts=facts, zone=zone, purpose="tier charter: handling of events and reporting to the tier above")
 
 
+# ------------------------------------------------------------------------------------------- what is agreed to
+
+
+def check_understood(terms: pb.Terms) -> None:
+    """Refuse terms that this release cannot read in full: who does not understand a term cannot keep it.
+
+    Raises Forbidden(TERMS_NOT_UNDERSTOOD) for a field or a word of a list that is not known here, anywhere in them.
+    """
+    unknown = _unknown_in(terms, "terms")
+    if unknown:
+        raise Forbidden(Reason.TERMS_NOT_UNDERSTOOD, f"{unknown} is not known to this node", field=unknown)
+
+
+def _unknown_in(message: Message, path: str) -> str:
+    """Return the first thing in a message that is unknown, "" for none."""
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        return f"{path}: field number {unknown[0].field_number}"
+    for field, value in message.ListFields():
+        here = f"{path}.{field.json_name}"
+        values = value if field.is_repeated else [value]
+        if field.enum_type is not None:
+            strange = next((number for number in values if number not in field.enum_type.values_by_number), None)
+            if strange is not None:
+                return f"{here}: value {strange}"
+        elif field.message_type is not None:
+            found = next((text for each in values if (text := _unknown_in(each, here))), "")
+            if found:
+                return found
+    return ""
+
+
+def check(kind: pb.ContractKind.ValueType, terms: pb.Terms) -> None:
+    """Check terms that are asked for or offered, by this node or by a peer.
+
+    Raises Invalid with all that is wrong, and like `check_understood`.
+    """
+    check_understood(terms)
+    rules.validate(terms)
+    if kind == pb.CONTRACT_KIND_CHARTER:
+        check_charter(terms)
+    else:
+        check_exchange(terms)
+
+
+def check_amendment(before: pb.Contract, terms: pb.Terms) -> None:
+    """Check terms that would replace those of `before`. Raises like `check`."""
+    check(before.kind, terms)
+    if before.kind == pb.CONTRACT_KIND_CHARTER and terms.zone != before.terms.zone:
+        raise Invalid("terms.zone", f"must stay {before.terms.zone}: a zone is delegated by joining")
+    if terms.product != before.terms.product:
+        raise Invalid(
+            "terms.product", f"must stay {before.terms.product or 'empty'}: another product is another contract"
+        )
+
+
+def check_charter(terms: pb.Terms) -> None:
+    """Check the terms of a tier charter. Raises Invalid with all that is wrong."""
+    wrong: list[tuple[str, str]] = []
+    ways = [(fact.type, fact.direction) for fact in terms.facts]
+    if len(set(ways)) != len(ways):
+        wrong.append(("terms.facts", "must name each kind of fact once for each direction"))
+    if not ways:
+        wrong.append(("terms.facts", "must name at least one kind of fact"))
+    if not terms.zone:
+        wrong.append(("terms.zone", "is required in a charter"))
+    empty = {"product": terms.product, "fields": terms.fields, "salt": terms.salt, "filter": terms.HasField("filter")}
+    wrong.extend((f"terms.{name}", "must be empty in a charter") for name, value in empty.items() if value)
+    if terms.HasField("valid_until") and terms.valid_until.ToDatetime() <= terms.valid_from.ToDatetime():
+        wrong.append(("terms.validUntil", "must be after terms.validFrom"))
+    if wrong:
+        raise Invalid.many(wrong)
+
+
 def check_exchange(terms: pb.Terms) -> None:
-    """Check terms that are asked for. Raises Invalid with all that is wrong."""
+    """Check the terms of an exchange. Raises Invalid with all that is wrong."""
     wrong: list[tuple[str, str]] = []
     if not terms.product:
         wrong.append(("terms.product", "is required in an exchange"))
@@ -142,9 +177,13 @@ class ActiveContract:
     consumer: str
     terms: pb.Terms
     agreement_hash: bytes
+    # When a notice of termination takes effect.
+    terminates_at: datetime | None = None
 
     def in_time(self, now: datetime) -> bool:
         """Say whether the contract is valid now."""
+        if self.terminates_at is not None and self.terminates_at <= now:
+            return False
         begun = not self.terms.HasField("valid_from") or self.terms.valid_from.ToDatetime(UTC) <= now
         ended = self.terms.HasField("valid_until") and self.terms.valid_until.ToDatetime(UTC) <= now
         return begun and not ended
@@ -167,6 +206,20 @@ class ActiveContract:
     def fields(self) -> frozenset[str]:
         """Return the fields of an exchange that the consumer gets to see."""
         return frozenset(terms.field for terms in self.terms.fields if terms.masking != sharing_pb2.MASKING_DROP)
+
+
+def active(contract: pb.Contract) -> ActiveContract:
+    """Return a contract as the code sees it that lets facts through; it says nothing of whether it is in force."""
+    return ActiveContract(
+        name=contract.name,
+        kind=contract.kind,
+        peer="",
+        provider=contract.provider,
+        consumer=contract.consumer,
+        terms=contract.terms,
+        agreement_hash=bytes.fromhex(contract.agreement_hash),
+        terminates_at=contract.terminates_at.ToDatetime(UTC) if contract.HasField("terminates_at") else None,
+    )
 
 
 def clear_masked(message: Message, paths: Iterable[str]) -> None:

@@ -10,11 +10,13 @@ from libs.config import PARTS
 from libs.host import Part, Wired
 from quintet.audit.v1.audit_pb2_grpc import AuditServiceStub
 from quintet.federation.v1 import federation_pb2, federation_pb2_grpc
+from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
 from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceStub
 from services.federation import link_server, metrics, settlement_service
 from services.federation.accept import Acceptor
 from services.federation.contracts_service import ContractsHandler
 from services.federation.cosign import Cosigning
+from services.federation.deadlines import Deadlines
 from services.federation.directives import Directives
 from services.federation.directives import watch as watch_directives
 from services.federation.directives_service import DirectivesHandler
@@ -33,6 +35,7 @@ from services.federation.service import FederationServicer
 from services.federation.settlement import Settler
 from services.federation.settlement_service import SettlementsHandler
 from services.federation.signing import NodeSigner
+from services.federation.transfers_service import TransfersHandler
 
 if TYPE_CHECKING:
     from libs.host import Host
@@ -51,7 +54,7 @@ async def build(host: Host) -> Wired:
     questions = Questions(host.node, transactions, sharing)
     logs = {part: AuditServiceStub(host.channel_to(part)) for part in PARTS}
     cosigning = Cosigning(host.node, transactions, signer, logs)
-    control: dict[str, ControlHandler] = {"contract_message": negotiator.handle, **cosigning.handlers()}
+    control: dict[str, ControlHandler] = {**negotiator.handlers, **cosigning.handlers()}
     acceptor = Acceptor(host.node, transactions, host.zones.tree, control)
     hub = Hub(LinkParts(host.node, transactions, signer, acceptor, questions), config.secrets)
     settler = Settler(host.node, hub.wake)
@@ -71,7 +74,9 @@ async def build(host: Host) -> Wired:
     )
     joiner = Joiner(host.node, transactions, membership, negotiator, config.secrets)
     peers = PeersHandler(transactions, membership, joiner, hub, questions)
-    contracts = ContractsHandler(host.node, transactions, negotiator, hub, sharing)
+    directory = DirectoryServiceStub(host.channel_to("identity"))
+    contracts = ContractsHandler(host.node, transactions, negotiator, hub, sharing, directory)
+    transfers = TransfersHandler(transactions, negotiator.transfers, hub)
     queries = QueriesHandler(host.node, transactions, hub, questions)
     servicer = FederationServicer(
         peers,
@@ -79,10 +84,11 @@ async def build(host: Host) -> Wired:
         queries,
         SettlementsHandler(transactions, settler),
         DirectivesHandler(host.node, transactions, directives, host.zones.tree),
+        transfers,
     )
     return Wired(
         servicers=[(federation_pb2_grpc.add_FederationServiceServicer_to_server, servicer, SERVICE)],
-        handle_all=Exporter(host.node, host.zones.tree, hub.wake).handle,
+        handle_all=Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches).handle,
         tasks={
             "ports": partial(_serve_ports, host, authority, membership, hub),
             "links": hub.run,
@@ -90,6 +96,7 @@ async def build(host: Host) -> Wired:
             "joining": joiner.run,
             "cosign": cosigning.run,
             "directives": partial(watch_directives, transactions, directives),
+            "deadlines": Deadlines(host.node, host.zone, transactions, negotiator, hub.wake).run,
             "metrics": partial(metrics.watch, transactions, hub),
         },
     )

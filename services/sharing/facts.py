@@ -11,8 +11,13 @@ from prometheus_client import Counter
 
 from libs import masking
 from libs import rows as blocks
-from quintet.federation.v1.facts_pb2 import ContractChanged
-from quintet.federation.v1.federation_pb2 import CONTRACT_KIND_EXCHANGE, CONTRACT_STATE_FINALIZED, DELIVERY_MODE_PULL
+from quintet.federation.v1.facts_pb2 import ContractChanged, TransferChanged
+from quintet.federation.v1.federation_pb2 import (
+    CONTRACT_KIND_EXCHANGE,
+    CONTRACT_STATE_FINALIZED,
+    DELIVERY_MODE_PULL,
+    TRANSFER_STATE_STARTED,
+)
 from quintet.perception.v1.facts_pb2 import DailyAggregateComputed
 from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
 from services.sharing import store, store_flows, store_held, store_rows
@@ -67,6 +72,7 @@ class Facts:
             **dict.fromkeys(SOURCES, self.on_source),
             ProductRowsWritten: self.on_rows_written,
             ContractChanged: self.on_contract_changed,
+            TransferChanged: self.on_transfer_changed,
         }
 
     async def on_source(self, tx: Tx, fact: Fact, message: Message) -> None:
@@ -133,6 +139,15 @@ class Facts:
             await self._hold(tx, stated, contract)
         tx.audit("sharing.contracts.follow", contract.name, product=contract.product, active=contract.active)
 
+    async def on_transfer_changed(self, tx: Tx, fact: Fact, message: Message) -> None:
+        """Let the rows of a contract flow, from the first on, or stand still, as federation says of its transfer."""
+        if not isinstance(message, TransferChanged) or fact.received_from:
+            return
+        transfer = message.transfer
+        if transfer.provider == self._node:
+            running = transfer.state == TRANSFER_STATE_STARTED
+            await store_flows.run(tx.conn, transfer.contract, running=running)
+
     async def _hold(self, tx: Tx, stated: ContractMessage, contract: Contract) -> None:
         """Put the product into the catalogue, or bring it up to the contract."""
         before = await store.lock_product(tx.conn, contract.product)
@@ -189,7 +204,7 @@ async def _follow_flow(tx: Tx, fact: Fact, stated: ContractMessage) -> None:
 
 
 def _in_force(stated: ContractMessage) -> bool:
-    return stated.state == CONTRACT_STATE_FINALIZED and not stated.superseded_by
+    return stated.state == CONTRACT_STATE_FINALIZED and not stated.awaits_switch and not stated.superseded_by
 
 
 def _contract(stated: ContractMessage) -> Contract:

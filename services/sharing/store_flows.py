@@ -51,12 +51,13 @@ async def put(
 ) -> bool:
     """Store what federation last said of a contract. Returns False when something newer is stored already.
 
-    A flow that goes on stays where it is. Without `next_at` rows are given on demand only.
+    Rows flow once its transfer runs. A flow that goes on stays where it is. Without `next_at` rows are given on demand
+    only.
     """
     stored = await conn.fetchval(
         """INSERT INTO flows AS f (contract, product, version, terms, active, running, fact_id, on_schedule, next_at,
             stated_at)
-        VALUES ($1, $2, $3, $4, $5, true, $6, $7, $8, $9)
+        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $9)
         ON CONFLICT (contract) DO UPDATE SET terms = excluded.terms, active = excluded.active,
             fact_id = excluded.fact_id
         WHERE f.fact_id < excluded.fact_id RETURNING true""",
@@ -72,7 +73,7 @@ async def run(conn: Connection, contract: str, *, running: bool) -> None:
     Rows may have been on their way to the peer when it was told to stand still, and what became of those is not known
     here: all are stated again, which changes nothing where they have arrived.
     """
-    query = "UPDATE flows SET running = $2, after_change = 0 WHERE contract = $1 AND running <> $2"
+    query = "UPDATE flows SET running = $2, after_change = 0 WHERE contract = $1"
     await conn.execute(query, contract, running)
 
 

@@ -205,6 +205,7 @@ async def test_a_partner_contract_gives_three_fields_and_ends_at_once(made: Worl
     assert "people/approver" in await partner.transactions.read(lambda conn: conn.fetchval(query))
     await city.transactions.run(lambda tx: city.negotiator.verify(tx, contract.name))
     await state_is(city, contract.name, pb.CONTRACT_STATE_FINALIZED)
+    await eventually(partial(partner.transfers, contract.name, pb.TRANSFER_STATE_STARTED))
     await partner.pump()
 
     await partner.state(rows_fact(1, 5))

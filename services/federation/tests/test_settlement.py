@@ -14,7 +14,7 @@ from libs.testing import MakeTransactions, eventually
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from quintet.federation.v1.facts_pb2 import ContractChanged
+from quintet.federation.v1.facts_pb2 import TransferChanged
 from quintet.management.v1 import facts_pb2 as management_facts
 from services.federation import alarms, contracts_store, lanes_store, metering_store, peers_store, settlement_service
 from services.federation.control import control_envelope
@@ -124,6 +124,7 @@ async def exchange(made: tuple[World, ManualClock]) -> Two:
     await state_is(city, contract.name, pb.CONTRACT_STATE_AGREED)
     await city.transactions.run(lambda tx: city.negotiator.verify(tx, contract.name))
     await state_is(city, contract.name, pb.CONTRACT_STATE_FINALIZED)
+    await eventually(partial(partner.transfers, contract.name, pb.TRANSFER_STATE_STARTED))
     await partner.pump()
     two = Two(partner, city, contract.name, clock)
     for number in range(1, FACTS + 1):
@@ -186,9 +187,9 @@ async def test_rows_that_the_consumer_lost_are_stated_again(exchange: Two) -> No
     await eventually(partial(exchange.alarms, exchange.receiver))
     assert await exchange.alarms(exchange.sender)
     await eventually(partial(exchange.settled, day, FACTS - 2))
-    stated = [each for each in await exchange.sender.facts() if each.type.endswith("ContractChanged")]
-    states = [ContractChanged.FromString(each.data).contract.state for each in stated]
-    assert states[-2:] == [pb.CONTRACT_STATE_FINALIZED] * 2  # sharing states the rows again
+    stated = [each for each in await exchange.sender.facts() if each.type.endswith("TransferChanged")]
+    states = [TransferChanged.FromString(each.data).transfer.state for each in stated]
+    assert states[-2:] == [pb.TRANSFER_STATE_STARTED] * 2  # sharing states the rows again
     assert await exchange.audited(exchange.sender, "federation.settlements.repair") == 1
 
 

@@ -19,7 +19,7 @@ from libs.tx import Transactions
 from libs.zones import ZoneRecord, ZoneTree
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
-from services.federation import contracts_store, link_server, peers_store
+from services.federation import contracts_store, link_server, peers_store, transfers_store
 from services.federation.accept import Acceptor
 from services.federation.control import ControlHandler
 from services.federation.cosign import Cosigning
@@ -116,8 +116,12 @@ class Node:
         return await self.transactions.read(lambda conn: peers_store.get(conn, node))
 
     async def contracts(self) -> list[pb.Contract]:
+        return await self.transactions.read(lambda conn: contracts_store.page(conn, limit=100))
+
+    async def transfers(self, contract: str, state: int = 0) -> list[pb.Transfer]:
+        """Return the transfers of a contract, newest first; in one state, or all."""
         return await self.transactions.read(
-            lambda conn: contracts_store.page(conn, state=0, peer="", after=None, limit=100)
+            lambda conn: transfers_store.page(conn, contract=contract, peer="", state=state, after=None, limit=100)
         )
 
 
@@ -140,7 +144,7 @@ class World:
         tree = ZoneTree([record for record in RECORDS if zone == "city" or record.code != "city"], root=zone)
         negotiator = Negotiator(name, zone, signer)
         questions = Questions(name, transactions, sharing)
-        control: dict[str, ControlHandler] = {"contract_message": negotiator.handle, **cosigning.handlers()}
+        control: dict[str, ControlHandler] = {**negotiator.handlers, **cosigning.handlers()}
         acceptor = Acceptor(name, transactions, lambda: tree, control)
         hub = Hub(LinkParts(name, transactions, signer, acceptor, questions), secrets)
         settler = Settler(name, hub.wake)
@@ -159,7 +163,7 @@ class World:
             zones=lambda: tree,
         )
         joiner = Joiner(name, transactions, membership, negotiator, secrets)
-        exporter = Exporter(name, lambda: tree, hub.wake)
+        exporter = Exporter(name, lambda: tree, hub.wake, negotiator.switches)
         node = Node(
             name,
             transactions,

@@ -152,7 +152,7 @@ def test_services_hold_what_they_call(policy: Policy) -> None:
     assert held("gateway") == {"federation.peers.read", "federation.contracts.read", "management.counters.read"}
     assert held("federation") == {
         "identity.access.resolve", "sharing.products.read", "sharing.terms.check", "sharing.rows.read_for_contract",
-        "identity.audit.prove",
+        "identity.audit.prove", "identity.people.read",
     }  # fmt: skip
     assert policy.service_grants("nobody") is None
 

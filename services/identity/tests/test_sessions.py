@@ -328,7 +328,7 @@ async def test_services_hold_their_own_role_and_people_cannot_ask(node: Node) ->
     found = await resolve(node, "services/federation")
     assert {(grant.permission, grant.zone) for grant in found.grants} == {
         ("identity.access.resolve", ""), ("sharing.products.read", ""), ("sharing.terms.check", ""),
-        ("sharing.rows.read_for_contract", ""), ("identity.audit.prove", ""),
+        ("sharing.rows.read_for_contract", ""), ("identity.audit.prove", ""), ("identity.people.read", ""),
     }  # fmt: skip
     admin = await node.admin()
     with pytest.raises(Forbidden) as raised:

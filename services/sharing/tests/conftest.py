@@ -22,7 +22,7 @@ from libs.zones import ZoneRecord, ZoneTree
 from quintet.common.v1.common_pb2 import LocalText, Point
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2
-from quintet.federation.v1.facts_pb2 import ContractChanged
+from quintet.federation.v1.facts_pb2 import ContractChanged, TransferChanged
 from quintet.perception.v1.facts_pb2 import DailyAggregateComputed
 from quintet.sharing.v1 import sharing_pb2 as pb
 from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
@@ -155,6 +155,17 @@ def contract(
             ),
         )
     )
+
+
+def transfer(
+    given: ContractChanged,
+    state: federation_pb2.TransferState.ValueType = federation_pb2.TRANSFER_STATE_STARTED,
+) -> TransferChanged:
+    """Return what is stated of a transfer of Beijing's product to San Francisco under a contract."""
+    stated = federation_pb2.Transfer(
+        name="transfers/t1", contract=given.contract.name, state=state, provider="beijing", consumer="sf"
+    )
+    return TransferChanged(transfer=stated, contract=given.contract)
 
 
 def rows_written(*rows: dict[str, Any], version: int = 1) -> ProductRowsWritten:

@@ -16,7 +16,7 @@ from quintet.sharing.v1 import sharing_pb2 as pb
 from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
 from services.sharing import publisher
 from services.sharing.store_select import Parameters, masked
-from services.sharing.tests.conftest import Node, aggregate, contract, product, rows_of
+from services.sharing.tests.conftest import Node, aggregate, contract, product, rows_of, transfer
 
 if TYPE_CHECKING:
     from libs.canonical import JsonValue
@@ -29,7 +29,12 @@ def means(stated: list[ProductRowsWritten]) -> list[list[float]]:
 async def provide(node: Node, wanted: pb.Product | None = None, *fields: str, **terms: Any) -> None:
     """Put the product and let a contract on it come into force."""
     await node.put(wanted)
-    await node.hear(contract(*(fields or ("device", "day", "mean")), **terms))
+    await begin(node, contract(*(fields or ("device", "day", "mean")), **terms))
+
+
+async def begin(node: Node, given: ContractChanged) -> None:
+    """Let a contract come into force and its transfer start."""
+    await node.hear(given, transfer(given))
 
 
 # ------------------------------------------------------------------------------------------------------- our products
@@ -112,7 +117,8 @@ async def test_other_keys_make_other_rows_and_the_old_ones_go(beijing: Node) -> 
     changed.fields[2].key = True
     answer = await beijing.put(changed)
     assert (answer.changed, answer.product.rows) == (True, 0)
-    await beijing.hear(aggregate(1, 101), version_2("device", "day", "station", "mean"))
+    await beijing.hear(aggregate(1, 101))
+    await begin(beijing, version_2("device", "day", "station", "mean"))
     (fact,) = await beijing.publish()
     assert (fact.version, list(fact.key_fields), means([fact])) == (2, ["device", "day", "station"], [[101]])
 
@@ -127,7 +133,7 @@ async def test_with_a_new_version_the_rows_are_stated_under_a_contract_on_it(bei
         del changed.source.columns[name]
     assert (await beijing.put(changed)).product.rows == 1
     assert await beijing.publish() == []
-    await beijing.hear(version_2("device", "day", "mean"))
+    await begin(beijing, version_2("device", "day", "mean"))
     (fact,) = await beijing.publish()
     assert (fact.version, means([fact])) == (2, [[100]])
     assert await beijing.publish() == []
@@ -156,11 +162,26 @@ async def test_a_new_consumer_is_told_of_the_rows_that_were_there_before(beijing
     await provide(beijing)
     await beijing.hear(aggregate(1, 1), aggregate(2, 2))
     await beijing.publish()
-    await beijing.hear(contract("device", "day", "mean", name="contracts/c2"))
+    await begin(beijing, contract("device", "day", "mean", name="contracts/c2"))
     await beijing.hear(aggregate(3, 3))
     stated = {fact.only_contract: fact for fact in await beijing.publish()}
     assert means([stated["contracts/c1"]]) == [[3]]
     assert means([stated["contracts/c2"]]) == [[1, 2, 3]]
+    assert await beijing.publish() == []
+
+
+async def test_a_transfer_that_stands_still_gets_nothing_and_everything_when_it_starts_again(beijing: Node) -> None:
+    given = contract("device", "day", "mean")
+    await beijing.put()
+    await beijing.hear(given, aggregate(1, 1))
+    assert await beijing.publish() == []  # a contract alone lets nothing flow
+    await beijing.hear(transfer(given))
+    assert means(await beijing.publish()) == [[1]]
+    await beijing.hear(transfer(given, federation_pb2.TRANSFER_STATE_SUSPENDED), aggregate(2, 2))
+    assert await beijing.publish() == []
+    await beijing.hear(transfer(given))
+    assert means(await beijing.publish()) == [[1, 2]]
+    await beijing.hear(transfer(given, federation_pb2.TRANSFER_STATE_TERMINATED), aggregate(3, 3))
     assert await beijing.publish() == []
 
 
@@ -177,7 +198,9 @@ async def test_a_contract_that_has_been_superseded_gets_nothing_more(beijing: No
     await provide(beijing)
     old = contract("device", "day", "mean")
     old.contract.superseded_by = "contracts/c2"
-    await beijing.hear(old, contract("device", "day", "mean", name="contracts/c2"), aggregate(1, 1))
+    await beijing.hear(old)
+    await begin(beijing, contract("device", "day", "mean", name="contracts/c2"))
+    await beijing.hear(aggregate(1, 1))
     assert [fact.only_contract for fact in await beijing.publish()] == ["contracts/c2"]
 
 
@@ -270,7 +293,7 @@ async def provide_counts(node: Node, *masked: pb.FieldTerms, k: int) -> None:
     await node.put()
     given = contract("station", **by_month(k=k))
     given.contract.terms.fields.extend(masked)
-    await node.hear(given)
+    await begin(node, given)
 
 
 async def test_counts_leave_out_groups_that_are_too_small(beijing: Node, clock: ManualClock) -> None:

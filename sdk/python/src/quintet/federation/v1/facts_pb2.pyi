@@ -256,3 +256,101 @@ class DirectiveEscalated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DirectiveEscalated: _TypeAlias = DirectiveEscalated  # noqa: Y015
+
+@_typing.final
+class TransferChanged(_message.Message):
+    """TransferChanged says that a transfer came into being or its state changed. Rows flow from the place of this fact with
+    STARTED on; sharing then states the rows that are there already.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def transfer(self) -> _federation_pb2.Transfer:
+        """transfer is the transfer as it is now."""
+
+    @_builtins.property
+    def contract(self) -> _federation_pb2.Contract:
+        """contract is the contract under which the rows flow, without its salt."""
+
+    def __init__(
+        self,
+        *,
+        transfer: _federation_pb2.Transfer | None = ...,
+        contract: _federation_pb2.Contract | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferChanged: _TypeAlias = TransferChanged  # noqa: Y015
+
+@_typing.final
+class ContractSwitched(_message.Message):
+    """ContractSwitched marks the place in the stream of facts at which an amendment comes into force: facts before it go under
+    the contract that it amends, facts after it under the amendment.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    AMENDS_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is the name of the amendment."""
+    amends: _builtins.str
+    """amends is the name of the contract that it replaces."""
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        amends: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amends", b"amends", "contract", b"contract"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContractSwitched: _TypeAlias = ContractSwitched  # noqa: Y015
+
+@_typing.final
+class ContractReminder(_message.Message):
+    """ContractReminder says that a step is still owed before a deadline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    waits_for: _builtins.str
+    """waits_for is the node that owes it."""
+    owner: _builtins.str
+    """owner is the contact that answers for it."""
+    @_builtins.property
+    def contract(self) -> _federation_pb2.Contract:
+        """contract is the contract, as it is now."""
+
+    @_builtins.property
+    def transfer(self) -> _federation_pb2.Transfer:
+        """transfer is the transfer whose step is owed; unset when the step is of the contract itself."""
+
+    def __init__(
+        self,
+        *,
+        contract: _federation_pb2.Contract | None = ...,
+        transfer: _federation_pb2.Transfer | None = ...,
+        waits_for: _builtins.str = ...,
+        owner: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "owner", b"owner", "transfer", b"transfer", "waits_for", b"waits_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContractReminder: _TypeAlias = ContractReminder  # noqa: Y015

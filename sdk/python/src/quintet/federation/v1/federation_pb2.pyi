@@ -548,6 +548,7 @@ class Terms(_message.Message):
     AGGREGATION_FIELD_NUMBER: _builtins.int
     FRESHNESS_S_FIELD_NUMBER: _builtins.int
     DELIVERY_S_FIELD_NUMBER: _builtins.int
+    WAIVE_NOTICE_FIELD_NUMBER: _builtins.int
     product: _builtins.str
     """product is `products/{id}` at the provider; empty in a charter."""
     product_version: _builtins.int
@@ -578,6 +579,8 @@ class Terms(_message.Message):
     """
     delivery_s: _builtins.int
     """delivery_s is how long, in seconds, an envelope may wait for its receipt before an alarm; 0 for no such objective."""
+    waive_notice: _builtins.bool
+    """waive_notice lets an amendment come into force without waiting for the notice period of the contract that it amends."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[_sharing_pb2.FieldTerms]:
         """fields are the fields given with their masking."""
@@ -625,10 +628,11 @@ class Terms(_message.Message):
         aggregation: _sharing_pb2.Aggregation | None = ...,
         freshness_s: _builtins.int = ...,
         delivery_s: _builtins.int = ...,
+        waive_notice: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "filter", b"filter", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "consumer_contact", b"consumer_contact", "delivery_s", b"delivery_s", "facts", b"facts", "fields", b"fields", "filter", b"filter", "frequency", b"frequency", "freshness_s", b"freshness_s", "mode", b"mode", "notice_days", b"notice_days", "product", b"product", "product_version", b"product_version", "provider_contact", b"provider_contact", "purpose", b"purpose", "quota_rows_per_day", b"quota_rows_per_day", "retention_days", b"retention_days", "salt", b"salt", "valid_from", b"valid_from", "valid_until", b"valid_until", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "consumer_contact", b"consumer_contact", "delivery_s", b"delivery_s", "facts", b"facts", "fields", b"fields", "filter", b"filter", "frequency", b"frequency", "freshness_s", b"freshness_s", "mode", b"mode", "notice_days", b"notice_days", "product", b"product", "product_version", b"product_version", "provider_contact", b"provider_contact", "purpose", b"purpose", "quota_rows_per_day", b"quota_rows_per_day", "retention_days", b"retention_days", "salt", b"salt", "valid_from", b"valid_from", "valid_until", b"valid_until", "waive_notice", b"waive_notice", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -667,6 +671,8 @@ class Contract(_message.Message):
     REMINDED_AT_FIELD_NUMBER: _builtins.int
     TERMINATES_AT_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
+    IN_FORCE_AT_FIELD_NUMBER: _builtins.int
+    AWAITS_SWITCH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `contracts/{id}`, the same at both nodes."""
     kind: Global___ContractKind.ValueType
@@ -704,9 +710,11 @@ class Contract(_message.Message):
     superseded_by: _builtins.str
     """superseded_by is the contract that replaces this one; empty for none."""
     waits_for: _builtins.str
-    """waits_for is the node whose step is next; empty in FINALIZED and TERMINATED."""
+    """waits_for is the node whose step is next; empty when the contract waits for nobody."""
     owner: _builtins.str
     """owner is the contact that answers for that step."""
+    awaits_switch: _builtins.bool
+    """awaits_switch is true for a finalised amendment while the contract that it amends is still in force."""
     @_builtins.property
     def terms(self) -> Global___Terms:
         """terms are what was signed, or is asked for."""
@@ -734,6 +742,12 @@ class Contract(_message.Message):
     @_builtins.property
     def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """alarms name objectives of the terms that are missed now: "FRESHNESS", "DELIVERY"; empty when none is."""
+
+    @_builtins.property
+    def in_force_at(self) -> _timestamp_pb2.Timestamp:
+        """in_force_at is when it came or will come into force; unset before FINALIZED. An amendment comes into force when the
+        provider says so, at this time or soon after.
+        """
 
     def __init__(
         self,
@@ -765,10 +779,12 @@ class Contract(_message.Message):
         reminded_at: _timestamp_pb2.Timestamp | None = ...,
         terminates_at: _timestamp_pb2.Timestamp | None = ...,
         alarms: _abc.Iterable[_builtins.str] | None = ...,
+        in_force_at: _timestamp_pb2.Timestamp | None = ...,
+        awaits_switch: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deadline", b"deadline", "reminded_at", b"reminded_at", "terminates_at", b"terminates_at", "terms", b"terms", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deadline", b"deadline", "in_force_at", b"in_force_at", "reminded_at", b"reminded_at", "terminates_at", b"terminates_at", "terms", b"terms", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "alarms", b"alarms", "amends", b"amends", "consumer", b"consumer", "consumer_signature", b"consumer_signature", "created_at", b"created_at", "deadline", b"deadline", "facts_received", b"facts_received", "facts_sent", b"facts_sent", "kind", b"kind", "name", b"name", "owner", b"owner", "provider", b"provider", "provider_signature", b"provider_signature", "reason", b"reason", "refused", b"refused", "reminded_at", b"reminded_at", "rows_received", b"rows_received", "rows_sent", b"rows_sent", "state", b"state", "superseded_by", b"superseded_by", "terminated_by", b"terminated_by", "terminates_at", b"terminates_at", "terms", b"terms", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "alarms", b"alarms", "amends", b"amends", "awaits_switch", b"awaits_switch", "consumer", b"consumer", "consumer_signature", b"consumer_signature", "created_at", b"created_at", "deadline", b"deadline", "facts_received", b"facts_received", "facts_sent", b"facts_sent", "in_force_at", b"in_force_at", "kind", b"kind", "name", b"name", "owner", b"owner", "provider", b"provider", "provider_signature", b"provider_signature", "reason", b"reason", "refused", b"refused", "reminded_at", b"reminded_at", "rows_received", b"rows_received", "rows_sent", b"rows_sent", "state", b"state", "superseded_by", b"superseded_by", "terminated_by", b"terminated_by", "terminates_at", b"terminates_at", "terms", b"terms", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -787,6 +803,13 @@ class Transfer(_message.Message):
     CHANGED_BY_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    REMINDED_AT_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    CONSUMER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `transfers/{id}`, the same at both nodes."""
     contract: _builtins.str
@@ -797,6 +820,16 @@ class Transfer(_message.Message):
     """reason is why it was suspended or terminated."""
     changed_by: _builtins.str
     """changed_by is the node that took the last step."""
+    step: _builtins.int
+    """step counts the steps of the transfer from 1; of two steps that cross on the way the later count stands."""
+    waits_for: _builtins.str
+    """waits_for is the node whose step is next; empty when the transfer waits for nobody."""
+    owner: _builtins.str
+    """owner is the contact that answers for that step."""
+    provider: _builtins.str
+    """provider is the node id of the provider."""
+    consumer: _builtins.str
+    """consumer is the node id of the consumer."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """created_at is when it was asked for."""
@@ -804,6 +837,14 @@ class Transfer(_message.Message):
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """updated_at is when its state last changed."""
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """deadline is when the transfer ends by itself if the step is not taken; unset when it waits for nobody."""
+
+    @_builtins.property
+    def reminded_at(self) -> _timestamp_pb2.Timestamp:
+        """reminded_at is when the owner was last reminded; unset for never."""
 
     def __init__(
         self,
@@ -815,14 +856,81 @@ class Transfer(_message.Message):
         changed_by: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        step: _builtins.int = ...,
+        waits_for: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
+        reminded_at: _timestamp_pb2.Timestamp | None = ...,
+        provider: _builtins.str = ...,
+        consumer: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deadline", b"deadline", "reminded_at", b"reminded_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_by", b"changed_by", "contract", b"contract", "created_at", b"created_at", "name", b"name", "reason", b"reason", "state", b"state", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_by", b"changed_by", "consumer", b"consumer", "contract", b"contract", "created_at", b"created_at", "deadline", b"deadline", "name", b"name", "owner", b"owner", "provider", b"provider", "reason", b"reason", "reminded_at", b"reminded_at", "state", b"state", "step", b"step", "updated_at", b"updated_at", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Transfer: _TypeAlias = Transfer  # noqa: Y015
+
+@_typing.final
+class ContractStep(_message.Message):
+    """ContractStep is one thing that happened to a contract or to a transfer under it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is the contract."""
+    transfer: _builtins.str
+    """transfer is the transfer; empty when the step is of the contract itself."""
+    message_id: _builtins.str
+    """message_id is the id of the message, the same at both nodes."""
+    type: _builtins.str
+    """type is the type of the message, for example "ContractOfferMessage"."""
+    node: _builtins.str
+    """node is the node that took the step."""
+    actor: _builtins.str
+    """actor is who took it there, as far as this node knows: `people/{person}`, `nodes/{node}` or `services/federation`."""
+    state: _builtins.str
+    """state is the state after it, for example "OFFERED"."""
+    outcome: _builtins.str
+    """outcome is "APPLIED", "CROSSED" when it had been overtaken by another step, or "REFUSED"."""
+    text: _builtins.str
+    """text is the reason given with the step, or why it was refused."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when this node took or heard of it."""
+
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        transfer: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+        type: _builtins.str = ...,
+        node: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        state: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "contract", b"contract", "message_id", b"message_id", "node", b"node", "outcome", b"outcome", "state", b"state", "text", b"text", "time", b"time", "transfer", b"transfer", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContractStep: _TypeAlias = ContractStep  # noqa: Y015
 
 @_typing.final
 class CreateInvitationRequest(_message.Message):
@@ -1213,10 +1321,13 @@ class RequestContractRequest(_message.Message):
     PEER_FIELD_NUMBER: _builtins.int
     TERMS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     peer: _builtins.str
-    """peer is `peers/{node}`, the provider."""
+    """peer is `peers/{node}`, the provider; empty when `name` is set."""
     request_id: _builtins.str
     """request_id makes the call idempotent."""
+    name: _builtins.str
+    """name is `contracts/{id}` of the negotiation whose offer is answered; empty for a new one."""
     @_builtins.property
     def terms(self) -> Global___Terms:
         """terms are what is asked for."""
@@ -1227,10 +1338,11 @@ class RequestContractRequest(_message.Message):
         peer: _builtins.str = ...,
         terms: Global___Terms | None = ...,
         request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer", "request_id", b"request_id", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "peer", b"peer", "request_id", b"request_id", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1259,6 +1371,172 @@ class RequestContractResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RequestContractResponse: _TypeAlias = RequestContractResponse  # noqa: Y015
+
+@_typing.final
+class OfferContractRequest(_message.Message):
+    """OfferContractRequest offers a contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    """peer is `peers/{node}`, the consumer; empty when `name` is set."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    name: _builtins.str
+    """name is `contracts/{id}` of the negotiation whose request is answered; empty for a new one."""
+    @_builtins.property
+    def terms(self) -> Global___Terms:
+        """terms are what is offered."""
+
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        terms: Global___Terms | None = ...,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "peer", b"peer", "request_id", b"request_id", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferContractRequest: _TypeAlias = OfferContractRequest  # noqa: Y015
+
+@_typing.final
+class OfferContractResponse(_message.Message):
+    """OfferContractResponse answers OfferContract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contract(self) -> Global___Contract:
+        """contract is the contract as offered."""
+
+    def __init__(
+        self,
+        *,
+        contract: Global___Contract | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferContractResponse: _TypeAlias = OfferContractResponse  # noqa: Y015
+
+@_typing.final
+class AcceptContractRequest(_message.Message):
+    """AcceptContractRequest accepts an offer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `contracts/{id}`."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptContractRequest: _TypeAlias = AcceptContractRequest  # noqa: Y015
+
+@_typing.final
+class AcceptContractResponse(_message.Message):
+    """AcceptContractResponse answers AcceptContract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contract(self) -> Global___Contract:
+        """contract is the contract as accepted."""
+
+    def __init__(
+        self,
+        *,
+        contract: Global___Contract | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptContractResponse: _TypeAlias = AcceptContractResponse  # noqa: Y015
+
+@_typing.final
+class AmendContractRequest(_message.Message):
+    """AmendContractRequest proposes the next version of a contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `contracts/{id}` of the contract in force."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    @_builtins.property
+    def terms(self) -> Global___Terms:
+        """terms are all the terms of the next version; product and zone of a charter cannot change."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        terms: Global___Terms | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendContractRequest: _TypeAlias = AmendContractRequest  # noqa: Y015
+
+@_typing.final
+class AmendContractResponse(_message.Message):
+    """AmendContractResponse answers AmendContract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contract(self) -> Global___Contract:
+        """contract is the amendment, with a name of its own."""
+
+    def __init__(
+        self,
+        *,
+        contract: Global___Contract | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendContractResponse: _TypeAlias = AmendContractResponse  # noqa: Y015
 
 @_typing.final
 class AgreeContractRequest(_message.Message):
@@ -1373,22 +1651,26 @@ class TerminateContractRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FOR_CAUSE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `contracts/{id}`."""
     reason: _builtins.str
     """reason says why."""
     request_id: _builtins.str
     """request_id makes the call idempotent."""
+    for_cause: _builtins.bool
+    """for_cause ends a contract in force at once, without the notice period; the reason must then say the cause."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        for_cause: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_cause", b"for_cause", "name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1403,7 +1685,7 @@ class TerminateContractResponse(_message.Message):
     CONTRACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def contract(self) -> Global___Contract:
-        """contract is the contract as terminated."""
+        """contract is the contract as terminated, or, under notice, with terminates_at."""
 
     def __init__(
         self,
@@ -1474,6 +1756,8 @@ class ListContractsRequest(_message.Message):
     PEER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    WAITING_ON_US_FIELD_NUMBER: _builtins.int
     state: Global___ContractState.ValueType
     """state keeps only contracts in this state."""
     peer: _builtins.str
@@ -1482,6 +1766,10 @@ class ListContractsRequest(_message.Message):
     """page_size is 50 by default, at most 500."""
     page_token: _builtins.str
     """page_token continues a list."""
+    kind: Global___ContractKind.ValueType
+    """kind keeps only contracts of this kind."""
+    waiting_on_us: _builtins.bool
+    """waiting_on_us keeps only contracts whose next step is this node's."""
     def __init__(
         self,
         *,
@@ -1489,10 +1777,12 @@ class ListContractsRequest(_message.Message):
         peer: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        kind: Global___ContractKind.ValueType = ...,
+        waiting_on_us: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "peer", b"peer", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "peer", b"peer", "state", b"state", "waiting_on_us", b"waiting_on_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2031,3 +2321,431 @@ class ReconcileContractResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconcileContractResponse: _TypeAlias = ReconcileContractResponse  # noqa: Y015
+
+@_typing.final
+class ListContractStepsRequest(_message.Message):
+    """ListContractStepsRequest asks what happened to a contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is `contracts/{id}`."""
+    page_size: _builtins.int
+    """page_size is 100 by default, at most 1000."""
+    page_token: _builtins.str
+    """page_token continues a list."""
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListContractStepsRequest: _TypeAlias = ListContractStepsRequest  # noqa: Y015
+
+@_typing.final
+class ListContractStepsResponse(_message.Message):
+    """ListContractStepsResponse is a page of steps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token continues the list; empty at the end."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContractStep]:
+        """steps are oldest first."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___ContractStep] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListContractStepsResponse: _TypeAlias = ListContractStepsResponse  # noqa: Y015
+
+@_typing.final
+class GetTransferRequest(_message.Message):
+    """GetTransferRequest asks for one transfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `transfers/{id}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTransferRequest: _TypeAlias = GetTransferRequest  # noqa: Y015
+
+@_typing.final
+class GetTransferResponse(_message.Message):
+    """GetTransferResponse answers GetTransfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def transfer(self) -> Global___Transfer:
+        """transfer is the transfer."""
+
+    def __init__(
+        self,
+        *,
+        transfer: Global___Transfer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTransferResponse: _TypeAlias = GetTransferResponse  # noqa: Y015
+
+@_typing.final
+class ListTransfersRequest(_message.Message):
+    """ListTransfersRequest asks for a page of transfers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract keeps only transfers under this contract."""
+    peer: _builtins.str
+    """peer keeps only transfers with this peer."""
+    state: Global___TransferState.ValueType
+    """state keeps only transfers in this state."""
+    page_size: _builtins.int
+    """page_size is 50 by default, at most 500."""
+    page_token: _builtins.str
+    """page_token continues a list."""
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        state: Global___TransferState.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "page_size", b"page_size", "page_token", b"page_token", "peer", b"peer", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTransfersRequest: _TypeAlias = ListTransfersRequest  # noqa: Y015
+
+@_typing.final
+class ListTransfersResponse(_message.Message):
+    """ListTransfersResponse is a page of transfers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token continues the list; empty at the end."""
+    @_builtins.property
+    def transfers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transfer]:
+        """transfers are newest first."""
+
+    def __init__(
+        self,
+        *,
+        transfers: _abc.Iterable[Global___Transfer] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "transfers", b"transfers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTransfersResponse: _TypeAlias = ListTransfersResponse  # noqa: Y015
+
+@_typing.final
+class RequestTransferRequest(_message.Message):
+    """RequestTransferRequest asks for the rows under a contract again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is `contracts/{id}`, in force, of which this node is the consumer and no transfer is open."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestTransferRequest: _TypeAlias = RequestTransferRequest  # noqa: Y015
+
+@_typing.final
+class RequestTransferResponse(_message.Message):
+    """RequestTransferResponse answers RequestTransfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def transfer(self) -> Global___Transfer:
+        """transfer is the transfer as requested."""
+
+    def __init__(
+        self,
+        *,
+        transfer: Global___Transfer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestTransferResponse: _TypeAlias = RequestTransferResponse  # noqa: Y015
+
+@_typing.final
+class StartTransferRequest(_message.Message):
+    """StartTransferRequest starts a transfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `transfers/{id}`."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartTransferRequest: _TypeAlias = StartTransferRequest  # noqa: Y015
+
+@_typing.final
+class StartTransferResponse(_message.Message):
+    """StartTransferResponse answers StartTransfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def transfer(self) -> Global___Transfer:
+        """transfer is the transfer as started."""
+
+    def __init__(
+        self,
+        *,
+        transfer: Global___Transfer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartTransferResponse: _TypeAlias = StartTransferResponse  # noqa: Y015
+
+@_typing.final
+class SuspendTransferRequest(_message.Message):
+    """SuspendTransferRequest holds a transfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `transfers/{id}`."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    reason: _builtins.str
+    """reason says why."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendTransferRequest: _TypeAlias = SuspendTransferRequest  # noqa: Y015
+
+@_typing.final
+class SuspendTransferResponse(_message.Message):
+    """SuspendTransferResponse answers SuspendTransfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def transfer(self) -> Global___Transfer:
+        """transfer is the transfer as suspended."""
+
+    def __init__(
+        self,
+        *,
+        transfer: Global___Transfer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendTransferResponse: _TypeAlias = SuspendTransferResponse  # noqa: Y015
+
+@_typing.final
+class CompleteTransferRequest(_message.Message):
+    """CompleteTransferRequest completes a transfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `transfers/{id}`."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompleteTransferRequest: _TypeAlias = CompleteTransferRequest  # noqa: Y015
+
+@_typing.final
+class CompleteTransferResponse(_message.Message):
+    """CompleteTransferResponse answers CompleteTransfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def transfer(self) -> Global___Transfer:
+        """transfer is the transfer as completed."""
+
+    def __init__(
+        self,
+        *,
+        transfer: Global___Transfer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompleteTransferResponse: _TypeAlias = CompleteTransferResponse  # noqa: Y015
+
+@_typing.final
+class TerminateTransferRequest(_message.Message):
+    """TerminateTransferRequest ends a transfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `transfers/{id}`."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    reason: _builtins.str
+    """reason says why."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TerminateTransferRequest: _TypeAlias = TerminateTransferRequest  # noqa: Y015
+
+@_typing.final
+class TerminateTransferResponse(_message.Message):
+    """TerminateTransferResponse answers TerminateTransfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def transfer(self) -> Global___Transfer:
+        """transfer is the transfer as terminated."""
+
+    def __init__(
+        self,
+        *,
+        transfer: Global___Transfer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TerminateTransferResponse: _TypeAlias = TerminateTransferResponse  # noqa: Y015

@@ -76,6 +76,21 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RequestContractRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RequestContractResponse.FromString,
                 _registered_method=True)
+        self.OfferContract = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/OfferContract',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.OfferContractRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.OfferContractResponse.FromString,
+                _registered_method=True)
+        self.AcceptContract = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/AcceptContract',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.AcceptContractRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.AcceptContractResponse.FromString,
+                _registered_method=True)
+        self.AmendContract = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/AmendContract',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.AmendContractRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.AmendContractResponse.FromString,
+                _registered_method=True)
         self.AgreeContract = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/AgreeContract',
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.AgreeContractRequest.SerializeToString,
@@ -100,6 +115,46 @@ class FederationServiceStub:
                 '/quintet.federation.v1.FederationService/ListContracts',
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractsRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractsResponse.FromString,
+                _registered_method=True)
+        self.ListContractSteps = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListContractSteps',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractStepsRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractStepsResponse.FromString,
+                _registered_method=True)
+        self.RequestTransfer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/RequestTransfer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RequestTransferRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RequestTransferResponse.FromString,
+                _registered_method=True)
+        self.GetTransfer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/GetTransfer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.GetTransferRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.GetTransferResponse.FromString,
+                _registered_method=True)
+        self.ListTransfers = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListTransfers',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListTransfersRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListTransfersResponse.FromString,
+                _registered_method=True)
+        self.StartTransfer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/StartTransfer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StartTransferRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StartTransferResponse.FromString,
+                _registered_method=True)
+        self.SuspendTransfer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/SuspendTransfer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendTransferRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendTransferResponse.FromString,
+                _registered_method=True)
+        self.CompleteTransfer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/CompleteTransfer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.CompleteTransferRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.CompleteTransferResponse.FromString,
+                _registered_method=True)
+        self.TerminateTransfer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/TerminateTransfer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.TerminateTransferRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.TerminateTransferResponse.FromString,
                 _registered_method=True)
         self.QueryContract = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/QueryContract',
@@ -213,14 +268,37 @@ class FederationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RequestContract(self, request, context):
-        """RequestContract asks a peer, as consumer, for a contract on one of its products.
+        """RequestContract asks a peer, as consumer, for a contract on one of its products; with `name` it answers the provider's
+        offer with other terms.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OfferContract(self, request, context):
+        """OfferContract offers a contract to a peer, as provider; with `name` it answers the consumer's request with other terms.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptContract(self, request, context):
+        """AcceptContract accepts, as consumer, the terms that the provider offered last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AmendContract(self, request, context):
+        """AmendContract proposes the next version of a contract in force, from either side. It is negotiated like any contract,
+        under a name of its own, and replaces the present one after the notice period unless its terms waive that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AgreeContract(self, request, context):
-        """AgreeContract agrees, as provider, to the terms requested, and signs them.
+        """AgreeContract agrees, as provider, to the terms requested or accepted last, and signs them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,7 +313,8 @@ class FederationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TerminateContract(self, request, context):
-        """TerminateContract ends a contract from either side; the flow stops at once.
+        """TerminateContract ends a contract from either side. One in force ends after the notice period of its terms, and at
+        once for cause; a negotiation ends at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -250,6 +329,63 @@ class FederationServiceServicer:
 
     def ListContracts(self, request, context):
         """ListContracts lists contracts, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListContractSteps(self, request, context):
+        """ListContractSteps lists what happened to a contract and its transfers: which message, from whom, when; oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequestTransfer(self, request, context):
+        """RequestTransfer asks the provider, as consumer, for the rows under a contract again after an earlier transfer ended. The
+        first transfer of a contract is requested by the node itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTransfer(self, request, context):
+        """GetTransfer returns one transfer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTransfers(self, request, context):
+        """ListTransfers lists transfers, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartTransfer(self, request, context):
+        """StartTransfer lets a suspended transfer flow again, from either side; the provider may also start a requested one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendTransfer(self, request, context):
+        """SuspendTransfer holds a transfer, from either side. What was queued before still arrives; nothing new is queued.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteTransfer(self, request, context):
+        """CompleteTransfer says, from either side, that all was given that there is to give.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TerminateTransfer(self, request, context):
+        """TerminateTransfer ends a transfer from either side; the contract stands.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -379,6 +515,21 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RequestContractRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RequestContractResponse.SerializeToString,
             ),
+            'OfferContract': grpc.unary_unary_rpc_method_handler(
+                    servicer.OfferContract,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.OfferContractRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.OfferContractResponse.SerializeToString,
+            ),
+            'AcceptContract': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptContract,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.AcceptContractRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.AcceptContractResponse.SerializeToString,
+            ),
+            'AmendContract': grpc.unary_unary_rpc_method_handler(
+                    servicer.AmendContract,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.AmendContractRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.AmendContractResponse.SerializeToString,
+            ),
             'AgreeContract': grpc.unary_unary_rpc_method_handler(
                     servicer.AgreeContract,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.AgreeContractRequest.FromString,
@@ -403,6 +554,46 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.ListContracts,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractsRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractsResponse.SerializeToString,
+            ),
+            'ListContractSteps': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListContractSteps,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractStepsRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractStepsResponse.SerializeToString,
+            ),
+            'RequestTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestTransfer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RequestTransferRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RequestTransferResponse.SerializeToString,
+            ),
+            'GetTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTransfer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.GetTransferRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.GetTransferResponse.SerializeToString,
+            ),
+            'ListTransfers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTransfers,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListTransfersRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListTransfersResponse.SerializeToString,
+            ),
+            'StartTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartTransfer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StartTransferRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StartTransferResponse.SerializeToString,
+            ),
+            'SuspendTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendTransfer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendTransferRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendTransferResponse.SerializeToString,
+            ),
+            'CompleteTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteTransfer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.CompleteTransferRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.CompleteTransferResponse.SerializeToString,
+            ),
+            'TerminateTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.TerminateTransfer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.TerminateTransferRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.TerminateTransferResponse.SerializeToString,
             ),
             'QueryContract': grpc.unary_unary_rpc_method_handler(
                     servicer.QueryContract,
@@ -688,6 +879,87 @@ class FederationService:
             _registered_method=True)
 
     @staticmethod
+    def OfferContract(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/OfferContract',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.OfferContractRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.OfferContractResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptContract(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/AcceptContract',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.AcceptContractRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.AcceptContractResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AmendContract(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/AmendContract',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.AmendContractRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.AmendContractResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def AgreeContract(request,
             target,
             options=(),
@@ -812,6 +1084,222 @@ class FederationService:
             '/quintet.federation.v1.FederationService/ListContracts',
             quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractsRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListContractSteps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListContractSteps',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractStepsRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListContractStepsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/RequestTransfer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.RequestTransferRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.RequestTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/GetTransfer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.GetTransferRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.GetTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTransfers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListTransfers',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListTransfersRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListTransfersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/StartTransfer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.StartTransferRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.StartTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/SuspendTransfer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendTransferRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/CompleteTransfer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.CompleteTransferRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.CompleteTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TerminateTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/TerminateTransfer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.TerminateTransferRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.TerminateTransferResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,19 +34,49 @@ class FederationServiceStub:
     ListPeerProducts: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListPeerProductsRequest, _federation_pb2.ListPeerProductsResponse]
     """ListPeerProducts asks a peer which products it offers. Answers UNAVAILABLE when the peer is away."""
     RequestContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.RequestContractRequest, _federation_pb2.RequestContractResponse]
-    """RequestContract asks a peer, as consumer, for a contract on one of its products."""
+    """RequestContract asks a peer, as consumer, for a contract on one of its products; with `name` it answers the provider's
+    offer with other terms.
+    """
+    OfferContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.OfferContractRequest, _federation_pb2.OfferContractResponse]
+    """OfferContract offers a contract to a peer, as provider; with `name` it answers the consumer's request with other terms."""
+    AcceptContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.AcceptContractRequest, _federation_pb2.AcceptContractResponse]
+    """AcceptContract accepts, as consumer, the terms that the provider offered last."""
+    AmendContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.AmendContractRequest, _federation_pb2.AmendContractResponse]
+    """AmendContract proposes the next version of a contract in force, from either side. It is negotiated like any contract,
+    under a name of its own, and replaces the present one after the notice period unless its terms waive that.
+    """
     AgreeContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.AgreeContractRequest, _federation_pb2.AgreeContractResponse]
-    """AgreeContract agrees, as provider, to the terms requested, and signs them."""
+    """AgreeContract agrees, as provider, to the terms requested or accepted last, and signs them."""
     VerifyContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.VerifyContractRequest, _federation_pb2.VerifyContractResponse]
     """VerifyContract verifies, as consumer, the provider's signature and countersigns. The provider then finalises by itself
     and the flow begins.
     """
     TerminateContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.TerminateContractRequest, _federation_pb2.TerminateContractResponse]
-    """TerminateContract ends a contract from either side; the flow stops at once."""
+    """TerminateContract ends a contract from either side. One in force ends after the notice period of its terms, and at
+    once for cause; a negotiation ends at once.
+    """
     GetContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.GetContractRequest, _federation_pb2.GetContractResponse]
     """GetContract returns one contract with its counters."""
     ListContracts: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListContractsRequest, _federation_pb2.ListContractsResponse]
     """ListContracts lists contracts, newest first."""
+    ListContractSteps: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListContractStepsRequest, _federation_pb2.ListContractStepsResponse]
+    """ListContractSteps lists what happened to a contract and its transfers: which message, from whom, when; oldest first."""
+    RequestTransfer: _aio.UnaryUnaryMultiCallable[_federation_pb2.RequestTransferRequest, _federation_pb2.RequestTransferResponse]
+    """RequestTransfer asks the provider, as consumer, for the rows under a contract again after an earlier transfer ended. The
+    first transfer of a contract is requested by the node itself.
+    """
+    GetTransfer: _aio.UnaryUnaryMultiCallable[_federation_pb2.GetTransferRequest, _federation_pb2.GetTransferResponse]
+    """GetTransfer returns one transfer."""
+    ListTransfers: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListTransfersRequest, _federation_pb2.ListTransfersResponse]
+    """ListTransfers lists transfers, newest first."""
+    StartTransfer: _aio.UnaryUnaryMultiCallable[_federation_pb2.StartTransferRequest, _federation_pb2.StartTransferResponse]
+    """StartTransfer lets a suspended transfer flow again, from either side; the provider may also start a requested one."""
+    SuspendTransfer: _aio.UnaryUnaryMultiCallable[_federation_pb2.SuspendTransferRequest, _federation_pb2.SuspendTransferResponse]
+    """SuspendTransfer holds a transfer, from either side. What was queued before still arrives; nothing new is queued."""
+    CompleteTransfer: _aio.UnaryUnaryMultiCallable[_federation_pb2.CompleteTransferRequest, _federation_pb2.CompleteTransferResponse]
+    """CompleteTransfer says, from either side, that all was given that there is to give."""
+    TerminateTransfer: _aio.UnaryUnaryMultiCallable[_federation_pb2.TerminateTransferRequest, _federation_pb2.TerminateTransferResponse]
+    """TerminateTransfer ends a transfer from either side; the contract stands."""
     QueryContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.QueryContractRequest, _federation_pb2.QueryContractResponse]
     """QueryContract asks the provider of a contract for rows now. A field outside the contract is refused with
     FIELD_NOT_IN_CONTRACT, here and again at the provider; each refusal is counted and kept.
@@ -145,7 +175,35 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _federation_pb2.RequestContractRequest,
         context: _aio.ServicerContext[_federation_pb2.RequestContractRequest, _abc.Awaitable[_federation_pb2.RequestContractResponse]],
     ) -> _abc.Awaitable[_federation_pb2.RequestContractResponse]:
-        """RequestContract asks a peer, as consumer, for a contract on one of its products."""
+        """RequestContract asks a peer, as consumer, for a contract on one of its products; with `name` it answers the provider's
+        offer with other terms.
+        """
+
+    @_abc_1.abstractmethod
+    def OfferContract(
+        self,
+        request: _federation_pb2.OfferContractRequest,
+        context: _aio.ServicerContext[_federation_pb2.OfferContractRequest, _abc.Awaitable[_federation_pb2.OfferContractResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.OfferContractResponse]:
+        """OfferContract offers a contract to a peer, as provider; with `name` it answers the consumer's request with other terms."""
+
+    @_abc_1.abstractmethod
+    def AcceptContract(
+        self,
+        request: _federation_pb2.AcceptContractRequest,
+        context: _aio.ServicerContext[_federation_pb2.AcceptContractRequest, _abc.Awaitable[_federation_pb2.AcceptContractResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.AcceptContractResponse]:
+        """AcceptContract accepts, as consumer, the terms that the provider offered last."""
+
+    @_abc_1.abstractmethod
+    def AmendContract(
+        self,
+        request: _federation_pb2.AmendContractRequest,
+        context: _aio.ServicerContext[_federation_pb2.AmendContractRequest, _abc.Awaitable[_federation_pb2.AmendContractResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.AmendContractResponse]:
+        """AmendContract proposes the next version of a contract in force, from either side. It is negotiated like any contract,
+        under a name of its own, and replaces the present one after the notice period unless its terms waive that.
+        """
 
     @_abc_1.abstractmethod
     def AgreeContract(
@@ -153,7 +211,7 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _federation_pb2.AgreeContractRequest,
         context: _aio.ServicerContext[_federation_pb2.AgreeContractRequest, _abc.Awaitable[_federation_pb2.AgreeContractResponse]],
     ) -> _abc.Awaitable[_federation_pb2.AgreeContractResponse]:
-        """AgreeContract agrees, as provider, to the terms requested, and signs them."""
+        """AgreeContract agrees, as provider, to the terms requested or accepted last, and signs them."""
 
     @_abc_1.abstractmethod
     def VerifyContract(
@@ -171,7 +229,9 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _federation_pb2.TerminateContractRequest,
         context: _aio.ServicerContext[_federation_pb2.TerminateContractRequest, _abc.Awaitable[_federation_pb2.TerminateContractResponse]],
     ) -> _abc.Awaitable[_federation_pb2.TerminateContractResponse]:
-        """TerminateContract ends a contract from either side; the flow stops at once."""
+        """TerminateContract ends a contract from either side. One in force ends after the notice period of its terms, and at
+        once for cause; a negotiation ends at once.
+        """
 
     @_abc_1.abstractmethod
     def GetContract(
@@ -188,6 +248,72 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_federation_pb2.ListContractsRequest, _abc.Awaitable[_federation_pb2.ListContractsResponse]],
     ) -> _abc.Awaitable[_federation_pb2.ListContractsResponse]:
         """ListContracts lists contracts, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListContractSteps(
+        self,
+        request: _federation_pb2.ListContractStepsRequest,
+        context: _aio.ServicerContext[_federation_pb2.ListContractStepsRequest, _abc.Awaitable[_federation_pb2.ListContractStepsResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ListContractStepsResponse]:
+        """ListContractSteps lists what happened to a contract and its transfers: which message, from whom, when; oldest first."""
+
+    @_abc_1.abstractmethod
+    def RequestTransfer(
+        self,
+        request: _federation_pb2.RequestTransferRequest,
+        context: _aio.ServicerContext[_federation_pb2.RequestTransferRequest, _abc.Awaitable[_federation_pb2.RequestTransferResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.RequestTransferResponse]:
+        """RequestTransfer asks the provider, as consumer, for the rows under a contract again after an earlier transfer ended. The
+        first transfer of a contract is requested by the node itself.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTransfer(
+        self,
+        request: _federation_pb2.GetTransferRequest,
+        context: _aio.ServicerContext[_federation_pb2.GetTransferRequest, _abc.Awaitable[_federation_pb2.GetTransferResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.GetTransferResponse]:
+        """GetTransfer returns one transfer."""
+
+    @_abc_1.abstractmethod
+    def ListTransfers(
+        self,
+        request: _federation_pb2.ListTransfersRequest,
+        context: _aio.ServicerContext[_federation_pb2.ListTransfersRequest, _abc.Awaitable[_federation_pb2.ListTransfersResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ListTransfersResponse]:
+        """ListTransfers lists transfers, newest first."""
+
+    @_abc_1.abstractmethod
+    def StartTransfer(
+        self,
+        request: _federation_pb2.StartTransferRequest,
+        context: _aio.ServicerContext[_federation_pb2.StartTransferRequest, _abc.Awaitable[_federation_pb2.StartTransferResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.StartTransferResponse]:
+        """StartTransfer lets a suspended transfer flow again, from either side; the provider may also start a requested one."""
+
+    @_abc_1.abstractmethod
+    def SuspendTransfer(
+        self,
+        request: _federation_pb2.SuspendTransferRequest,
+        context: _aio.ServicerContext[_federation_pb2.SuspendTransferRequest, _abc.Awaitable[_federation_pb2.SuspendTransferResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.SuspendTransferResponse]:
+        """SuspendTransfer holds a transfer, from either side. What was queued before still arrives; nothing new is queued."""
+
+    @_abc_1.abstractmethod
+    def CompleteTransfer(
+        self,
+        request: _federation_pb2.CompleteTransferRequest,
+        context: _aio.ServicerContext[_federation_pb2.CompleteTransferRequest, _abc.Awaitable[_federation_pb2.CompleteTransferResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.CompleteTransferResponse]:
+        """CompleteTransfer says, from either side, that all was given that there is to give."""
+
+    @_abc_1.abstractmethod
+    def TerminateTransfer(
+        self,
+        request: _federation_pb2.TerminateTransferRequest,
+        context: _aio.ServicerContext[_federation_pb2.TerminateTransferRequest, _abc.Awaitable[_federation_pb2.TerminateTransferResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.TerminateTransferResponse]:
+        """TerminateTransfer ends a transfer from either side; the contract stands."""
 
     @_abc_1.abstractmethod
     def QueryContract(

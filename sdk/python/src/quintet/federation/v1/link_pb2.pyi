@@ -755,6 +755,7 @@ class ContractMessage(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     CONTRACT_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is unique for all time (UUID version 7)."""
     type: _builtins.str
@@ -762,6 +763,8 @@ class ContractMessage(_message.Message):
     "ContractAgreementVerificationMessage", "ContractNegotiationEventMessage" or
     "ContractNegotiationTerminationMessage".
     """
+    event: _builtins.str
+    """event is "ACCEPTED" or "FINALIZED" in a ContractNegotiationEventMessage; empty otherwise."""
     @_builtins.property
     def contract(self) -> _federation_pb2.Contract:
         """contract is the contract as the sender sees it after the step."""
@@ -777,10 +780,11 @@ class ContractMessage(_message.Message):
         type: _builtins.str = ...,
         contract: _federation_pb2.Contract | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        event: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "id", b"id", "time", b"time", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "event", b"event", "id", b"id", "time", b"time", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Directive } from "./directive_pb.js";
 import { file_quintet_federation_v1_directive } from "./directive_pb.js";
-import type { Contract, Peer } from "./federation_pb.js";
+import type { Contract, Peer, Transfer } from "./federation_pb.js";
 import { file_quintet_federation_v1_federation } from "./federation_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/facts.proto.
  */
 export const file_quintet_federation_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSIrCg1ab25lRGVsZWdhdGVkEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSIrCg1ab25lV2l0aGRyYXduEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSI4CgtQZWVyQ2hhbmdlZBIpCgRwZWVyGAEgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXIiRAoPQ29udHJhY3RDaGFuZ2VkEjEKCGNvbnRyYWN0GAEgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0InQKC0FsYXJtUmFpc2VkEgwKBG5hbWUYASABKAkSDAoEcGVlchgCIAEoCRIQCghjb250cmFjdBgDIAEoCRIMCgR0ZXh0GAQgASgJEikKBXNpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1CgxBbGFybUNsZWFyZWQSDAoEbmFtZRgBIAEoCRIMCgRwZWVyGAIgASgJEhAKCGNvbnRyYWN0GAMgASgJEgwKBHRleHQYBCABKAkSKQoFc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkcKEERpcmVjdGl2ZUNoYW5nZWQSMwoJZGlyZWN0aXZlGAEgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZSJnChJEaXJlY3RpdmVFc2NhbGF0ZWQSMwoJZGlyZWN0aXZlGAEgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZRIOCgZyZWFzb24YAiABKAkSDAoEdG9sZBgDIAEoCWIGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation]);
+  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSIrCg1ab25lRGVsZWdhdGVkEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSIrCg1ab25lV2l0aGRyYXduEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSI4CgtQZWVyQ2hhbmdlZBIpCgRwZWVyGAEgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXIiRAoPQ29udHJhY3RDaGFuZ2VkEjEKCGNvbnRyYWN0GAEgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0InQKC0FsYXJtUmFpc2VkEgwKBG5hbWUYASABKAkSDAoEcGVlchgCIAEoCRIQCghjb250cmFjdBgDIAEoCRIMCgR0ZXh0GAQgASgJEikKBXNpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1CgxBbGFybUNsZWFyZWQSDAoEbmFtZRgBIAEoCRIMCgRwZWVyGAIgASgJEhAKCGNvbnRyYWN0GAMgASgJEgwKBHRleHQYBCABKAkSKQoFc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkcKEERpcmVjdGl2ZUNoYW5nZWQSMwoJZGlyZWN0aXZlGAEgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZSJnChJEaXJlY3RpdmVFc2NhbGF0ZWQSMwoJZGlyZWN0aXZlGAEgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZRIOCgZyZWFzb24YAiABKAkSDAoEdG9sZBgDIAEoCSJ3Cg9UcmFuc2ZlckNoYW5nZWQSMQoIdHJhbnNmZXIYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXISMQoIY29udHJhY3QYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QiNAoQQ29udHJhY3RTd2l0Y2hlZBIQCghjb250cmFjdBgBIAEoCRIOCgZhbWVuZHMYAiABKAkimgEKEENvbnRyYWN0UmVtaW5kZXISMQoIY29udHJhY3QYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QSMQoIdHJhbnNmZXIYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXISEQoJd2FpdHNfZm9yGAMgASgJEg0KBW93bmVyGAQgASgJYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation]);
 
 /**
  * ZoneDelegated says that a child node is now authoritative for a zone of this node.
@@ -272,4 +272,104 @@ export type DirectiveEscalated = Message<"quintet.federation.v1.DirectiveEscalat
  */
 export const DirectiveEscalatedSchema: GenMessage<DirectiveEscalated> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_facts, 7);
+
+/**
+ * TransferChanged says that a transfer came into being or its state changed. Rows flow from the place of this fact with
+ * STARTED on; sharing then states the rows that are there already.
+ *
+ * @generated from message quintet.federation.v1.TransferChanged
+ */
+export type TransferChanged = Message<"quintet.federation.v1.TransferChanged"> & {
+  /**
+   * transfer is the transfer as it is now.
+   *
+   * @generated from field: quintet.federation.v1.Transfer transfer = 1;
+   */
+  transfer?: Transfer | undefined;
+
+  /**
+   * contract is the contract under which the rows flow, without its salt.
+   *
+   * @generated from field: quintet.federation.v1.Contract contract = 2;
+   */
+  contract?: Contract | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.TransferChanged.
+ * Use `create(TransferChangedSchema)` to create a new message.
+ */
+export const TransferChangedSchema: GenMessage<TransferChanged> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_facts, 8);
+
+/**
+ * ContractSwitched marks the place in the stream of facts at which an amendment comes into force: facts before it go under
+ * the contract that it amends, facts after it under the amendment.
+ *
+ * @generated from message quintet.federation.v1.ContractSwitched
+ */
+export type ContractSwitched = Message<"quintet.federation.v1.ContractSwitched"> & {
+  /**
+   * contract is the name of the amendment.
+   *
+   * @generated from field: string contract = 1;
+   */
+  contract: string;
+
+  /**
+   * amends is the name of the contract that it replaces.
+   *
+   * @generated from field: string amends = 2;
+   */
+  amends: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.ContractSwitched.
+ * Use `create(ContractSwitchedSchema)` to create a new message.
+ */
+export const ContractSwitchedSchema: GenMessage<ContractSwitched> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_facts, 9);
+
+/**
+ * ContractReminder says that a step is still owed before a deadline.
+ *
+ * @generated from message quintet.federation.v1.ContractReminder
+ */
+export type ContractReminder = Message<"quintet.federation.v1.ContractReminder"> & {
+  /**
+   * contract is the contract, as it is now.
+   *
+   * @generated from field: quintet.federation.v1.Contract contract = 1;
+   */
+  contract?: Contract | undefined;
+
+  /**
+   * transfer is the transfer whose step is owed; unset when the step is of the contract itself.
+   *
+   * @generated from field: quintet.federation.v1.Transfer transfer = 2;
+   */
+  transfer?: Transfer | undefined;
+
+  /**
+   * waits_for is the node that owes it.
+   *
+   * @generated from field: string waits_for = 3;
+   */
+  waitsFor: string;
+
+  /**
+   * owner is the contact that answers for it.
+   *
+   * @generated from field: string owner = 4;
+   */
+  owner: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.ContractReminder.
+ * Use `create(ContractReminderSchema)` to create a new message.
+ */
+export const ContractReminderSchema: GenMessage<ContractReminder> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_facts, 10);
 

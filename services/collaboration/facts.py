@@ -1,4 +1,4 @@
-"""What collaboration consumes: the directory from identity, joint disposals from management.
+"""What collaboration consumes: the directory from identity, joint disposals of management, directives of federation.
 
 Facts of one key come in the order in which they were stated, so the directory takes the last one for true. Each handler
 may run twice for a fact.
@@ -6,10 +6,13 @@ may run twice for a fact.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from libs.ids import new_id
 from quintet.collaboration.v1.facts_pb2 import ChannelCreated
+from quintet.federation.v1.directive_pb2 import DirectiveState
+from quintet.federation.v1.facts_pb2 import DirectiveChanged
 from quintet.identity.v1.facts_pb2 import OrganisationChanged, PersonChanged
 from quintet.management.v1.facts_pb2 import JointDisposalStarted
 from services.collaboration import directory_store, messages, store
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from quintet.fact.v1.fact_pb2 import Fact
 
 TITLE_CHARS_MAX = 200
+_TAKEN_BACK = frozenset({DirectiveState.DIRECTIVE_STATE_EXPIRED, DirectiveState.DIRECTIVE_STATE_CANCELLED})
 
 
 def handlers() -> Mapping[type[Message], Handler]:
@@ -33,6 +37,7 @@ def handlers() -> Mapping[type[Message], Handler]:
         OrganisationChanged: organisation_changed,
         PersonChanged: person_changed,
         JointDisposalStarted: joint_disposal_started,
+        DirectiveChanged: directive_changed,
     }
 
 
@@ -89,3 +94,44 @@ async def joint_disposal_started(tx: Tx, fact: Fact, message: Message) -> None:
         if await store.add_task(tx.conn, task):
             tx.publish(messages.task_changed(task, started.started_by), zone=task.zone, key=task.name)
             tx.audit("collaboration.tasks.create", task.name, event=task.event, sub_order=task.sub_order)
+
+
+async def directive_changed(tx: Tx, fact: Fact, message: Message) -> None:
+    """Give the organisation that a directive is for its task, due when it expires; take it back with the directive.
+
+    The answer is given to the tier above by AnswerDirective: that a task is done says less than was asked.
+    """
+    directive = cast(DirectiveChanged, message).directive
+    if fact.received_from or directive.to_node != fact.node or not directive.organisation:
+        return
+    if directive.state == DirectiveState.DIRECTIVE_STATE_DELIVERED:
+        task = Task(
+            id=new_id(),
+            title=directive.title[:TITLE_CHARS_MAX],
+            instruction=directive.text,
+            channel="",
+            event="",
+            zone=directive.zone,
+            sub_order="",
+            organisation=directive.organisation,
+            state=TaskState.OPEN,
+            created_at=tx.now,
+            due_at=time_of(directive.expires_at),
+            directive=directive.name,
+        )
+        if await store.add_task(tx.conn, task):
+            tx.publish(messages.task_changed(task, directive.issued_by), zone=task.zone, key=task.name)
+            tx.audit("collaboration.tasks.create", task.name, directive=directive.name)
+    elif directive.state in _TAKEN_BACK:
+        await _cancel_task(tx, directive.name, directive.reason)
+
+
+async def _cancel_task(tx: Tx, directive: str, reason: str) -> None:
+    before = await store.task_of_directive(tx.conn, directive)
+    if before is None or before.state in {TaskState.DONE, TaskState.CANCELLED}:
+        return
+    note = reason or "the directive has expired"
+    after = replace(before, state=TaskState.CANCELLED, note=note, done_at=tx.now, revision=before.revision + 1)
+    await store.update_task(tx.conn, after)
+    tx.publish(messages.task_changed(after, "services/collaboration"), zone=after.zone, key=after.name)
+    tx.audit("collaboration.tasks.cancel", after.name, directive=directive, note=note)

@@ -106,7 +106,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`channel`, `event` and `sub_order` are empty for none; `zone` is as of channels."""
+    """`channel`, `event`, `sub_order` and `directive` are empty for none; `zone` is as of channels."""
 
     id: str
     title: str
@@ -123,6 +123,7 @@ class Task:
     note: str = ""
     done_at: datetime | None = None
     revision: int = 1
+    directive: str = ""
 
     @property
     def name(self) -> str:

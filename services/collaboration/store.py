@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CHANNEL = "id, title, event, zone, organisations, created_at, created_by"
 _TASK = """id, title, instruction, channel, event, zone, sub_order, organisation, assignee, state, due_at, note,
-    created_at, done_at, revision"""
+    created_at, done_at, revision, directive"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +107,14 @@ async def list_messages(conn: Connection, channel_id: str, after_sequence: int, 
 
 
 async def add_task(conn: Connection, task: Task) -> bool:
-    """Keep a new task. Returns False when there is one for the same sub-order of the event."""
+    """Keep a new task. Returns False when there is one for the same directive, or sub-order of the event."""
     added = await conn.fetchval(
         """INSERT INTO tasks (id, title, instruction, channel, event, zone, sub_order, organisation, state, due_at,
-            created_at, revision)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-        ON CONFLICT (event, sub_order) WHERE sub_order <> '' DO NOTHING RETURNING true""",
+            created_at, revision, directive)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        ON CONFLICT DO NOTHING RETURNING true""",
         task.id, task.title, task.instruction, task.channel, task.event, task.zone, task.sub_order, task.organisation,
-        task.state, task.due_at, task.created_at, task.revision,
+        task.state, task.due_at, task.created_at, task.revision, task.directive,
     )  # fmt: skip
     return added is not None
 
@@ -122,6 +122,12 @@ async def add_task(conn: Connection, task: Task) -> bool:
 async def get_task(conn: Connection, task_id: str, *, lock: bool = False) -> Task | None:
     """Return a task; with `lock` held until the end of the transaction."""
     row = await conn.fetchrow(f"SELECT {_TASK} FROM tasks WHERE id = $1 {'FOR UPDATE' if lock else ''}", task_id)
+    return _task(row) if row else None
+
+
+async def task_of_directive(conn: Connection, directive: str) -> Task | None:
+    """Return, locked, the task that a directive became; None when it became none."""
+    row = await conn.fetchrow(f"SELECT {_TASK} FROM tasks WHERE directive = $1 FOR UPDATE", directive)
     return _task(row) if row else None
 
 

@@ -162,9 +162,6 @@ class Answering:
 
 
 def _reading(terms: pb.Terms, asked: pb.QueryContractRequest) -> sharing_pb2.ReadForContractRequest:
-    """Raises WrongState for terms that sharing cannot keep when it is asked: more than agreed must never be given."""
-    if terms.HasField("filter") or terms.HasField("aggregation"):
-        raise WrongState(Reason.CONTRACT_NOT_ACTIVE, f"rows of {terms.product} under these terms are only pushed")
     return sharing_pb2.ReadForContractRequest(
         product=terms.product,
         version=terms.product_version,
@@ -173,4 +170,7 @@ def _reading(terms: pb.Terms, asked: pb.QueryContractRequest) -> sharing_pb2.Rea
         where=asked.where,
         page_size=page_rows(asked),
         page_token=asked.page_token,
+        zone=terms.zone,
+        filter=terms.filter if terms.HasField("filter") else None,
+        aggregation=terms.aggregation if terms.HasField("aggregation") else None,
     )

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from libs import masking
 from libs.errors import Away, DomainError, Exhausted, Forbidden, Invalid, NotFound, Reason, TooLate, WrongState
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
+from services.federation import rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,6 +62,15 @@ def check_answer(contract: ActiveContract, asked: pb.QueryContractRequest, answe
     if extra:
         text = f"{contract.provider} answered with field {extra}, which is not in {asked.name} or was not asked for"
         raise Forbidden(Reason.FIELD_NOT_IN_CONTRACT, text, field=extra, contract=asked.name)
+    try:
+        refusal = rows.answered(contract, [masking.from_struct(row) for row in answer.rows])
+    except ValueError:
+        refusal = (Reason.FIELD_INVALID, "a number is not finite")
+    if refusal is not None:
+        reason, text = refusal
+        raise Forbidden(
+            reason, f"{contract.provider} answered what is not in {asked.name}: {text}", contract=asked.name
+        )
     most = page_rows(asked)
     if len(answer.rows) > most:
         text = f"{contract.provider} answered with {len(answer.rows)} rows where at most {most} were asked for"

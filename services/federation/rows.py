@@ -6,7 +6,7 @@ Blocks of rows are worked on by column. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
@@ -18,6 +18,9 @@ from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
 from quintet.sharing.v1.sharing_pb2 import RowFilter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from libs.canonical import JsonValue
     from libs.zones import ZoneTree
     from services.federation.terms import ActiveContract
 
@@ -88,6 +91,16 @@ def take(contract: ActiveContract, zones: ZoneTree, sender: str, fact: Fact) -> 
     return written.count
 
 
+def answered(contract: ActiveContract, rows: Sequence[Mapping[str, JsonValue]]) -> Refusal | None:
+    """Return why rows, or counts, that were asked for are refused; None when the contract gives them."""
+    names = sorted({name for row in rows for name in row})
+    try:
+        _check_values(contract, names, [[row.get(name) for name in names] for row in rows])
+    except _RefusedError as error:
+        return error.reason, error.text
+    return None
+
+
 @dataclass
 class _RefusedError(Exception):
     reason: str
@@ -132,13 +145,29 @@ def _check_rows(contract: ActiveContract, written: ProductRowsWritten) -> None:
         raise _invalid(f"the rows cannot be read: {error}") from error
     if len(rows) != written.count:
         raise _invalid(f"there are {len(rows)} rows, not {written.count}")
+    _check_values(contract, names, rows)
+
+
+def _check_values(contract: ActiveContract, names: list[str], rows: list[blocks.Row]) -> None:
+    """Check values whose columns, `names`, are in the contract."""
+    terms = masking.given(contract.terms.fields)
     for name, column in zip(names, blocks.columns(rows, len(names)), strict=True):
         if fault := blocks.fault(column):
             raise _invalid(f"field {name}: {fault}")
-        if masking.impossible(column, terms[name]):
+        if name not in terms:
+            _check_counts(contract, name, column)
+        elif masking.impossible(column, terms[name]):
             raise _outside(f"field {name} is not masked as the contract says")
     if len(rowfilter.chosen(names, rows, _shown(contract, names))) != len(rows):
         raise _outside("a row is outside of what the contract chooses")
+
+
+def _check_counts(contract: ActiveContract, name: str, column: Sequence[Any]) -> None:
+    """Check the column of an aggregation: nothing is counted that is smaller than agreed."""
+    if name != contract.terms.aggregation.count_field:
+        raise _outside(f"field {name} is not in the contract")
+    if not all(isinstance(value, int | float) and value >= contract.terms.aggregation.k for value in column):
+        raise _outside(f"a count is below {contract.terms.aggregation.k}")
 
 
 def _shown(contract: ActiveContract, names: list[str]) -> RowFilter:

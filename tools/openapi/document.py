@@ -142,9 +142,10 @@ class _Document:
             schema = self._schemas.field(_field_at(method.output_type, route.response_body))
         else:
             schema = self._schemas.message(method.output_type)
-        if method.server_streaming:
-            schema = {"type": "array", "items": schema}
         comment = self._source.comment(method.output_type.full_name)
+        if method.server_streaming:
+            # As the edge writes a stream, so that a reader can use each message as it comes.
+            comment = f"{comment} One JSON object per line, as they come.".strip()
         responses: dict[str, Any] = {
             "200": {"description": comment or "Done.", "content": {"application/json": {"schema": schema}}}
         }

@@ -91,9 +91,10 @@ def test_a_body_leaves_out_what_the_path_says(document: Any) -> None:
     assert list(properties) == ["text"]
 
 
-def test_a_stream_is_an_array(document: Any) -> None:
+def test_a_stream_is_one_object_per_line(document: Any) -> None:
     answer = document["paths"]["/v1/things:watch"]["post"]["responses"]["200"]
-    assert answer["content"]["application/json"]["schema"]["type"] == "array"
+    assert "$ref" in answer["content"]["application/json"]["schema"]
+    assert answer["description"].endswith("One JSON object per line, as they come.")
 
 
 def test_errors_are_google_rpc_status(document: Any) -> None:

@@ -8,6 +8,8 @@ import pytest
 from libs.access import Visibility
 from libs.testing import MakeTransactions
 from libs.tx import Transactions
+from quintet.federation.v1.directive_pb2 import Directive, DirectiveState
+from quintet.federation.v1.facts_pb2 import DirectiveChanged
 from services.collaboration import directory_store, store
 from services.collaboration.facts import handlers
 from services.collaboration.model import Channel, Task, TaskState
@@ -134,3 +136,30 @@ async def test_a_second_disposal_of_the_event_joins_the_channel(collaboration: T
 async def test_disposals_of_other_nodes_are_their_own_affair(collaboration: Transactions, tell: Tell) -> None:
     await tell(joint_disposal(PUBLIC_WORKS, PARKS), node="sf-d10", received_from="sf-d10")
     assert (await channels(collaboration), await tasks(collaboration)) == ([], [])
+
+
+def directive(state: str = "DELIVERED", **fields: Any) -> DirectiveChanged:
+    given = {"to_node": "sf", "organisation": PARKS, "zone": "us-ca-sf-d10", "title": "Clear the drains"} | fields
+    made = Directive(name="directives/d1", text="Before the rain", **given)
+    made.state = DirectiveState.Value(f"DIRECTIVE_STATE_{state}")
+    made.expires_at.FromDatetime(START)
+    return DirectiveChanged(directive=made)
+
+
+async def test_a_directive_becomes_one_task_of_the_organisation_it_is_for(
+    collaboration: Transactions, tell: Tell
+) -> None:
+    await tell(directive(), directive())
+    (task,) = await tasks(collaboration)
+    assert (task.title, task.instruction, task.organisation) == ("Clear the drains", "Before the rain", PARKS)
+    assert (task.due_at, task.state, task.directive) == (START, TaskState.OPEN, "directives/d1")
+    assert await stated(collaboration) == ["TaskChanged"]
+    await tell(directive("CANCELLED", reason="no rain"), directive("CANCELLED", reason="no rain"))
+    (task,) = await tasks(collaboration)
+    assert (task.state, task.note, task.revision) == (TaskState.CANCELLED, "no rain", 2)
+
+
+async def test_directives_for_others_or_too_late_become_no_task(collaboration: Transactions, tell: Tell) -> None:
+    await tell(directive(to_node="sf-d10"), directive(organisation=""), directive("EXPIRED"), directive("SENT"))
+    await tell(directive(), received_from="sf-d10")
+    assert await tasks(collaboration) == []

@@ -14,6 +14,7 @@ from libs.errors import Away, Exhausted, Forbidden, Reason, TooLate, WrongState
 from libs.testing import MakeTransactions, eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
+from quintet.sharing.v1.sharing_pb2 import Aggregation, RowFilter
 from services.federation import contracts_store
 from services.federation.answering import ANSWERING_MAX
 from services.federation.asking import STREAMS_MAX
@@ -179,6 +180,23 @@ async def test_the_consumer_takes_no_field_that_is_not_in_the_contract(make: Mak
         await found.stub().QueryContract(question(fields=[FIELDS[1]]))
     consumer = await found.contract(found.consumer)
     assert (consumer.rows_received, consumer.refused) == (0, 3)
+
+
+async def test_filter_zone_and_counts_of_the_contract_hold_for_questions_at_both_ends(make: Make) -> None:
+    chosen = RowFilter(where={"station": "station 1"})
+    found = await make(rows=3, zone="cn-110000", filter=chosen, aggregation=Aggregation(k=2, count_field="number"))
+    found.rows.count = 0
+    await found.stub().QueryContract(question())
+    (asked,) = found.rows.reads
+    assert (asked.zone, asked.filter, asked.aggregation.k) == ("cn-110000", chosen, 2)
+    # A provider that gives more: another station, and groups that are too small.
+    found.rows.count = 1
+    with pytest.raises(Forbidden, match="outside of what the contract chooses"):
+        await found.stub().QueryContract(question())
+    found.rows.extra = "number"
+    with pytest.raises(Forbidden, match="a count is below 2"):
+        await found.stub().QueryContract(question(fields=["day"]))
+    assert (await found.contract(found.consumer)).rows_received == 0
 
 
 async def test_a_contract_that_ends_ends_its_streams(make: Make) -> None:

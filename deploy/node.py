@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from deploy.preparation import STATUS_TOKEN, prepare_elsewhere, prepare_keys
-from deploy.probes import probe_nats, probe_postgres
+from deploy.probes import probe_disk, probe_nats, probe_postgres
 from deploy.runtime import EmbeddedServers, ServerStatus, State
 from deploy.runtime.leftovers import FolderLock
 from deploy.services import Services, load_parts
@@ -115,7 +115,10 @@ def _probes(config: NodeConfig, servers: EmbeddedServers) -> dict[str, Probe]:
     async def envoy() -> None:
         _running(servers.status(), "envoy")
 
-    probes: dict[str, Probe] = {"postgres": postgres, "nats": nats}
+    async def disk() -> None:
+        await probe_disk(servers.folders())
+
+    probes: dict[str, Probe] = {"postgres": postgres, "nats": nats, "disk": disk}
     return probes | {"envoy": envoy} if config.gateway.enabled else probes
 
 

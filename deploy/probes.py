@@ -1,10 +1,18 @@
-"""Whether PostgreSQL and NATS take connections: asked as any client may, without a login and its cost."""
+"""Whether PostgreSQL and NATS take connections, asked as any client may, and whether they have room to write."""
 
 import asyncio
+import shutil
 import struct
+from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from libs.errors import Away, Reason
+
 POSTGRES_PORT = 5432
+# Two segments of PostgreSQL's log: below this it may stop at any moment.
+DISK_FREE_BYTES_MIN = 32 * 1024 * 1024
+MIB = 1024 * 1024
 NATS_PORT = 4222
 PROTOCOL_3_0 = 196_608
 # "cannot connect now": the server starts, recovers or stops. Any other refusal comes from one that works.
@@ -36,6 +44,18 @@ async def probe_nats(url: str) -> None:
         writer.close()
     if not greeting.startswith(b"INFO "):
         raise RuntimeError("NATS does not take connections")
+
+
+async def probe_disk(folders: Mapping[str, Path]) -> None:
+    """Looks at the disks that these folders, given by whose they are, lie on.
+
+    Raises Away, naming the first that has less than DISK_FREE_BYTES_MIN left, OSError when a folder cannot be found.
+    """
+    for owner, folder in folders.items():
+        free = (await asyncio.to_thread(shutil.disk_usage, folder)).free
+        if free < DISK_FREE_BYTES_MIN:
+            text = f"the disk of {owner} is full: {free // MIB} MiB are left, {DISK_FREE_BYTES_MIN // MIB} are needed"
+            raise Away(Reason.DEPENDENCY_AWAY, text, dependency="disk")
 
 
 async def _open_postgres(dsn: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

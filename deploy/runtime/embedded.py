@@ -35,6 +35,7 @@ class EmbeddedServers:
         self._nats: NatsServer | None = None
         self._envoy: EnvoyServer | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._writer: asyncio.Task[None] | None = None
 
     async def start(self, config: NodeConfig) -> RuntimeInfo:
         """Starts and prepares PostgreSQL and NATS, and writes where they are; returns that.
@@ -80,12 +81,18 @@ class EmbeddedServers:
 
     async def stop(self) -> None:
         """The edge first, so that nobody calls into what is going away. Safe to call at any time, and twice."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.wait({self._sweeper})
+        for task in (self._sweeper, self._writer):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
         for server in (self._envoy, self._nats, self._postgres):
             if server is not None:
                 await server.stop()
+
+    def folders(self) -> Mapping[str, Path]:
+        """Where the servers that were started here keep their data, by their names."""
+        found = {"PostgreSQL": self._postgres, "NATS": self._nats}
+        return {name: server.data for name, server in found.items() if server is not None}
 
     def status(self) -> tuple[ServerStatus, ...]:
         """The servers that were started here."""
@@ -106,6 +113,7 @@ class EmbeddedServers:
         await server.start(_port(before.nats), _port(f"mqtt://{before.mqtt}" if before.mqtt else ""))
         await prepare_streams(server.url, server.password(ADMIN))
         self._sweeper = asyncio.create_task(keep_swept(server.url, server.password(ADMIN)), name="sweep facts")
+        self._writer = asyncio.create_task(server.keep_writing(), name="keep NATS writing")
 
     async def _write_runtime(self) -> RuntimeInfo:
         config = self._config

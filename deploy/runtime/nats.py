@@ -1,11 +1,15 @@
 """A NATS server from the wheel, for one node: the bus of facts, and the MQTT listener of its devices."""
 
+import asyncio
 import json
+import shutil
 import signal
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from deploy.runtime.files import write_private
 from deploy.runtime.leftovers import FolderLock, end_leftovers
@@ -27,7 +31,14 @@ MEMORY_STORE_BYTES_MAX = 32 * 1024 * 1024
 # Beside the two streams the server keeps MQTT sessions; without the room it refuses to create the streams.
 FILE_STORE_BYTES_MAX = FACTS_BYTES_MAX + DEVICES_BYTES_MAX + 256 * 1024 * 1024
 
+# What the server's log says at each message that it cannot write.
+WRITE_FAILED = "failed to store a msg on stream"
+WRITE_CHECK_S = 2.0
+ROOM_BYTES_MIN = 32 * 1024 * 1024
+
 Permissions = dict[str, dict[str, list[str]]]
+
+log = structlog.get_logger(__name__)
 
 
 class NatsServer:
@@ -73,6 +84,11 @@ class NatsServer:
         """The password of a part, of ADMIN or of MQTT_USER."""
         return self._secrets.get("mqtt" if user == MQTT_USER else f"nats-{user}")
 
+    @property
+    def data(self) -> Path:
+        """The folder of its streams."""
+        return self._folder / "store"
+
     def status(self) -> ServerStatus:
         return self._server.status()
 
@@ -84,6 +100,17 @@ class NatsServer:
         except BaseException:
             self._lock.release()
             raise
+
+    async def keep_writing(self) -> None:
+        """Restarts the server, until cancelled, when it has room for what it once could not write.
+
+        A stream that failed to write, as to a full disk, refuses everything from then on until its server starts again.
+        """
+        while True:
+            await asyncio.sleep(WRITE_CHECK_S)
+            if WRITE_FAILED in self._server.tail() and shutil.disk_usage(self.data).free >= ROOM_BYTES_MIN:
+                log.warning("nats_restarted", reason="it could not write, and has room again")
+                self._server.restart()
 
     async def stop(self) -> None:
         await self._server.stop()

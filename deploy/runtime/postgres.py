@@ -99,6 +99,11 @@ class PostgresServer:
         """The superuser's DSN with its password: for preparing databases, never for services."""
         return login_dsn(self.dsn(database), ADMIN, self._secrets.get("postgres-admin"))
 
+    @property
+    def data(self) -> Path:
+        """The folder of its data."""
+        return self._placed().data
+
     def status(self) -> ServerStatus:
         return self._server.status()
 

@@ -120,6 +120,11 @@ class Child:
             os.close(self._handle)
         return self._process.returncode
 
+    def end(self) -> None:
+        """Asks it to stop, without waiting."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, self.program.stop_signal)
+
     async def stop(self) -> None:
         """Asks, waits, and kills what does not listen."""
         for number, timeout_s in (
@@ -182,6 +187,15 @@ class Supervised:
             self._set(State.STOPPED)
             raise
         self._watcher = asyncio.create_task(self._watch(child), name=f"watch {self.name}")
+
+    def tail(self) -> str:
+        """The end of what the present run wrote to its log; empty when there is none."""
+        return self._child.tail() if self._child is not None else ""
+
+    def restart(self) -> None:
+        """Has the running server stop; whoever watches it starts it again."""
+        if self._child is not None and self._status.state is State.RUNNING:
+            self._child.end()
 
     async def stop(self) -> None:
         """Stops watching, then the server. Safe to call twice, and in another event loop than start's."""

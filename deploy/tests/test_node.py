@@ -47,7 +47,7 @@ async def test_it_is_ready_with_all_its_parts(traced: Traced) -> None:
         answer = await client.get("/readyz")
         assert (await client.get("/healthz")).json() == {"alive": True}
     assert answer.status_code == 200
-    assert list(answer.json()["parts"]) == [*PARTS, "postgres", "nats", "envoy"]
+    assert list(answer.json()["parts"]) == [*PARTS, "postgres", "nats", "disk", "envoy"]
 
 
 async def test_the_administrator_signs_in_through_the_edge(traced: Traced) -> None:

@@ -26,6 +26,8 @@ from quintet_sdk import Client, QuintetError, new_request_id
 CITY, DISTRICT, PARTNER = "sf", "sf-d10", "tianjin"
 CITY_ZONE, DISTRICT_ZONE, PARTNER_ZONE = "us-ca-sf", "us-ca-sf-d10", "cn-120000"
 DISTRICT_HINT = "10"
+# Of a district that joins in one scenario only, and turns hostile.
+HOSTILE_ZONE = "us-ca-sf-d6"
 PRODUCT = "products/daily"
 OWNER = "organisations/monitoring"
 HELD_PRODUCT = f"products/{PARTNER}.daily"
@@ -99,6 +101,7 @@ async def _declare(federation: Federation) -> None:
     async with federation.city.client() as city:
         await _put_zone(city, CITY_ZONE, kind="city")
         await _put_zone(city, DISTRICT_ZONE, parent=CITY_ZONE, kind="district", aliases=[DISTRICT_HINT])
+        await _put_zone(city, HOSTILE_ZONE, parent=CITY_ZONE, kind="district")
     async with federation.district.client() as district:
         await _put_zone(district, DISTRICT_ZONE, kind="district", aliases=[DISTRICT_HINT])
     async with federation.partner.client() as partner:
@@ -157,6 +160,16 @@ def _product() -> sharing.Product:
 
 
 # -------------------------------------------------------------------------------------------------------------- joined
+
+
+async def join_child(joiner: FaultNode, above: FaultNode) -> None:
+    """Join a node to the one above, and wait for its charter."""
+    await _join(joiner, above, pb.PEER_KIND_CHILD)
+    for node, other in ((joiner, above), (above, joiner)):
+        async with node.client() as client:
+            request = pb.ListContractsRequest(peer=f"peers/{other.id}")
+            name = (await client.federation.ListContracts(request)).contracts[0].name
+            await until_contract(client, name, pb.CONTRACT_STATE_FINALIZED)
 
 
 async def _join(joiner: FaultNode, above: FaultNode, kind: pb.PeerKind.ValueType) -> None:

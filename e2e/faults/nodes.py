@@ -3,8 +3,11 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
+import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -137,6 +140,36 @@ class FaultNode:
                 if part not in self.resting and not service.running:
                     service.start()
             await asyncio.sleep(RESTART_POLL_S)
+
+    # --------------------------------------------------------------------------------------------------------- its data
+
+    @property
+    def postgres_data(self) -> Path:
+        """The data folder of its PostgreSQL: elsewhere when that server's account cannot enter the state folder."""
+        base = self.process.config.state / "postgres"
+        elsewhere = base / "elsewhere"
+        return (elsewhere.resolve() if elsewhere.is_symlink() else base) / "data"
+
+    @property
+    def nats_data(self) -> Path:
+        """The data folder of its NATS server."""
+        return self.process.config.state / "nats" / "store"
+
+    def back_up(self) -> Path:
+        """Copy the data of the stopped node, as an operator does who stops it for that; return where it is."""
+        backup = Path(tempfile.mkdtemp(prefix=f"{self.id}-", dir=self.folder))
+        for name, data in self._data().items():
+            subprocess.run(["cp", "-a", str(data), str(backup / name)], check=True)
+        return backup
+
+    def restore(self, backup: Path) -> None:
+        """Put a backup in the place of the stopped node's data."""
+        for name, data in self._data().items():
+            shutil.rmtree(data)
+            subprocess.run(["cp", "-a", str(backup / name), str(data)], check=True)
+
+    def _data(self) -> dict[str, Path]:
+        return {"postgres": self.postgres_data, "nats": self.nats_data}
 
     def remove(self) -> None:
         for service in self.services.values():

@@ -60,6 +60,8 @@ class Reconciler:
         """Use `open_reconciler`."""
         self._federation = federation
         self._databases = databases
+        # By contract, what its sender has counted more than its receiver, and had every reason to.
+        self._uneven: dict[str, int] = {}
         self._city, self._district = databases[federation.city.id], databases[federation.district.id]
 
     async def settle(self, ledger: Ledger, within_s: float = SETTLE_S) -> Verdict:
@@ -93,10 +95,20 @@ class Reconciler:
         verdict = await self.settle(everything)
         await _compare_strangers(verdict, everything, self._city, self._district)
         await _compare_counters(verdict, self._city)
-        verdict.doubled += await _counted_twice(verdict, self._databases)
+        uneven = await _uneven_counts(self._databases)
+        wrong = {name: more - self._uneven.get(name, 0) for name, more in uneven.items()}
+        verdict.note(
+            "contracts whose sender and receiver count differently",
+            [f"{name}: {more} more at the sender" for name, more in wrong.items() if more],
+        )
+        verdict.doubled += sum(max(0, -more) for more in wrong.values())
         for node in self._federation.nodes:
             await _verify_audit(verdict, node)
         return verdict
+
+    async def accept_counts(self) -> None:
+        """Take the present difference between senders' and receivers' counts as it is: one of them was restored."""
+        self._uneven = await _uneven_counts(self._databases)
 
 
 @asynccontextmanager
@@ -234,21 +246,16 @@ async def _compare_counters(verdict: Verdict, city: Pool) -> None:
     verdict.note("counters at the city that differ from its events", sorted(set(shown) ^ set(counted)))
 
 
-async def _counted_twice(verdict: Verdict, databases: Mapping[str, Pool]) -> int:
-    """Under each contract the receiver counted as many facts and rows as its sender."""
-    sent: dict[str, int] = defaultdict(int)
-    received: dict[str, int] = defaultdict(int)
+async def _uneven_counts(databases: Mapping[str, Pool]) -> dict[str, int]:
+    """By contract, how many more facts and rows were sent under it than received, by the two nodes' own counts."""
+    more: dict[str, int] = defaultdict(int)
     for database in databases.values():
-        for name, facts_out, facts_in in await _rows(
-            database, "SELECT id, facts_sent, facts_received FROM federation.contracts"
+        for name, sent, received in await _rows(
+            database,
+            "SELECT id, facts_sent + rows_sent, facts_received + rows_received FROM federation.contracts",
         ):
-            sent[name] += facts_out
-            received[name] += facts_in
-    verdict.note(
-        "contracts whose sender and receiver count differently",
-        [f"{name}: {sent[name]} sent, {received[name]} received" for name in sent if sent[name] != received[name]],
-    )
-    return sum(max(0, received[name] - sent[name]) for name in sent)
+            more[name] += sent - received
+    return dict(more)
 
 
 async def _verify_audit(verdict: Verdict, node: FaultNode) -> None:

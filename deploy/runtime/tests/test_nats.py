@@ -20,6 +20,7 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.runtime import NatsServer, ServerFailed, State, prepare_streams, start_nats, streams
+from deploy.runtime import nats as nats_server
 from deploy.runtime.nats import MQTT_USER
 from deploy.runtime.streams import DEVICES, FACTS, connect_admin, sweep_facts
 from deploy.runtime.tests.support import alive, command_lines, node_process, read_line, until
@@ -243,6 +244,22 @@ async def test_everything_killed_and_started_again(state: Path) -> None:
     assert (await identity.js.stream_info(FACTS)).state.messages == 100
     await identity.client.close()
     await server.stop()
+
+
+async def test_server_that_could_not_write_starts_again_once_there_is_room(
+    server: NatsServer, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream whose write failed refuses everything for the rest of its server's life, whatever room there is."""
+    monkeypatch.setattr(nats_server, "WRITE_CHECK_S", 0.01)
+    pid = server.status().pid
+    keeping = asyncio.create_task(server.keep_writing())
+    with (state / "log" / "nats.log").open("a") as log:
+        log.write("[ERR] JetStream failed to store a msg on stream '$G > FACTS': no space left on device\n")
+    await until(lambda: server.status().pid not in {pid, None}, "started again")
+    again = server.status().pid
+    await asyncio.sleep(0.1)  # what it wrote before is not held against it
+    assert server.status().pid == again
+    keeping.cancel()
 
 
 async def test_killed_server_comes_back_on_its_port(server: NatsServer) -> None:

@@ -45,6 +45,7 @@ CODE = r"[a-z0-9][a-z0-9-]{0,62}"
 HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 ADDRESS = rf"{HOST}:[0-9]{{1,5}}"
 ORIGIN = rf"https?://{HOST}(?::[0-9]{{1,5}})?"
+HOURS_MAX = 24 * 365
 PORT_MAX = 65_535
 # The servers copy a request a few times while they handle it: more than this belongs in an upload of its own.
 REQUEST_BYTES_MAX = 64 * 1024 * 1024
@@ -124,6 +125,12 @@ class FederationSection:
     link_port: int
     advertise: str
     advertise_link: str = ""
+    # How long a certificate issued to a peer, or to the own ports, is good.
+    certificate_hours: float = 24.0
+    # What becomes of an open stream when its certificate has ended and could not be renewed: "hold" ends it, "grace"
+    # lets it live for grace_hours more, with an alarm.
+    expired_policy: str = "grace"
+    grace_hours: float = 72.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +213,9 @@ def load_config(path: Path) -> NodeConfig:
             link_port=reader.port("federation.link_port"),
             advertise=reader.text("federation.advertise", default="127.0.0.1", pattern=HOST),
             advertise_link=reader.text("federation.advertise_link", default="", pattern=f"({ADDRESS})?"),
+            certificate_hours=reader.hours("federation.certificate_hours", default=24.0),
+            expired_policy=reader.text("federation.expired_policy", default="grace", pattern="hold|grace"),
+            grace_hours=reader.hours("federation.grace_hours", default=72.0),
         ),
         telemetry=TelemetrySection(
             otlp_endpoint=reader.url("telemetry.otlp_endpoint", ("http", "https")),
@@ -329,6 +339,13 @@ class _Reader:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
             return float(value)
         self.problem(key, f"must be a number from 0 to 1, got {value!r}")
+        return default
+
+    def hours(self, key: str, *, default: float) -> float:
+        value = self._left.pop(key, default)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= HOURS_MAX:
+            return float(value)
+        self.problem(key, f"must be a number of hours above 0 and up to {HOURS_MAX}, got {value!r}")
         return default
 
     def host(self, key: str) -> str:

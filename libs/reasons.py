@@ -98,6 +98,7 @@ class Reason(StrEnum):
     PEER_NOT_FOUND = "PEER_NOT_FOUND"
     PEER_AWAY = "PEER_AWAY"
     PEER_SUSPENDED = "PEER_SUSPENDED"
+    CERTIFICATE_ENDED = "CERTIFICATE_ENDED"  # of a peer: expired, revoked, or not of this node's making
     PEER_ENDED = "PEER_ENDED"  # the membership is over, or was never granted
     JOIN_TOKEN_INVALID = "JOIN_TOKEN_INVALID"  # noqa: S105
     JOIN_REJECTED = "JOIN_REJECTED"

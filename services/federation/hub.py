@@ -14,12 +14,15 @@ from libs.errors import Away, DomainError, Reason, WrongState
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2, link_pb2_grpc
 from services.federation import peers_store, pki
+from services.federation.calls import refusal
 from services.federation.link import SILENCE_MAX_S, LinkParts, LinkSession, Wire
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from libs.config import Secrets
+    from libs.tx import Tx
     from services.federation.peers_store import Peer
 
 DIAL_DELAY_FIRST_S = 0.2
@@ -45,6 +48,8 @@ class Hub:
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._backoffs: dict[str, Backoff] = {}
         self._contact: dict[str, asyncio.Event] = {}
+        # Told what a peer answered to a call; set when the service is wired.
+        self.refused: Callable[[Tx, str, DomainError], Awaitable[None]] | None = None
         self._dials_at: dict[str, datetime] = {}  # when a peer that is away is called next
 
     # -------------------------------------------------------------------------------------------- sessions
@@ -80,14 +85,25 @@ class Hub:
             text = f"{node} is away since {since}; " + (f"it is called at {next_dial}" if next_dial else "it calls us")
             raise Away(Reason.PEER_AWAY, text, peer=node, since=since, next_dial=next_dial) from error
 
+    def hurry(self, peer: str) -> None:
+        """Call a peer now, if this node calls it: what hindered it is over."""
+        self._contact.setdefault(peer, asyncio.Event()).set()
+
+    def sessions(self) -> list[LinkSession]:
+        """Return the sessions of this moment."""
+        return list(self._sessions.values())
+
     def connected(self, peer: str) -> bool:
         """Say whether a stream with the peer is open."""
         session = self._sessions.get(peer)
         return session is not None and session.ready.is_set()
 
-    async def serve(self, peer: Peer, wire: Wire, *, dialled_by: str) -> None:
-        """Run one session until it ends. Raises Away when there is one already that shall stay."""
+    async def serve(self, peer: Peer, wire: Wire, *, dialled_by: str, shown: str = "") -> None:
+        """Run one session until it ends; `shown` is the caller's certificate. Raises Away when there is one already
+        that shall stay.
+        """
         session = LinkSession(self._parts, peer, wire, dialled_by=dialled_by)
+        session.shown = shown
         self._admit(session)
         try:
             await session.run(lambda: self._made_contact(session))
@@ -168,8 +184,14 @@ class Hub:
         text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
         text = text or type(error).__name__
         log.warning("link.failed", peer=node, error=text)
-        now = self._parts.transactions.clock.now()
-        await self._parts.transactions.run(lambda tx: peers_store.touch(tx.conn, node, now, error=text))
+        refused = refusal(error, node) if isinstance(error, grpc.aio.AioRpcError) else None
+
+        async def note(tx: Tx) -> None:
+            await peers_store.touch(tx.conn, node, tx.now, error=text)
+            if refused is not None and self.refused is not None:
+                await self.refused(tx, node, refused)
+
+        await self._parts.transactions.run(note)
 
     def _credentials(self, peer: Peer) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(

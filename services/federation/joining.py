@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import grpc
 import structlog
-from google.rpc import status_pb2
 
 from libs.duty import on_duty
-from libs.errors import DETAILS_KEY, Away, DomainError, Forbidden, Invalid, Reason, WrongState, from_status
+from libs.errors import Away, DomainError, Forbidden, Invalid, Reason, WrongState
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2, link_pb2_grpc
 from services.federation import alarms, membership_store, peers_store, pki
+from services.federation.calls import refusal
 from services.federation.membership import JOIN_UNANSWERED, REQUEST_DAYS, add_peer, check_card, state_peer
 from services.federation.membership_store import PendingJoin
 
@@ -165,13 +165,3 @@ async def _call(invitation: pb.Invitation, request: link_pb2.JoinRequest) -> lin
         except grpc.aio.AioRpcError as error:
             raise refusal(error, invitation.node) from error
     return response
-
-
-def refusal(error: grpc.aio.AioRpcError, node: str) -> DomainError:
-    """Return what a node refused a call with; Away when it did not answer in its own words."""
-    for key, value in error.trailing_metadata() or ():
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            raised = from_status(status_pb2.Status.FromString(value))
-            if raised is not None:
-                return raised
-    return Away(Reason.PEER_AWAY, f"{node} does not answer: {error.code().name}", peer=node)

@@ -7,9 +7,9 @@ before it is acknowledged. When it breaks, the next one goes on from what the tw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -48,6 +48,10 @@ class Wire:
     receive: Callable[[], Awaitable[Frame | None]]
 
 
+# Raises a DomainError that ends the session; other refusals it answers itself.
+FrameHandler = Callable[["LinkSession", Frame], Awaitable[None]]
+
+
 @dataclass(frozen=True)
 class LinkParts:
     """What sessions work with."""
@@ -57,6 +61,8 @@ class LinkParts:
     signer: NodeSigner
     acceptor: Acceptor
     questions: Questions
+    # What is done about other kinds of frames, by the name of the frame's body field.
+    frames: Mapping[str, FrameHandler] = field(default_factory=dict)
 
 
 class LinkSession:
@@ -65,6 +71,8 @@ class LinkSession:
     def __init__(self, parts: LinkParts, peer: Peer, wire: Wire, *, dialled_by: str) -> None:
         self.peer = peer.node
         self.dialled_by = dialled_by
+        # The certificate that the peer showed when it called, PEM; "" when this node called.
+        self.shown = ""
         self.ready = asyncio.Event()
         self._parts = parts
         self._row = peer
@@ -224,8 +232,11 @@ class LinkSession:
                 self._parts.questions.answered(self, frame.answer)
             case "cancel":
                 self._parts.questions.cancelled(self, frame.cancel)
-            case _:
-                pass  # a ping, or a kind of frame that a later release knows
+            case kind:
+                # A kind of frame that a later release knows has no handler, and is passed over.
+                handler = self._parts.frames.get(kind or "")
+                if handler is not None:
+                    await handler(self, frame)
 
     async def _clear_alarm(self) -> None:
         self._alarmed = False

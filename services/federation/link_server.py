@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from libs.access import Caller, Grants, Kind
-from libs.errors import Forbidden, NotFound, Reason, Unauthenticated
+from libs.errors import NotFound, Reason, Unauthenticated
 from libs.rpc import Server
-from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2, link_pb2_grpc
-from services.federation import peers_store
+from services.federation import certificates_store, peers_store, pki
+from services.federation.certificates import require_active
 from services.federation.link import Wire
 from services.federation.pki import spiffe_id
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from libs.methods import Method
     from libs.tx import Transactions
     from libs.zones import ZoneTree
+    from services.federation.certificates import Certificates
     from services.federation.hub import Hub
     from services.federation.membership import Membership
-    from services.federation.pki import KeyAndCertificate
 
 Context = grpc.aio.ServicerContext[Any, Any]
 SAN = "x509_subject_alternative_name"
@@ -45,8 +45,10 @@ class CertificateAuthenticator:
             peer = await self._transactions.read(lambda conn: peers_store.get(conn, node))
         except NotFound as error:
             raise Unauthenticated(Reason.PEER_NOT_FOUND, "the certificate names no peer of this node") from error
-        if peer.state != pb.PEER_STATE_ACTIVE:
-            raise Forbidden(Reason.PEER_SUSPENDED, f"{node} is suspended")
+        require_active(peer)
+        serial = pki.serial(shown(context))
+        if not await self._transactions.read(lambda conn: certificates_store.good(conn, [serial])):
+            raise Unauthenticated(Reason.CERTIFICATE_ENDED, "the certificate was revoked")
         return Caller(f"nodes/{node}", Kind.PEER, Grants(f"nodes/{node}", [], self._zones))
 
 
@@ -74,18 +76,25 @@ class LinkServicer(link_pb2_grpc.LinkServiceServicer):
         names = [name.decode() for name in context.auth_context().get(SAN, ())]
         node = next(name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
         peer = await self._transactions.read(lambda conn: peers_store.get(conn, node))
-        await self._hub.serve(peer, _server_wire(requests, context), dialled_by=node)
+        await self._hub.serve(peer, _server_wire(requests, context), dialled_by=node, shown=shown(context))
 
 
 class MembershipServicer(link_pb2_grpc.MembershipServiceServicer):
     """Serves joiners."""
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: Membership, certificates: Certificates) -> None:
         self._membership = membership
+        self._certificates = certificates
 
     async def Join(self, request: link_pb2.JoinRequest, context: Context) -> link_pb2.JoinResponse:
         """Take a node's request to join, or say how it stands."""
         return await self._membership.admit(request)
+
+    async def RenewCertificate(
+        self, request: link_pb2.RenewCertificateRequest, context: Context
+    ) -> link_pb2.RenewCertificateResponse:
+        """Issue the next certificate to a peer that signs for it."""
+        return await self._certificates.renew(request)
 
 
 def join_server(authenticator: JoinerAuthenticator, servicer: MembershipServicer) -> Server:
@@ -104,12 +113,9 @@ def link_server(authenticator: CertificateAuthenticator, servicer: LinkServicer)
     return server
 
 
-def credentials(own: KeyAndCertificate, client_root: str = "") -> grpc.ServerCredentials:
-    """Return TLS credentials; with a root, callers must show a certificate that it issued."""
-    pair = [(own.key.encode(), own.certificate.encode())]
-    if not client_root:
-        return grpc.ssl_server_credentials(pair)
-    return grpc.ssl_server_credentials(pair, root_certificates=client_root.encode(), require_client_auth=True)
+def shown(context: Context) -> str:
+    """Return the certificate that the caller has shown, PEM."""
+    return next(iter(context.auth_context()["x509_pem_cert"])).decode()
 
 
 def _server_wire(requests: AsyncIterator[link_pb2.ExchangeRequest], context: Context) -> Wire:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from libs.tx import Transactions, Tx
     from libs.zones import ZoneTree
+    from services.federation.certificates import Certificates
     from services.federation.negotiation import Negotiator
     from services.federation.peers_store import Peer
     from services.federation.signing import NodeSigner
@@ -55,6 +56,7 @@ class Membership:
         title: str,
         zone: str,
         authority: pki.Authority,
+        certificates: Certificates,
         signer: NodeSigner,
         transactions: Transactions,
         negotiator: Negotiator,
@@ -64,6 +66,7 @@ class Membership:
         self._title = title
         self._zone = zone
         self._authority = authority
+        self._certificates = certificates
         self._signer = signer
         self._transactions = transactions
         self._negotiator = negotiator
@@ -87,6 +90,7 @@ class Membership:
             signing_key=self._signer.public_key,
             link_address=self.link_address,
             certificate_request=certificate_request,
+            join_address=self.join_address,
         )
 
     # -------------------------------------------------------------------------------------------- inviting
@@ -193,7 +197,7 @@ class Membership:
         kind = pb.PEER_KIND_PARENT if child else pb.PEER_KIND_PARTNER
         response = link_pb2.JoinResponse(card=self.card(), kind=kind, state=peer.state)  # type: ignore[arg-type]
         if peer.state == pb.PEER_STATE_ACTIVE:
-            response.certificate = self._authority.issue(card.node, card.certificate_request, tx.now)
+            response.certificate = await self._certificates.issue(tx, card.node, card.certificate_request)
             if child:
                 charter = await contracts_store.newest_charter(tx.conn, card.node)
                 response.charter.CopyFrom(charter)
@@ -275,6 +279,7 @@ async def add_peer(tx: Tx, card: link_pb2.NodeCard, *, kind: int, state: int, ce
         issued_certificate="",
         epoch=new_id(),
         joined_at=tx.now,
+        join_address=card.join_address,
     )
     before = await peers_store.find(tx.conn, card.node)
     if before is None:

@@ -232,9 +232,9 @@ async def delegated_to(conn: Connection, node: str) -> list[str]:
     return [row["zone"] for row in await conn.fetch("SELECT zone FROM delegations WHERE node = $1 ORDER BY zone", node)]
 
 
-async def delegation(conn: Connection, zone: str) -> str:
-    """Return the node that has the zone, "" for none."""
-    return await conn.fetchval("SELECT node FROM delegations WHERE zone = $1", zone) or ""
+async def all_delegations(conn: Connection) -> dict[str, str]:
+    """Return the node of every delegated zone."""
+    return {row["zone"]: row["node"] for row in await conn.fetch("SELECT zone, node FROM delegations ORDER BY zone")}
 
 
 async def undelegate(conn: Connection, zone: str) -> None:

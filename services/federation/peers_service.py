@@ -9,6 +9,7 @@ from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from services.federation import link_status, membership_store, peers_store, pki
 from services.federation.membership import shown_approvals
+from services.federation.standing_service import StandingHandler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from services.federation.membership import Membership
     from services.federation.peers_store import Peer
     from services.federation.queries import Questions
+    from services.federation.standing import Standing
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -34,12 +36,19 @@ class PeersHandler:
     """What the methods about peers do."""
 
     def __init__(
-        self, transactions: Transactions, membership: Membership, joiner: Joiner, hub: Hub, questions: Questions
+        self,
+        transactions: Transactions,
+        membership: Membership,
+        joiner: Joiner,
+        standing: Standing,
+        hub: Hub,
+        questions: Questions,
     ) -> None:
         self._transactions = transactions
         self._membership = membership
         self._joiner = joiner
         self._hub = hub
+        self.standing = StandingHandler(transactions, standing, self.described)
         self._questions = questions
 
     async def invite(self, request: pb.CreateInvitationRequest) -> pb.CreateInvitationResponse:
@@ -47,7 +56,7 @@ class PeersHandler:
 
     async def join(self, request: pb.JoinPeerRequest) -> pb.JoinPeerResponse:
         node = await self._joiner.join(request.invitation, request.root_fingerprint_confirmed)
-        peer = await self._transactions.read(lambda conn: self._described(conn, node))
+        peer = await self._transactions.read(lambda conn: self.described(conn, node))
         return pb.JoinPeerResponse(peer=peer, root_fingerprint=self._membership.root_fingerprint)
 
     async def approve(self, request: pb.ApprovePeerRequest, person: str) -> pb.ApprovePeerResponse:
@@ -55,7 +64,7 @@ class PeersHandler:
 
         async def work(tx: Tx) -> pb.ApprovePeerResponse:
             await self._membership.approve(tx, node, request.root_fingerprint, person)
-            return pb.ApprovePeerResponse(peer=await self._described(tx.conn, node))
+            return pb.ApprovePeerResponse(peer=await self.described(tx.conn, node))
 
         return await self._transactions.mutate(request, pb.ApprovePeerResponse, work)
 
@@ -64,13 +73,13 @@ class PeersHandler:
 
         async def work(tx: Tx) -> pb.RejectPeerResponse:
             await self._membership.reject(tx, node, request.reason)
-            return pb.RejectPeerResponse(peer=await self._described(tx.conn, node))
+            return pb.RejectPeerResponse(peer=await self.described(tx.conn, node))
 
         return await self._transactions.mutate(request, pb.RejectPeerResponse, work)
 
     async def get(self, request: pb.GetPeerRequest) -> pb.GetPeerResponse:
         node = names.parse(request.name, PEER)["peer"]
-        return pb.GetPeerResponse(peer=await self._transactions.read(lambda conn: self._described(conn, node)))
+        return pb.GetPeerResponse(peer=await self._transactions.read(lambda conn: self.described(conn, node)))
 
     async def page(self, request: pb.ListPeersRequest) -> pb.ListPeersResponse:
         size = paging.size(request.page_size)
@@ -93,7 +102,8 @@ class PeersHandler:
         answer = await self._questions.ask(session, query, CATALOGUE_TIMEOUT_S)
         return pb.ListPeerProductsResponse(products=answer.products)
 
-    async def _described(self, conn: Connection, node: str) -> pb.Peer:
+    async def described(self, conn: Connection, node: str) -> pb.Peer:
+        """Return a peer as it is shown. Raises NotFound."""
         return (await self._describe(conn, [await peers_store.get(conn, node)]))[0]
 
     async def _describe(self, conn: Connection, rows: Sequence[Peer]) -> list[pb.Peer]:

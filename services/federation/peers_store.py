@@ -42,6 +42,7 @@ class Peer:
     last_contact: datetime | None
     last_error: str
     state_reason: str = ""
+    join_address: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,13 @@ class NewPeer:
     issued_certificate: str
     epoch: str
     joined_at: datetime
+    join_address: str
 
 
 _COLUMNS = (
     "node, title, kind, state, zone, link_address, dial, root_certificate, signing_key, certificate,"
     " issued_certificate, epoch, received_epoch, previous_epoch, epoch_there, joined_at, last_contact, last_error,"
-    " state_reason"
+    " state_reason, join_address"
 )
 
 
@@ -74,8 +76,8 @@ async def add(conn: Connection, peer: NewPeer) -> None:
     """Insert a peer. Raises WrongState when the node is a peer already."""
     query = """
         INSERT INTO peers (node, title, kind, state, zone, link_address, dial, root_certificate, signing_key,
-                           certificate, issued_certificate, epoch, joined_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                           certificate, issued_certificate, epoch, joined_at, join_address)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
     """
     taken = WrongState(Reason.WRONG_STATE, f"{peer.node} is a peer already", peer=peer.node)
     with violations({"peers_pkey": taken}):
@@ -88,7 +90,7 @@ async def readmit(conn: Connection, peer: NewPeer) -> None:
     query = """
         UPDATE peers SET title = $2, kind = $3, state = $4, zone = $5, link_address = $6, dial = $7,
             root_certificate = $8, signing_key = $9, certificate = $10, issued_certificate = $11, epoch = $12,
-            joined_at = $13, received_epoch = '', previous_epoch = '', epoch_there = '', last_error = '',
+            joined_at = $13, join_address = $14, received_epoch = '', previous_epoch = '', epoch_there = '', last_error = '',
             state_reason = ''
         WHERE node = $1
     """
@@ -112,6 +114,12 @@ async def find(conn: Connection, node: str, *, lock: bool = False) -> Peer | Non
     return _peer(row) if row else None
 
 
+async def states(conn: Connection, nodes: Sequence[str]) -> dict[str, int]:
+    """Return where the memberships of the peers stand."""
+    rows = await conn.fetch("SELECT node, state FROM peers WHERE node = ANY($1::text[])", list(nodes))
+    return {row["node"]: row["state"] for row in rows}
+
+
 async def set_state(conn: Connection, node: str, state: int, reason: str) -> None:
     """Note where the membership of a peer stands, and why."""
     await conn.execute("UPDATE peers SET state = $2, state_reason = $3 WHERE node = $1", node, state, reason)
@@ -132,7 +140,7 @@ async def touch(conn: Connection, node: str, now: datetime, error: str = "") -> 
 
 
 async def set_certificate(conn: Connection, node: str, certificate: str) -> None:
-    """Keep the certificate with which this node may call the peer, and dial it from now on."""
+    """Keep the certificate with which this node may call the peer, and dial it from now on; "" when it is no good."""
     await conn.execute(
         "UPDATE peers SET certificate = $2, dial = link_address <> '' WHERE node = $1", node, certificate
     )

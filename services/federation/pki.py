@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from libs.config import Secrets
 
 ROOT_VALID_DAYS = 3650
-LEAF_VALID_DAYS = 90
+LEAF_VALID_DEFAULT = timedelta(hours=24)
 # Clocks of two nodes may differ by this much without a new certificate being refused.
 CLOCK_SKEW = timedelta(hours=1)
 ROOT_KEY = "federation-root-key"
@@ -42,14 +42,15 @@ class KeyAndCertificate:
 class Authority:
     """The node's own root."""
 
-    def __init__(self, node: str, root: KeyAndCertificate) -> None:
+    def __init__(self, node: str, root: KeyAndCertificate, leaf_valid: timedelta = LEAF_VALID_DEFAULT) -> None:
         self.node = node
+        self.leaf_valid = leaf_valid
         self.root_certificate = root.certificate
         self._key = _load_key(root.key)
         self._root = x509.load_pem_x509_certificate(root.certificate.encode())
 
     @classmethod
-    def open(cls, node: str, secrets: Secrets, now: datetime) -> Authority:
+    def open(cls, node: str, secrets: Secrets, now: datetime, leaf_valid: timedelta = LEAF_VALID_DEFAULT) -> Authority:
         """Load the root from the node's secrets, made at the first start."""
         try:
             root = KeyAndCertificate(secrets.read(ROOT_KEY), secrets.read(ROOT_CERTIFICATE))
@@ -57,7 +58,7 @@ class Authority:
             root = _new_root(node, now)
             secrets.set(ROOT_KEY, root.key)
             secrets.set(ROOT_CERTIFICATE, root.certificate)
-        return cls(node, root)
+        return cls(node, root, leaf_valid)
 
     def server(self, hosts: list[str], now: datetime) -> KeyAndCertificate:
         """Return a new key and certificate for this node's ports; callers expect the node id as host name."""
@@ -92,7 +93,7 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - CLOCK_SKEW)
-            .not_valid_after(now + timedelta(days=LEAF_VALID_DAYS))
+            .not_valid_after(now + self.leaf_valid)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
         )
@@ -135,6 +136,17 @@ def expires_at(certificate_pem: str) -> datetime | None:
     if not certificate_pem:
         return None
     return x509.load_pem_x509_certificate(certificate_pem.encode()).not_valid_after_utc
+
+
+def lifetime(certificate_pem: str) -> tuple[datetime, datetime]:
+    """Return when a certificate was issued and when it ends, UTC."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    return certificate.not_valid_before_utc + CLOCK_SKEW, certificate.not_valid_after_utc
+
+
+def serial(certificate_pem: str) -> str:
+    """Return the serial number of a certificate, in hex."""
+    return f"{x509.load_pem_x509_certificate(certificate_pem.encode()).serial_number:x}"
 
 
 def check_issued(certificate_pem: str, root_pem: str, name: str) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from libs.state import RuntimeInfo, change_runtime
-from services.federation.link_server import credentials
 
 if TYPE_CHECKING:
     import grpc
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
     from libs.config import NodeConfig
     from libs.rpc import Server
     from services.federation.membership import Membership
-    from services.federation.pki import Authority, KeyAndCertificate
+    from services.federation.pki import Authority
+    from services.federation.server_certificate import ServerCertificate
 
 log = structlog.get_logger()
 
@@ -29,7 +29,7 @@ class Ports:
         self,
         config: NodeConfig,
         authority: Authority,
-        own: KeyAndCertificate,
+        own: ServerCertificate,
         membership: Membership,
         *,
         join: Server,
@@ -48,9 +48,9 @@ class Ports:
         before = self._config.runtime()
         try:
             link_port = await self._listen(
-                self._link, section.link_port, before.link, credentials(self._own, self._authority.root_certificate)
+                self._link, section.link_port, before.link, self._own.credentials(self._authority.root_certificate)
             )
-            join_port = await self._listen(self._join, section.join_port, before.join, credentials(self._own))
+            join_port = await self._listen(self._join, section.join_port, before.join, self._own.credentials())
             link, join = f"{section.advertise}:{link_port}", f"{section.advertise}:{join_port}"
             self._membership.link_address = section.advertise_link or link
             self._membership.join_address = join

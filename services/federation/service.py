@@ -57,6 +57,26 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
     async def RejectPeer(self, request: pb.RejectPeerRequest, context: Context) -> pb.RejectPeerResponse:
         return await self._peers.reject(request)
 
+    async def SuspendPeer(self, request: pb.SuspendPeerRequest, context: Context) -> pb.SuspendPeerResponse:
+        return await self._peers.standing.suspend(request)
+
+    async def ResumePeer(self, request: pb.ResumePeerRequest, context: Context) -> pb.ResumePeerResponse:
+        return await self._peers.standing.resume(request)
+
+    async def LeavePeer(self, request: pb.LeavePeerRequest, context: Context) -> pb.LeavePeerResponse:
+        return await self._peers.standing.leave(request)
+
+    async def ExpelPeer(self, request: pb.ExpelPeerRequest, context: Context) -> pb.ExpelPeerResponse:
+        return await self._peers.standing.expel(request)
+
+    async def WithdrawZone(self, request: pb.WithdrawZoneRequest, context: Context) -> pb.WithdrawZoneResponse:
+        return await self._peers.standing.withdraw_zone(request)
+
+    async def RevokeCertificate(
+        self, request: pb.RevokeCertificateRequest, context: Context
+    ) -> pb.RevokeCertificateResponse:
+        return await self._peers.standing.revoke(request)
+
     async def GetPeer(self, request: pb.GetPeerRequest, context: Context) -> pb.GetPeerResponse:
         return await self._peers.get(request)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 BATCH_PREFIX = b"quintet-batch-v1\0"
+RENEW_PREFIX = b"quintet-renew-v1\0"
 RECEIPT_PREFIX = b"quintet-receipt-v1\0"
 COSIGN_PREFIX = b"quintet-cosign-v1\0"
 ALGORITHM = "Ed25519"  # RFC 9864
@@ -63,6 +64,13 @@ class NodeSigner:
         """Vouch for a peer's checkpoint, given as it was signed."""
         return self._key.sign(COSIGN_PREFIX + statement.encode())
 
+    def renewal(self, asked: str, certificate_request: str) -> link_pb2.RenewCertificateRequest:
+        """Return a request to the node `asked` for this node's next certificate."""
+        signature = self._key.sign(_renewal(asked, certificate_request))
+        return link_pb2.RenewCertificateRequest(
+            node=self.node, certificate_request=certificate_request, key_id=self.key_id, signature=signature
+        )
+
     def agreement(self, canonical: bytes) -> str:
         """Return a compact JWS with detached payload over the canonical agreement."""
         key = OKPKey.import_key(self._key)
@@ -89,6 +97,15 @@ def open_receipt(signed: link_pb2.SignedReceipt, public_key: bytes) -> link_pb2.
         return link_pb2.Receipt.FromString(signed.receipt)
     except DecodeError as error:
         raise Invalid("receipt", "must be a Receipt") from error
+
+
+def check_renewal(request: link_pb2.RenewCertificateRequest, asked: str, public_key: bytes) -> None:
+    """Check that a peer has signed its request to the node `asked`. Raises Forbidden(SIGNATURE_INVALID)."""
+    _verify(public_key, _renewal(asked, request.certificate_request), request.signature)
+
+
+def _renewal(asked: str, certificate_request: str) -> bytes:
+    return RENEW_PREFIX + asked.encode() + b"\0" + certificate_request.encode()
 
 
 def check_agreement(signature: str, canonical: bytes, public_key: bytes) -> None:

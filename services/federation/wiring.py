@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from quintet.audit.v1.audit_pb2_grpc import AuditServiceStub
 from quintet.federation.v1 import federation_pb2, federation_pb2_grpc
 from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
 from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceStub
-from services.federation import link_server, metrics, settlement_service
+from services.federation import metrics, settlement_service
 from services.federation.accept import Acceptor
 from services.federation.contracts_service import ContractsHandler
 from services.federation.cosign import Cosigning
@@ -22,12 +23,10 @@ from services.federation.directives import watch as watch_directives
 from services.federation.directives_service import DirectivesHandler
 from services.federation.export import Exporter
 from services.federation.hub import Hub
-from services.federation.joining import Joiner
 from services.federation.link import LinkParts
-from services.federation.membership import Membership
+from services.federation.members import Basis, Members
 from services.federation.negotiation import Negotiator
 from services.federation.peers_service import PeersHandler
-from services.federation.pki import Authority
 from services.federation.ports import Ports
 from services.federation.queries import Questions
 from services.federation.queries_service import QueriesHandler
@@ -40,6 +39,7 @@ from services.federation.transfers_service import TransfersHandler
 if TYPE_CHECKING:
     from libs.host import Host
     from services.federation.control import ControlHandler
+    from services.federation.link import FrameHandler
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SERVICE = federation_pb2.DESCRIPTOR.services_by_name["FederationService"]
@@ -56,24 +56,16 @@ async def build(host: Host) -> Wired:
     cosigning = Cosigning(host.node, transactions, signer, logs)
     control: dict[str, ControlHandler] = {**negotiator.handlers, **cosigning.handlers()}
     acceptor = Acceptor(host.node, transactions, host.zones.tree, control)
-    hub = Hub(LinkParts(host.node, transactions, signer, acceptor, questions), config.secrets)
+    frames: dict[str, FrameHandler] = {}
+    hub = Hub(LinkParts(host.node, transactions, signer, acceptor, questions, frames), config.secrets)
     settler = Settler(host.node, hub.wake)
     control["settlement"] = settler.handle
     directives = Directives(host.node, host.zones.tree, hub.wake)
     control["directive_message"] = directives.handle
-    authority = Authority.open(host.node, config.secrets, host.clock.now())
-    membership = Membership(
-        node=host.node,
-        title=config.node.name,
-        zone=host.zone,
-        authority=authority,
-        signer=signer,
-        transactions=transactions,
-        negotiator=negotiator,
-        zones=host.zones.tree,
-    )
-    joiner = Joiner(host.node, transactions, membership, negotiator, config.secrets)
-    peers = PeersHandler(transactions, membership, joiner, hub, questions)
+    members = Members(_basis(host, signer, negotiator, hub))
+    control.update(members.control)
+    frames.update(members.frames)
+    peers = PeersHandler(transactions, members.membership, members.joiner, members.standing, hub, questions)
     directory = DirectoryServiceStub(host.channel_to("identity"))
     contracts = ContractsHandler(host.node, transactions, negotiator, hub, sharing, directory)
     transfers = TransfersHandler(transactions, negotiator.transfers, hub)
@@ -90,10 +82,10 @@ async def build(host: Host) -> Wired:
         servicers=[(federation_pb2_grpc.add_FederationServiceServicer_to_server, servicer, SERVICE)],
         handle_all=Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches).handle,
         tasks={
-            "ports": partial(_serve_ports, host, authority, membership, hub),
+            "ports": partial(_serve_ports, host, members),
             "links": hub.run,
             "settlement": partial(settlement_service.run, transactions, settler),
-            "joining": joiner.run,
+            **members.tasks,
             "cosign": cosigning.run,
             "directives": partial(watch_directives, transactions, directives),
             "deadlines": Deadlines(host.node, host.zone, transactions, negotiator, hub.wake).run,
@@ -102,16 +94,28 @@ async def build(host: Host) -> Wired:
     )
 
 
-async def _serve_ports(host: Host, authority: Authority, membership: Membership, hub: Hub) -> None:
-    """A server serves once: a restart of this task makes new ones, with a new certificate."""
-    own = authority.server([host.config.federation.advertise], host.clock.now())
-    zones, transactions = host.zones.tree, host.transactions
-    join = link_server.join_server(link_server.JoinerAuthenticator(zones), link_server.MembershipServicer(membership))
-    link = link_server.link_server(
-        link_server.CertificateAuthenticator(host.node, transactions, zones),
-        link_server.LinkServicer(host.node, hub, transactions),
+def _basis(host: Host, signer: NodeSigner, negotiator: Negotiator, hub: Hub) -> Basis:
+    section = host.config.federation
+    return Basis(
+        node=host.node,
+        title=host.config.node.name,
+        zone=host.zone,
+        transactions=host.transactions,
+        secrets=host.config.secrets,
+        signer=signer,
+        negotiator=negotiator,
+        zones=host.zones.tree,
+        hub=hub,
+        leaf_valid=timedelta(hours=section.certificate_hours),
+        grace=timedelta(hours=section.grace_hours if section.expired_policy == "grace" else 0),
     )
-    await Ports(host.config, authority, own, membership, join=join, link=link).run()
+
+
+async def _serve_ports(host: Host, members: Members) -> None:
+    """A server serves once: a restart of this task makes new ones."""
+    join, link = members.servers()
+    own = members.server_certificate([host.config.federation.advertise])
+    await Ports(host.config, members.authority, own, members.membership, join=join, link=link).run()
 
 
 PART = Part("federation", MIGRATIONS, build)

@@ -1,5 +1,18 @@
 -- Approvals, trust lists, keys and revocations.
-ALTER TABLE peers ADD COLUMN state_reason text NOT NULL DEFAULT '';
+ALTER TABLE peers
+    ADD COLUMN state_reason text NOT NULL DEFAULT '',
+    ADD COLUMN join_address text NOT NULL DEFAULT '';
+
+-- Certificates that this node has issued to peers. One that is not here, or was revoked, opens nothing.
+CREATE TABLE issued_certificates (
+    serial text PRIMARY KEY,               -- hex
+    peer text NOT NULL REFERENCES peers (node),
+    key_name text NOT NULL,                -- names the public key: a revoked one is never certified again
+    not_after timestamptz NOT NULL,
+    revoked_at timestamptz,
+    reason text NOT NULL DEFAULT ''
+);
+CREATE INDEX issued_certificates_peer ON issued_certificates (peer, not_after);
 
 -- What an invitation is worth: the answer is made anew each time the same joiner asks, until the end.
 ALTER TABLE invitations DROP COLUMN response;

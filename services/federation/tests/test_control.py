@@ -25,7 +25,20 @@ UNKNOWN_BODY_FIELD = 900
 async def part_with_peer(transactions: MakeTransactions, state: pb.PeerState.ValueType) -> Transactions:
     made = await transactions("federation", MIGRATIONS)
     row = NewPeer(
-        "d6", "D6", pb.PEER_KIND_CHILD, state, "d6", "", False, "", b"", "", "", "e", datetime(2026, 1, 1, tzinfo=UTC)
+        "d6",
+        "D6",
+        pb.PEER_KIND_CHILD,
+        state,
+        "d6",
+        "",
+        False,
+        "",
+        b"",
+        "",
+        "",
+        "e",
+        datetime(2026, 1, 1, tzinfo=UTC),
+        "",
     )
     await made.run(lambda tx: peers_store.add(tx.conn, row))
     return made

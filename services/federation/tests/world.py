@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,26 +19,27 @@ from libs.tx import Transactions
 from libs.zones import ZoneRecord, ZoneTree
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
-from services.federation import contracts_store, link_server, peers_store, transfers_store
+from services.federation import contracts_store, peers_store, transfers_store
 from services.federation.accept import Acceptor
 from services.federation.control import ControlHandler
 from services.federation.cosign import Cosigning
 from services.federation.directives import Directives
 from services.federation.export import Exporter
 from services.federation.hub import Hub
-from services.federation.joining import Joiner
 from services.federation.link import LinkParts
-from services.federation.membership import Membership
+from services.federation.members import Basis, Members
 from services.federation.negotiation import Negotiator
-from services.federation.pki import Authority
 from services.federation.queries import Questions
 from services.federation.settlement import Settler
 from services.federation.signing import NodeSigner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
     from libs.testing import MakeTransactions
+    from services.federation.joining import Joiner
+    from services.federation.link import FrameHandler
+    from services.federation.membership import Membership
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 PEOPLE = ("people/node-admin", "people/data-steward")
@@ -68,8 +69,7 @@ class Node:
 
     id: str
     transactions: Transactions
-    membership: Membership
-    joiner: Joiner
+    members: Members
     negotiator: Negotiator
     exporter: Exporter
     hub: Hub
@@ -82,6 +82,14 @@ class Node:
     directives: Directives
     tree: ZoneTree
     seen: set[str] = field(default_factory=set)
+
+    @property
+    def membership(self) -> Membership:
+        return self.members.membership
+
+    @property
+    def joiner(self) -> Joiner:
+        return self.members.joiner
 
     async def facts(self) -> list[Fact]:
         """Return all facts on the node's way to the bus, in order."""
@@ -132,6 +140,8 @@ class World:
         self._folder = folder
         self._transactions = transactions
         self._stack = stack
+        # What differs from the defaults in the nodes made from now on, by the names of `Basis`.
+        self.terms: dict[str, Any] = {}
 
     async def node(self, name: str, zone: str, sharing: Any = None) -> Node:
         """Make a node. `sharing` is the stub that answers questions about rows."""
@@ -146,29 +156,21 @@ class World:
         questions = Questions(name, transactions, sharing)
         control: dict[str, ControlHandler] = {**negotiator.handlers, **cosigning.handlers()}
         acceptor = Acceptor(name, transactions, lambda: tree, control)
-        hub = Hub(LinkParts(name, transactions, signer, acceptor, questions), secrets)
+        frames: dict[str, FrameHandler] = {}
+        hub = Hub(LinkParts(name, transactions, signer, acceptor, questions, frames), secrets)
         settler = Settler(name, hub.wake)
         control["settlement"] = settler.handle
         directives = Directives(name, lambda: tree, hub.wake)
         control["directive_message"] = directives.handle
-        authority = Authority.open(name, secrets, transactions.clock.now())
-        membership = Membership(
-            node=name,
-            title=name,
-            zone=zone,
-            authority=authority,
-            signer=signer,
-            transactions=transactions,
-            negotiator=negotiator,
-            zones=lambda: tree,
-        )
-        joiner = Joiner(name, transactions, membership, negotiator, secrets)
+        basis = Basis(name, name, zone, transactions, secrets, signer, negotiator, lambda: tree, hub)
+        members = Members(replace(basis, **self.terms))
+        control.update(members.control)
+        frames.update(members.frames)
         exporter = Exporter(name, lambda: tree, hub.wake, negotiator.switches)
         node = Node(
             name,
             transactions,
-            membership,
-            joiner,
+            members,
             negotiator,
             exporter,
             hub,
@@ -181,20 +183,14 @@ class World:
             directives,
             tree,
         )
-        await self._serve(node, authority, tree)
+        await self._serve(node)
         return node
 
-    async def _serve(self, node: Node, authority: Authority, tree: ZoneTree) -> None:
-        own = authority.server(["127.0.0.1"], node.transactions.clock.now())
-        join = link_server.join_server(
-            link_server.JoinerAuthenticator(lambda: tree), link_server.MembershipServicer(node.membership)
-        )
-        link = link_server.link_server(
-            link_server.CertificateAuthenticator(node.id, node.transactions, lambda: tree),
-            link_server.LinkServicer(node.id, node.hub, node.transactions),
-        )
-        join_port = await join.start("127.0.0.1:0", link_server.credentials(own))
-        link_port = await link.start("127.0.0.1:0", link_server.credentials(own, authority.root_certificate))
+    async def _serve(self, node: Node) -> None:
+        join, link = node.members.servers()
+        own = node.members.server_certificate(["127.0.0.1"])
+        join_port = await join.start("127.0.0.1:0", own.credentials())
+        link_port = await link.start("127.0.0.1:0", own.credentials(node.members.authority.root_certificate))
         node.membership.join_address = f"127.0.0.1:{join_port}"
         node.membership.link_address = f"127.0.0.1:{link_port}"
         self._stack.push_async_callback(join.stop, 0)
@@ -212,7 +208,16 @@ class World:
 
     async def dial(self, node: Node) -> asyncio.Task[None]:
         """Let a node call its peers, until the test ends or the task is cancelled."""
-        task = asyncio.create_task(node.hub.run())
+        return self.work(node.hub.run())
+
+    def look_after(self, node: Node) -> None:
+        """Let a node renew its certificates and end streams that may not go on."""
+        self.work(node.members.renewer.run())
+        self.work(node.members.warden.run())
+
+    def work(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something until the test ends."""
+        task = asyncio.create_task(work)
 
         async def end() -> None:
             task.cancel()

@@ -56,6 +56,36 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerResponse.FromString,
                 _registered_method=True)
+        self.SuspendPeer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/SuspendPeer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendPeerRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendPeerResponse.FromString,
+                _registered_method=True)
+        self.ResumePeer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ResumePeer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ResumePeerRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ResumePeerResponse.FromString,
+                _registered_method=True)
+        self.LeavePeer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/LeavePeer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.LeavePeerRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.LeavePeerResponse.FromString,
+                _registered_method=True)
+        self.ExpelPeer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ExpelPeer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ExpelPeerRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ExpelPeerResponse.FromString,
+                _registered_method=True)
+        self.RevokeCertificate = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/RevokeCertificate',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RevokeCertificateRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RevokeCertificateResponse.FromString,
+                _registered_method=True)
+        self.WithdrawZone = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/WithdrawZone',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.WithdrawZoneRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.WithdrawZoneResponse.FromString,
+                _registered_method=True)
         self.GetPeer = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/GetPeer',
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.GetPeerRequest.SerializeToString,
@@ -241,6 +271,51 @@ class FederationServiceServicer:
 
     def RejectPeer(self, request, context):
         """RejectPeer turns away a node that has asked to join.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendPeer(self, request, context):
+        """SuspendPeer stops all exchange with a peer within seconds; what is meant for it is kept. The peer is told why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumePeer(self, request, context):
+        """ResumePeer ends a suspension of this node's making; the exchange goes on where it stopped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LeavePeer(self, request, context):
+        """LeavePeer ends this node's membership with its parent or a partner: contracts and charter end, evidence stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExpelPeer(self, request, context):
+        """ExpelPeer ends the membership of a child or a partner: contracts and charter end, its zones come back, evidence
+        stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeCertificate(self, request, context):
+        """RevokeCertificate makes all certificates that the peer has of this node worthless: its streams end within seconds, and two people
+        have to approve it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawZone(self, request, context):
+        """WithdrawZone takes a zone back from a child, at one place in the stream of facts: what is filed before it is the child's, what
+        is filed after it is this node's. The charter stays, so that the child can finish what it has open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -494,6 +569,36 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.RejectPeer,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerResponse.SerializeToString,
+            ),
+            'SuspendPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendPeer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendPeerRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendPeerResponse.SerializeToString,
+            ),
+            'ResumePeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumePeer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ResumePeerRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ResumePeerResponse.SerializeToString,
+            ),
+            'LeavePeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeavePeer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.LeavePeerRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.LeavePeerResponse.SerializeToString,
+            ),
+            'ExpelPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExpelPeer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ExpelPeerRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ExpelPeerResponse.SerializeToString,
+            ),
+            'RevokeCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeCertificate,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RevokeCertificateRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RevokeCertificateResponse.SerializeToString,
+            ),
+            'WithdrawZone': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawZone,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.WithdrawZoneRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.WithdrawZoneResponse.SerializeToString,
             ),
             'GetPeer': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPeer,
@@ -760,6 +865,168 @@ class FederationService:
             '/quintet.federation.v1.FederationService/RejectPeer',
             quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_federation__pb2.RejectPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/SuspendPeer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendPeerRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.SuspendPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumePeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ResumePeer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ResumePeerRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ResumePeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeavePeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/LeavePeer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.LeavePeerRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.LeavePeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExpelPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ExpelPeer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ExpelPeerRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ExpelPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/RevokeCertificate',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.RevokeCertificateRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.RevokeCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawZone(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/WithdrawZone',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.WithdrawZoneRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.WithdrawZoneResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,6 +27,24 @@ class FederationServiceStub:
     """
     RejectPeer: _aio.UnaryUnaryMultiCallable[_federation_pb2.RejectPeerRequest, _federation_pb2.RejectPeerResponse]
     """RejectPeer turns away a node that has asked to join."""
+    SuspendPeer: _aio.UnaryUnaryMultiCallable[_federation_pb2.SuspendPeerRequest, _federation_pb2.SuspendPeerResponse]
+    """SuspendPeer stops all exchange with a peer within seconds; what is meant for it is kept. The peer is told why."""
+    ResumePeer: _aio.UnaryUnaryMultiCallable[_federation_pb2.ResumePeerRequest, _federation_pb2.ResumePeerResponse]
+    """ResumePeer ends a suspension of this node's making; the exchange goes on where it stopped."""
+    LeavePeer: _aio.UnaryUnaryMultiCallable[_federation_pb2.LeavePeerRequest, _federation_pb2.LeavePeerResponse]
+    """LeavePeer ends this node's membership with its parent or a partner: contracts and charter end, evidence stays."""
+    ExpelPeer: _aio.UnaryUnaryMultiCallable[_federation_pb2.ExpelPeerRequest, _federation_pb2.ExpelPeerResponse]
+    """ExpelPeer ends the membership of a child or a partner: contracts and charter end, its zones come back, evidence
+    stays.
+    """
+    RevokeCertificate: _aio.UnaryUnaryMultiCallable[_federation_pb2.RevokeCertificateRequest, _federation_pb2.RevokeCertificateResponse]
+    """RevokeCertificate makes all certificates that the peer has of this node worthless: its streams end within seconds, and two people
+    have to approve it again.
+    """
+    WithdrawZone: _aio.UnaryUnaryMultiCallable[_federation_pb2.WithdrawZoneRequest, _federation_pb2.WithdrawZoneResponse]
+    """WithdrawZone takes a zone back from a child, at one place in the stream of facts: what is filed before it is the child's, what
+    is filed after it is this node's. The charter stays, so that the child can finish what it has open.
+    """
     GetPeer: _aio.UnaryUnaryMultiCallable[_federation_pb2.GetPeerRequest, _federation_pb2.GetPeerResponse]
     """GetPeer returns one peer with its backlog."""
     ListPeers: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListPeersRequest, _federation_pb2.ListPeersResponse]
@@ -144,6 +162,60 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_federation_pb2.RejectPeerRequest, _abc.Awaitable[_federation_pb2.RejectPeerResponse]],
     ) -> _abc.Awaitable[_federation_pb2.RejectPeerResponse]:
         """RejectPeer turns away a node that has asked to join."""
+
+    @_abc_1.abstractmethod
+    def SuspendPeer(
+        self,
+        request: _federation_pb2.SuspendPeerRequest,
+        context: _aio.ServicerContext[_federation_pb2.SuspendPeerRequest, _abc.Awaitable[_federation_pb2.SuspendPeerResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.SuspendPeerResponse]:
+        """SuspendPeer stops all exchange with a peer within seconds; what is meant for it is kept. The peer is told why."""
+
+    @_abc_1.abstractmethod
+    def ResumePeer(
+        self,
+        request: _federation_pb2.ResumePeerRequest,
+        context: _aio.ServicerContext[_federation_pb2.ResumePeerRequest, _abc.Awaitable[_federation_pb2.ResumePeerResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ResumePeerResponse]:
+        """ResumePeer ends a suspension of this node's making; the exchange goes on where it stopped."""
+
+    @_abc_1.abstractmethod
+    def LeavePeer(
+        self,
+        request: _federation_pb2.LeavePeerRequest,
+        context: _aio.ServicerContext[_federation_pb2.LeavePeerRequest, _abc.Awaitable[_federation_pb2.LeavePeerResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.LeavePeerResponse]:
+        """LeavePeer ends this node's membership with its parent or a partner: contracts and charter end, evidence stays."""
+
+    @_abc_1.abstractmethod
+    def ExpelPeer(
+        self,
+        request: _federation_pb2.ExpelPeerRequest,
+        context: _aio.ServicerContext[_federation_pb2.ExpelPeerRequest, _abc.Awaitable[_federation_pb2.ExpelPeerResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ExpelPeerResponse]:
+        """ExpelPeer ends the membership of a child or a partner: contracts and charter end, its zones come back, evidence
+        stays.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeCertificate(
+        self,
+        request: _federation_pb2.RevokeCertificateRequest,
+        context: _aio.ServicerContext[_federation_pb2.RevokeCertificateRequest, _abc.Awaitable[_federation_pb2.RevokeCertificateResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.RevokeCertificateResponse]:
+        """RevokeCertificate makes all certificates that the peer has of this node worthless: its streams end within seconds, and two people
+        have to approve it again.
+        """
+
+    @_abc_1.abstractmethod
+    def WithdrawZone(
+        self,
+        request: _federation_pb2.WithdrawZoneRequest,
+        context: _aio.ServicerContext[_federation_pb2.WithdrawZoneRequest, _abc.Awaitable[_federation_pb2.WithdrawZoneResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.WithdrawZoneResponse]:
+        """WithdrawZone takes a zone back from a child, at one place in the stream of facts: what is filed before it is the child's, what
+        is filed after it is this node's. The charter stays, so that the child can finish what it has open.
+        """
 
     @_abc_1.abstractmethod
     def GetPeer(

@@ -68,6 +68,7 @@ class NodeCard(_message.Message):
     SIGNING_KEY_FIELD_NUMBER: _builtins.int
     LINK_ADDRESS_FIELD_NUMBER: _builtins.int
     CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
+    JOIN_ADDRESS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """node is its id."""
     title: _builtins.str
@@ -82,6 +83,8 @@ class NodeCard(_message.Message):
     """link_address is where its link port listens, host:port; empty when it cannot be dialled."""
     certificate_request: _builtins.str
     """certificate_request is a PKCS #10 request, PEM, for the certificate with which it will call the other; empty in an answer."""
+    join_address: _builtins.str
+    """join_address is where its join port listens, host:port."""
     def __init__(
         self,
         *,
@@ -92,10 +95,11 @@ class NodeCard(_message.Message):
         signing_key: _builtins.bytes = ...,
         link_address: _builtins.str = ...,
         certificate_request: _builtins.str = ...,
+        join_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "link_address", b"link_address", "node", b"node", "root_certificate", b"root_certificate", "signing_key", b"signing_key", "title", b"title", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "join_address", b"join_address", "link_address", b"link_address", "node", b"node", "root_certificate", b"root_certificate", "signing_key", b"signing_key", "title", b"title", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -174,6 +178,64 @@ class JoinResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JoinResponse: _TypeAlias = JoinResponse  # noqa: Y015
+
+@_typing.final
+class RenewCertificateRequest(_message.Message):
+    """RenewCertificateRequest asks for the next certificate without a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """node is the peer that asks."""
+    certificate_request: _builtins.str
+    """certificate_request is a PKCS #10 request, PEM, with a new key."""
+    key_id: _builtins.str
+    """key_id is the key that signed."""
+    signature: _builtins.bytes
+    """signature is Ed25519 over "quintet-renew-v1", a zero byte, the id of the node that is asked, a zero byte, and the request,
+    64 bytes.
+    """
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        certificate_request: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "key_id", b"key_id", "node", b"node", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewCertificateRequest: _TypeAlias = RenewCertificateRequest  # noqa: Y015
+
+@_typing.final
+class RenewCertificateResponse(_message.Message):
+    """RenewCertificateResponse answers RenewCertificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.str
+    """certificate is PEM."""
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewCertificateResponse: _TypeAlias = RenewCertificateResponse  # noqa: Y015
 
 @_typing.final
 class Frame(_message.Message):

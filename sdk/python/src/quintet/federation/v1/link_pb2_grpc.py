@@ -40,6 +40,11 @@ class MembershipServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_link__pb2.JoinRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_link__pb2.JoinResponse.FromString,
                 _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/quintet.federation.v1.MembershipService/RenewCertificate',
+                request_serializer=quintet_dot_federation_dot_v1_dot_link__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_link__pb2.RenewCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class MembershipServiceServicer:
@@ -53,6 +58,14 @@ class MembershipServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewCertificate(self, request, context):
+        """RenewCertificate issues the next certificate to a peer whose present one has ended or was revoked, against a signature
+        with its pinned signing key. Refused unless the peer is active.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MembershipServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_MembershipServiceServicer_to_server(servicer, server):
                     servicer.Join,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_link__pb2.JoinRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_link__pb2.JoinResponse.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_link__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_link__pb2.RenewCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class MembershipService:
             '/quintet.federation.v1.MembershipService/Join',
             quintet_dot_federation_dot_v1_dot_link__pb2.JoinRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_link__pb2.JoinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.MembershipService/RenewCertificate',
+            quintet_dot_federation_dot_v1_dot_link__pb2.RenewCertificateRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_link__pb2.RenewCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

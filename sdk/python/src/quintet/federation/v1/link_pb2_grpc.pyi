@@ -18,6 +18,10 @@ class MembershipServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Join: _aio.UnaryUnaryMultiCallable[_link_pb2.JoinRequest, _link_pb2.JoinResponse]
     """Join exchanges keys and certificates for a one-time token. The joiner asks again until people have approved."""
+    RenewCertificate: _aio.UnaryUnaryMultiCallable[_link_pb2.RenewCertificateRequest, _link_pb2.RenewCertificateResponse]
+    """RenewCertificate issues the next certificate to a peer whose present one has ended or was revoked, against a signature
+    with its pinned signing key. Refused unless the peer is active.
+    """
 
 class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
     """MembershipService listens on a node's join port: TLS with the server's certificate only, as the joiner has none yet."""
@@ -29,6 +33,16 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_link_pb2.JoinRequest, _abc.Awaitable[_link_pb2.JoinResponse]],
     ) -> _abc.Awaitable[_link_pb2.JoinResponse]:
         """Join exchanges keys and certificates for a one-time token. The joiner asks again until people have approved."""
+
+    @_abc_1.abstractmethod
+    def RenewCertificate(
+        self,
+        request: _link_pb2.RenewCertificateRequest,
+        context: _aio.ServicerContext[_link_pb2.RenewCertificateRequest, _abc.Awaitable[_link_pb2.RenewCertificateResponse]],
+    ) -> _abc.Awaitable[_link_pb2.RenewCertificateResponse]:
+        """RenewCertificate issues the next certificate to a peer whose present one has ended or was revoked, against a signature
+        with its pinned signing key. Refused unless the peer is active.
+        """
 
 def add_MembershipServiceServicer_to_server(servicer: MembershipServiceServicer, server: _aio.Server) -> None: ...
 

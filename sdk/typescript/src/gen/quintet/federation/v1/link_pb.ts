@@ -23,7 +23,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/link.proto.
  */
 export const file_quintet_federation_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIpcBCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRITCgtzaWduaW5nX2tleRgFIAEoDBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCSJgCgtKb2luUmVxdWVzdBIaCgV0b2tlbhgBIAEoCUIL0vMYBwgBEMgBQAESNQoEY2FyZBgCIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Ob2RlQ2FyZEIG0vMYAggBIuQBCgxKb2luUmVzcG9uc2USLQoEY2FyZBgBIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Ob2RlQ2FyZBITCgtjZXJ0aWZpY2F0ZRgCIAEoCRItCgRraW5kGAMgASgOMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJLaW5kEjAKB2NoYXJ0ZXIYBCABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QSLwoFc3RhdGUYBSABKA4yIC5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlclN0YXRlIpYFCgVGcmFtZRItCgVoZWxsbxgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5IZWxsb0gAEjMKBWJhdGNoGAIgASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZEJhdGNoSAASNwoHcmVjZWlwdBgDIAEoCzIkLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWRSZWNlaXB0SAASLwoGY3JlZGl0GAQgASgLMh0ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNyZWRpdEgAEi0KBXF1ZXJ5GAUgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLlF1ZXJ5SAASLwoGYW5zd2VyGAYgASgLMh0ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkFuc3dlckgAEisKBHBpbmcYByABKAsyGy5xdWludGV0LmZlZGVyYXRpb24udjEuUGluZ0gAEjUKB3JlZnVzYWwYCCABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuTGlua1JlZnVzYWxIABIyCgVjaHVuaxgJIAEoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5CYXRjaENodW5rSAASNAoGY2FuY2VsGAogASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNhbmNlbFF1ZXJ5SAASSAoTY2VydGlmaWNhdGVfcmVxdWVzdBgLIAEoCzIpLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5DZXJ0aWZpY2F0ZVJlcXVlc3RIABI/CgtjZXJ0aWZpY2F0ZRgMIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Jc3N1ZWRDZXJ0aWZpY2F0ZUgAQgYKBGJvZHkiPgoPRXhjaGFuZ2VSZXF1ZXN0EisKBWZyYW1lGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZyYW1lIj8KEEV4Y2hhbmdlUmVzcG9uc2USKwoFZnJhbWUYASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuRnJhbWUixQEKBUhlbGxvEgwKBG5vZGUYASABKAkSEAoIcHJvdG9jb2wYAiABKAUSDQoFZXBvY2gYAyABKAkSFgoOcmVjZWl2ZWRfZXBvY2gYBCABKAkSEwoLY2VydGlmaWNhdGUYBSABKAkSMgoFbGFuZXMYBiADKAsyIy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZVBvc2l0aW9uEhYKDnByZXZpb3VzX2Vwb2NoGAcgASgJEhQKDHRydXN0X251bWJlchgIIAEoAyK8AQoMTGFuZVBvc2l0aW9uEikKBGxhbmUYASABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRIQCghyZWNlaXZlZBgCIAEoAxIWCg5yZWNlaXZlZF9jaGFpbhgDIAEoDBIVCg1sYXN0X2Fzc2lnbmVkGAQgASgDEhQKDGFja25vd2xlZGdlZBgFIAEoAxIaChJhY2tub3dsZWRnZWRfY2hhaW4YBiABKAwSDgoGY3JlZGl0GAcgASgDIvYFCghFbnZlbG9wZRIRCgl3aXRoZHJhd24YASABKAwSKQoEbGFuZRgCIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhAKCGNvbnRyYWN0GAMgASgJEhYKDmFncmVlbWVudF9oYXNoGAQgASgMEiUKBGZhY3QYBSABKAsyFS5xdWludGV0LmZhY3QudjEuRmFjdEgAEkIKEGNvbnRyYWN0X21lc3NhZ2UYBiABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3RNZXNzYWdlSAASQgoQdHJhbnNmZXJfbWVzc2FnZRgHIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2Zlck1lc3NhZ2VIABJEChFkaXJlY3RpdmVfbWVzc2FnZRgIIAEoCzInLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmVNZXNzYWdlSAASPAoKdHJ1c3RfbGlzdBgJIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWRUcnVzdExpc3RIABJGChJtZW1iZXJzaGlwX21lc3NhZ2UYCiABKAsyKC5xdWludGV0LmZlZGVyYXRpb24udjEuTWVtYmVyc2hpcE1lc3NhZ2VIABJECg5kZWxldGlvbl9wcm9vZhgLIAEoCzIqLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWREZWxldGlvblByb29mSAASPAoKY2hlY2twb2ludBgMIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5DaGVja3BvaW50T2ZmZXJIABI5Cgtjb3NpZ25hdHVyZRgNIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db3NpZ25hdHVyZUgAEkAKCnNldHRsZW1lbnQYDiABKAsyKi5xdWludGV0LmZlZGVyYXRpb24udjEuU2V0dGxlbWVudFN0YXRlbWVudEgAQgYKBGJvZHkiuAEKBUJhdGNoEg4KBnNlbmRlchgBIAEoCRIQCghyZWNlaXZlchgCIAEoCRINCgVlcG9jaBgDIAEoCRIRCgllbnZlbG9wZXMYBCADKAwSKAoEdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoEbGFuZRgGIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhYKDmZpcnN0X3NlcXVlbmNlGAcgASgDIlMKC1NpZ25lZEJhdGNoEg0KBWJhdGNoGAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwSEgoKY29tcHJlc3NlZBgEIAEoCCJjCgpCYXRjaENodW5rEikKBGxhbmUYASABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRINCgVpbmRleBgCIAEoBRINCgVjb3VudBgDIAEoBRIMCgRkYXRhGAQgASgMIsYBCgdSZWNlaXB0EhAKCHJlY2VpdmVyGAEgASgJEg4KBnNlbmRlchgCIAEoCRINCgVlcG9jaBgDIAEoCRIQCghzZXF1ZW5jZRgEIAEoAxIUCgxiYXRjaF9kaWdlc3QYBSABKAwSKAoEdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoEbGFuZRgHIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEg0KBWNoYWluGAggASgMIkMKDVNpZ25lZFJlY2VpcHQSDwoHcmVjZWlwdBgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMIkYKBkNyZWRpdBIRCgllbnZlbG9wZXMYASABKAMSKQoEbGFuZRgCIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lIpcBCg9Db250cmFjdE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCghjb250cmFjdBgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdBIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVldmVudBgFIAEoCSKIAQoPVHJhbnNmZXJNZXNzYWdlEgoKAmlkGAEgASgJEgwKBHR5cGUYAiABKAkSMQoIdHJhbnNmZXIYAyABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXISKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAifQoQRGlyZWN0aXZlTWVzc2FnZRIKCgJpZBgBIAEoCRIzCglkaXJlY3RpdmUYAiABKAsyIC5xdWludGV0LmZlZGVyYXRpb24udjEuRGlyZWN0aXZlEigKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInUKEU1lbWJlcnNoaXBNZXNzYWdlEgoKAmlkGAEgASgJEgwKBHR5cGUYAiABKAkSDAoEem9uZRgDIAEoCRIOCgZyZWFzb24YBCABKAkSKAoEdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiiQEKClRydXN0ZWRLZXkSDgoGa2V5X2lkGAEgASgJEgsKA2tleRgCIAEoDBIuCgp2YWxpZF9mcm9tGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXRpcmVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLjAQoJVHJ1c3RMaXN0EgwKBG5vZGUYASABKAkSDgoGbnVtYmVyGAIgASgDEigKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KBGtleXMYBCADKAsyIS5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZEtleRIZChFyb290X2NlcnRpZmljYXRlcxgFIAMoCRIPCgdyZXZva2VkGAYgAygJEjEKBXBlZXJzGAcgAygLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0ZWRQZWVyInQKC1RydXN0ZWRQZWVyEgwKBG5vZGUYASABKAkSLwoFc3RhdGUYAiABKA4yIC5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlclN0YXRlEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9maW5nZXJwcmludBgEIAEoCSJCCg9TaWduZWRUcnVzdExpc3QSDAoEbGlzdBgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMIiUKEkNlcnRpZmljYXRlUmVxdWVzdBIPCgdyZXF1ZXN0GAEgASgJIjgKEUlzc3VlZENlcnRpZmljYXRlEhMKC2NlcnRpZmljYXRlGAEgASgJEg4KBnJlYXNvbhgCIAEoCSLEAQoNRGVsZXRpb25Qcm9vZhIQCghjb250cmFjdBgBIAEoCRIMCgRub2RlGAIgASgJEgwKBHJvd3MYAyABKAMSDgoGZGlnZXN0GAQgASgMEg4KBnJlYXNvbhgFIAEoCRIvCgtoZWxkX2JlZm9yZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoEdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCgoCaWQYCCABKAkiRwoTU2lnbmVkRGVsZXRpb25Qcm9vZhINCgVwcm9vZhgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMInMKD0NoZWNrcG9pbnRPZmZlchIRCglzdGF0ZW1lbnQYASABKAkSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBITCgtjb25zaXN0ZW5jeRgEIAMoDBIVCg1wcmV2aW91c19zaXplGAUgASgDInkKC0Nvc2lnbmF0dXJlEhEKCXN0YXRlbWVudBgBIAEoCRIMCgRub2RlGAIgASgJEg4KBmtleV9pZBgDIAEoCRIRCglzaWduYXR1cmUYBCABKAwSDwoHcmVmdXNhbBgFIAEoCRIVCg1jb3NpZ25lZF9zaXplGAYgASgDIrECChNTZXR0bGVtZW50U3RhdGVtZW50EhAKCGNvbnRyYWN0GAEgASgJEgsKA2RheRgCIAEoCRINCgVmYWN0cxgDIAEoAxIMCgRyb3dzGAQgASgDEg0KBWJ5dGVzGAUgASgDEg4KBmRpZ2VzdBgGIAEoDBIPCgdxdWVyaWVzGAcgASgDEhIKCnF1ZXJ5X3Jvd3MYCCABKAMSDAoEYXNrcxgJIAEoCBIUCgxjb3VudGVkX25vZGUYCiABKAkSOQoHcG9ydGlvbhgLIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50UG9ydGlvbhI7CghmaW5kaW5ncxgMIAEoCzIpLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50RmluZGluZ3MidAoRU2V0dGxlbWVudFBvcnRpb24SDQoFYWZ0ZXIYASABKAkSDwoHdGhyb3VnaBgCIAEoCRILCgNpZHMYAyADKAkSEgoKbmV2ZXJfc2VudBgEIAMoCRIQCghyZXBhaXJlZBgFIAEoAxIMCgRsYXN0GAYgASgIIkcKElNldHRsZW1lbnRGaW5kaW5ncxIPCgd0aHJvdWdoGAEgASgJEg8KB21pc3NpbmcYAiADKAkSDwoHdW5rbm93bhgDIAMoCSIZCgtDYW5jZWxRdWVyeRIKCgJpZBgBIAEoCSL2AQoFUXVlcnkSCgoCaWQYASABKAkSFAoMcmVtYWluaW5nX21zGAIgASgDEg0KBWFjdG9yGAMgASgJEhMKC3RyYWNlcGFyZW50GAQgASgJEjsKBHJvd3MYBSABKAsyKy5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlDb250cmFjdFJlcXVlc3RIABJCCghwcm9kdWN0cxgGIAEoCzIuLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0UGVlclByb2R1Y3RzUmVxdWVzdEgAEg4KBnN0cmVhbRgHIAEoCBIOCgZjcmVkaXQYCCABKAVCBgoEYm9keSLAAQoGQW5zd2VyEgoKAmlkGAEgASgJEgwKBGNvZGUYAiABKAUSDgoGcmVhc29uGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSJQoEcm93cxgFIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFwoPbmV4dF9wYWdlX3Rva2VuGAYgASgJEi0KCHByb2R1Y3RzGAcgAygLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3QSDAoEbW9yZRgIIAEoCCIwCgRQaW5nEigKBHRpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImsKC0xpbmtSZWZ1c2FsEg4KBnJlYXNvbhgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhAKCHNlcXVlbmNlGAMgASgDEikKBGxhbmUYBCABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZSpNCgRMYW5lEhQKEExBTkVfVU5TUEVDSUZJRUQQABIQCgxMQU5FX0NPTlRST0wQARIOCgpMQU5FX0ZBQ1RTEAISDQoJTEFORV9CVUxLEAMybgoRTWVtYmVyc2hpcFNlcnZpY2USWQoESm9pbhIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVxdWVzdBojLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVzcG9uc2UiCMrzGAQwDzgBMnoKC0xpbmtTZXJ2aWNlEmsKCEV4Y2hhbmdlEiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkV4Y2hhbmdlUmVxdWVzdBonLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FeGNoYW5nZVJlc3BvbnNlIgrK8xgGMICjBTgBKAEwAWIGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
+  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIq0BCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRITCgtzaWduaW5nX2tleRgFIAEoDBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCRIUCgxqb2luX2FkZHJlc3MYCCABKAkiYAoLSm9pblJlcXVlc3QSGgoFdG9rZW4YASABKAlCC9LzGAcIARDIAUABEjUKBGNhcmQYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmRCBtLzGAIIASLkAQoMSm9pblJlc3BvbnNlEi0KBGNhcmQYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmQSEwoLY2VydGlmaWNhdGUYAiABKAkSLQoEa2luZBgDIAEoDjIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyS2luZBIwCgdjaGFydGVyGAQgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0Ei8KBXN0YXRlGAUgASgOMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJTdGF0ZSKlAQoXUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QSLQoEbm9kZRgBIAEoCUIf0vMYGwgBIhdbYS16MC05XVthLXowLTktXXswLDYyfRImChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAIgASgJQgnS8xgFCAEQgEASFgoGa2V5X2lkGAMgASgJQgbS8xgCEEASGwoJc2lnbmF0dXJlGAQgASgMQgjS8xgECAEQQCIvChhSZW5ld0NlcnRpZmljYXRlUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAkilgUKBUZyYW1lEi0KBWhlbGxvGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkhlbGxvSAASMwoFYmF0Y2gYAiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkQmF0Y2hIABI3CgdyZWNlaXB0GAMgASgLMiQucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFJlY2VpcHRIABIvCgZjcmVkaXQYBCABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQ3JlZGl0SAASLQoFcXVlcnkYBSABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlIABIvCgZhbnN3ZXIYBiABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQW5zd2VySAASKwoEcGluZxgHIAEoCzIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QaW5nSAASNQoHcmVmdXNhbBgIIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaW5rUmVmdXNhbEgAEjIKBWNodW5rGAkgASgLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLkJhdGNoQ2h1bmtIABI0CgZjYW5jZWwYCiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuQ2FuY2VsUXVlcnlIABJIChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAsgASgLMikucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNlcnRpZmljYXRlUmVxdWVzdEgAEj8KC2NlcnRpZmljYXRlGAwgASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLklzc3VlZENlcnRpZmljYXRlSABCBgoEYm9keSI+Cg9FeGNoYW5nZVJlcXVlc3QSKwoFZnJhbWUYASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuRnJhbWUiPwoQRXhjaGFuZ2VSZXNwb25zZRIrCgVmcmFtZRgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GcmFtZSLFAQoFSGVsbG8SDAoEbm9kZRgBIAEoCRIQCghwcm90b2NvbBgCIAEoBRINCgVlcG9jaBgDIAEoCRIWCg5yZWNlaXZlZF9lcG9jaBgEIAEoCRITCgtjZXJ0aWZpY2F0ZRgFIAEoCRIyCgVsYW5lcxgGIAMoCzIjLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lUG9zaXRpb24SFgoOcHJldmlvdXNfZXBvY2gYByABKAkSFAoMdHJ1c3RfbnVtYmVyGAggASgDIrwBCgxMYW5lUG9zaXRpb24SKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhAKCHJlY2VpdmVkGAIgASgDEhYKDnJlY2VpdmVkX2NoYWluGAMgASgMEhUKDWxhc3RfYXNzaWduZWQYBCABKAMSFAoMYWNrbm93bGVkZ2VkGAUgASgDEhoKEmFja25vd2xlZGdlZF9jaGFpbhgGIAEoDBIOCgZjcmVkaXQYByABKAMi9gUKCEVudmVsb3BlEhEKCXdpdGhkcmF3bhgBIAEoDBIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSEAoIY29udHJhY3QYAyABKAkSFgoOYWdyZWVtZW50X2hhc2gYBCABKAwSJQoEZmFjdBgFIAEoCzIVLnF1aW50ZXQuZmFjdC52MS5GYWN0SAASQgoQY29udHJhY3RfbWVzc2FnZRgGIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdE1lc3NhZ2VIABJCChB0cmFuc2Zlcl9tZXNzYWdlGAcgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRyYW5zZmVyTWVzc2FnZUgAEkQKEWRpcmVjdGl2ZV9tZXNzYWdlGAggASgLMicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZU1lc3NhZ2VIABI8Cgp0cnVzdF9saXN0GAkgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdEgAEkYKEm1lbWJlcnNoaXBfbWVzc2FnZRgKIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5NZW1iZXJzaGlwTWVzc2FnZUgAEkQKDmRlbGV0aW9uX3Byb29mGAsgASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZERlbGV0aW9uUHJvb2ZIABI8CgpjaGVja3BvaW50GAwgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNoZWNrcG9pbnRPZmZlckgAEjkKC2Nvc2lnbmF0dXJlGA0gASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvc2lnbmF0dXJlSAASQAoKc2V0dGxlbWVudBgOIAEoCzIqLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50U3RhdGVtZW50SABCBgoEYm9keSK4AQoFQmF0Y2gSDgoGc2VuZGVyGAEgASgJEhAKCHJlY2VpdmVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhEKCWVudmVsb3BlcxgEIAMoDBIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAYgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSFgoOZmlyc3Rfc2VxdWVuY2UYByABKAMiUwoLU2lnbmVkQmF0Y2gSDQoFYmF0Y2gYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBISCgpjb21wcmVzc2VkGAQgASgIImMKCkJhdGNoQ2h1bmsSKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEg0KBWluZGV4GAIgASgFEg0KBWNvdW50GAMgASgFEgwKBGRhdGEYBCABKAwixgEKB1JlY2VpcHQSEAoIcmVjZWl2ZXIYASABKAkSDgoGc2VuZGVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhAKCHNlcXVlbmNlGAQgASgDEhQKDGJhdGNoX2RpZ2VzdBgFIAEoDBIoCgR0aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAcgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSDQoFY2hhaW4YCCABKAwiQwoNU2lnbmVkUmVjZWlwdBIPCgdyZWNlaXB0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiRgoGQ3JlZGl0EhEKCWVudmVsb3BlcxgBIAEoAxIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUilwEKD0NvbnRyYWN0TWVzc2FnZRIKCgJpZBgBIAEoCRIMCgR0eXBlGAIgASgJEjEKCGNvbnRyYWN0GAMgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0EigKBHRpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWV2ZW50GAUgASgJIogBCg9UcmFuc2Zlck1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCgh0cmFuc2ZlchgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2ZlchIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ9ChBEaXJlY3RpdmVNZXNzYWdlEgoKAmlkGAEgASgJEjMKCWRpcmVjdGl2ZRgCIAEoCzIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmUSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidQoRTWVtYmVyc2hpcE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIMCgR6b25lGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKJAQoKVHJ1c3RlZEtleRIOCgZrZXlfaWQYASABKAkSCwoDa2V5GAIgASgMEi4KCnZhbGlkX2Zyb20YAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldGlyZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIuMBCglUcnVzdExpc3QSDAoEbm9kZRgBIAEoCRIOCgZudW1iZXIYAiABKAMSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEa2V5cxgEIAMoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcnVzdGVkS2V5EhkKEXJvb3RfY2VydGlmaWNhdGVzGAUgAygJEg8KB3Jldm9rZWQYBiADKAkSMQoFcGVlcnMYByADKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZFBlZXIidAoLVHJ1c3RlZFBlZXISDAoEbm9kZRgBIAEoCRIvCgVzdGF0ZRgCIAEoDjIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyU3RhdGUSDAoEem9uZRgDIAEoCRIYChByb290X2ZpbmdlcnByaW50GAQgASgJIkIKD1NpZ25lZFRydXN0TGlzdBIMCgRsaXN0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiJQoSQ2VydGlmaWNhdGVSZXF1ZXN0Eg8KB3JlcXVlc3QYASABKAkiOAoRSXNzdWVkQ2VydGlmaWNhdGUSEwoLY2VydGlmaWNhdGUYASABKAkSDgoGcmVhc29uGAIgASgJIsQBCg1EZWxldGlvblByb29mEhAKCGNvbnRyYWN0GAEgASgJEgwKBG5vZGUYAiABKAkSDAoEcm93cxgDIAEoAxIOCgZkaWdlc3QYBCABKAwSDgoGcmVhc29uGAUgASgJEi8KC2hlbGRfYmVmb3JlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgR0aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJpZBgIIAEoCSJHChNTaWduZWREZWxldGlvblByb29mEg0KBXByb29mGAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwicwoPQ2hlY2twb2ludE9mZmVyEhEKCXN0YXRlbWVudBgBIAEoCRIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMEhMKC2NvbnNpc3RlbmN5GAQgAygMEhUKDXByZXZpb3VzX3NpemUYBSABKAMieQoLQ29zaWduYXR1cmUSEQoJc3RhdGVtZW50GAEgASgJEgwKBG5vZGUYAiABKAkSDgoGa2V5X2lkGAMgASgJEhEKCXNpZ25hdHVyZRgEIAEoDBIPCgdyZWZ1c2FsGAUgASgJEhUKDWNvc2lnbmVkX3NpemUYBiABKAMisQIKE1NldHRsZW1lbnRTdGF0ZW1lbnQSEAoIY29udHJhY3QYASABKAkSCwoDZGF5GAIgASgJEg0KBWZhY3RzGAMgASgDEgwKBHJvd3MYBCABKAMSDQoFYnl0ZXMYBSABKAMSDgoGZGlnZXN0GAYgASgMEg8KB3F1ZXJpZXMYByABKAMSEgoKcXVlcnlfcm93cxgIIAEoAxIMCgRhc2tzGAkgASgIEhQKDGNvdW50ZWRfbm9kZRgKIAEoCRI5Cgdwb3J0aW9uGAsgASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRQb3J0aW9uEjsKCGZpbmRpbmdzGAwgASgLMikucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRGaW5kaW5ncyJ0ChFTZXR0bGVtZW50UG9ydGlvbhINCgVhZnRlchgBIAEoCRIPCgd0aHJvdWdoGAIgASgJEgsKA2lkcxgDIAMoCRISCgpuZXZlcl9zZW50GAQgAygJEhAKCHJlcGFpcmVkGAUgASgDEgwKBGxhc3QYBiABKAgiRwoSU2V0dGxlbWVudEZpbmRpbmdzEg8KB3Rocm91Z2gYASABKAkSDwoHbWlzc2luZxgCIAMoCRIPCgd1bmtub3duGAMgAygJIhkKC0NhbmNlbFF1ZXJ5EgoKAmlkGAEgASgJIvYBCgVRdWVyeRIKCgJpZBgBIAEoCRIUCgxyZW1haW5pbmdfbXMYAiABKAMSDQoFYWN0b3IYAyABKAkSEwoLdHJhY2VwYXJlbnQYBCABKAkSOwoEcm93cxgFIAEoCzIrLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5RdWVyeUNvbnRyYWN0UmVxdWVzdEgAEkIKCHByb2R1Y3RzGAYgASgLMi4ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxpc3RQZWVyUHJvZHVjdHNSZXF1ZXN0SAASDgoGc3RyZWFtGAcgASgIEg4KBmNyZWRpdBgIIAEoBUIGCgRib2R5IsABCgZBbnN3ZXISCgoCaWQYASABKAkSDAoEY29kZRgCIAEoBRIOCgZyZWFzb24YAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIlCgRyb3dzGAUgAygLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YBiABKAkSLQoIcHJvZHVjdHMYByADKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdBIMCgRtb3JlGAggASgIIjAKBFBpbmcSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiawoLTGlua1JlZnVzYWwSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIc2VxdWVuY2UYAyABKAMSKQoEbGFuZRgEIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lKk0KBExhbmUSFAoQTEFORV9VTlNQRUNJRklFRBAAEhAKDExBTkVfQ09OVFJPTBABEg4KCkxBTkVfRkFDVFMQAhINCglMQU5FX0JVTEsQAzLtAQoRTWVtYmVyc2hpcFNlcnZpY2USWQoESm9pbhIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVxdWVzdBojLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVzcG9uc2UiCMrzGAQwDzgBEn0KEFJlbmV3Q2VydGlmaWNhdGUSLi5xdWludGV0LmZlZGVyYXRpb24udjEuUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QaLy5xdWludGV0LmZlZGVyYXRpb24udjEuUmVuZXdDZXJ0aWZpY2F0ZVJlc3BvbnNlIgjK8xgEMA84ATJ6CgtMaW5rU2VydmljZRJrCghFeGNoYW5nZRImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FeGNoYW5nZVJlcXVlc3QaJy5xdWludGV0LmZlZGVyYXRpb24udjEuRXhjaGFuZ2VSZXNwb25zZSIKyvMYBjCAowU4ASgBMAFiBnByb3RvMw", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
 
 /**
  * NodeCard is how a node presents itself.
@@ -79,6 +79,13 @@ export type NodeCard = Message<"quintet.federation.v1.NodeCard"> & {
    * @generated from field: string certificate_request = 7;
    */
   certificateRequest: string;
+
+  /**
+   * join_address is where its join port listens, host:port.
+   *
+   * @generated from field: string join_address = 8;
+   */
+  joinAddress: string;
 };
 
 /**
@@ -166,6 +173,70 @@ export type JoinResponse = Message<"quintet.federation.v1.JoinResponse"> & {
  */
 export const JoinResponseSchema: GenMessage<JoinResponse> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_link, 2);
+
+/**
+ * RenewCertificateRequest asks for the next certificate without a stream.
+ *
+ * @generated from message quintet.federation.v1.RenewCertificateRequest
+ */
+export type RenewCertificateRequest = Message<"quintet.federation.v1.RenewCertificateRequest"> & {
+  /**
+   * node is the peer that asks.
+   *
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * certificate_request is a PKCS #10 request, PEM, with a new key.
+   *
+   * @generated from field: string certificate_request = 2;
+   */
+  certificateRequest: string;
+
+  /**
+   * key_id is the key that signed.
+   *
+   * @generated from field: string key_id = 3;
+   */
+  keyId: string;
+
+  /**
+   * signature is Ed25519 over "quintet-renew-v1", a zero byte, the id of the node that is asked, a zero byte, and the request,
+   * 64 bytes.
+   *
+   * @generated from field: bytes signature = 4;
+   */
+  signature: Uint8Array;
+};
+
+/**
+ * Describes the message quintet.federation.v1.RenewCertificateRequest.
+ * Use `create(RenewCertificateRequestSchema)` to create a new message.
+ */
+export const RenewCertificateRequestSchema: GenMessage<RenewCertificateRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 3);
+
+/**
+ * RenewCertificateResponse answers RenewCertificate.
+ *
+ * @generated from message quintet.federation.v1.RenewCertificateResponse
+ */
+export type RenewCertificateResponse = Message<"quintet.federation.v1.RenewCertificateResponse"> & {
+  /**
+   * certificate is PEM.
+   *
+   * @generated from field: string certificate = 1;
+   */
+  certificate: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.RenewCertificateResponse.
+ * Use `create(RenewCertificateResponseSchema)` to create a new message.
+ */
+export const RenewCertificateResponseSchema: GenMessage<RenewCertificateResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 4);
 
 /**
  * Frame is one message of the stream; both directions carry the same kinds.
@@ -282,7 +353,7 @@ export type Frame = Message<"quintet.federation.v1.Frame"> & {
  * Use `create(FrameSchema)` to create a new message.
  */
 export const FrameSchema: GenMessage<Frame> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 3);
+  messageDesc(file_quintet_federation_v1_link, 5);
 
 /**
  * ExchangeRequest is a frame from the side that opened the stream.
@@ -303,7 +374,7 @@ export type ExchangeRequest = Message<"quintet.federation.v1.ExchangeRequest"> &
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema: GenMessage<ExchangeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 4);
+  messageDesc(file_quintet_federation_v1_link, 6);
 
 /**
  * ExchangeResponse is a frame from the side that was called.
@@ -324,7 +395,7 @@ export type ExchangeResponse = Message<"quintet.federation.v1.ExchangeResponse">
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema: GenMessage<ExchangeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 5);
+  messageDesc(file_quintet_federation_v1_link, 7);
 
 /**
  * Hello opens the stream.
@@ -396,7 +467,7 @@ export type Hello = Message<"quintet.federation.v1.Hello"> & {
  * Use `create(HelloSchema)` to create a new message.
  */
 export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 6);
+  messageDesc(file_quintet_federation_v1_link, 8);
 
 /**
  * LanePosition is where one lane stands at the sender of the hello. A chain is the digest of a lane up to a sequence: that of
@@ -460,7 +531,7 @@ export type LanePosition = Message<"quintet.federation.v1.LanePosition"> & {
  * Use `create(LanePositionSchema)` to create a new message.
  */
 export const LanePositionSchema: GenMessage<LanePosition> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 7);
+  messageDesc(file_quintet_federation_v1_link, 9);
 
 /**
  * Envelope is one durable message between two nodes.
@@ -589,7 +660,7 @@ export type Envelope = Message<"quintet.federation.v1.Envelope"> & {
  * Use `create(EnvelopeSchema)` to create a new message.
  */
 export const EnvelopeSchema: GenMessage<Envelope> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 8);
+  messageDesc(file_quintet_federation_v1_link, 10);
 
 /**
  * Batch is some envelopes of one lane, in order.
@@ -653,7 +724,7 @@ export type Batch = Message<"quintet.federation.v1.Batch"> & {
  * Use `create(BatchSchema)` to create a new message.
  */
 export const BatchSchema: GenMessage<Batch> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 9);
+  messageDesc(file_quintet_federation_v1_link, 11);
 
 /**
  * SignedBatch is a batch with the sender's signature.
@@ -695,7 +766,7 @@ export type SignedBatch = Message<"quintet.federation.v1.SignedBatch"> & {
  * Use `create(SignedBatchSchema)` to create a new message.
  */
 export const SignedBatchSchema: GenMessage<SignedBatch> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 10);
+  messageDesc(file_quintet_federation_v1_link, 12);
 
 /**
  * BatchChunk is a part of a serialised SignedBatch. The chunks of one batch come in order; those of another lane may come
@@ -738,7 +809,7 @@ export type BatchChunk = Message<"quintet.federation.v1.BatchChunk"> & {
  * Use `create(BatchChunkSchema)` to create a new message.
  */
 export const BatchChunkSchema: GenMessage<BatchChunk> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 11);
+  messageDesc(file_quintet_federation_v1_link, 13);
 
 /**
  * Receipt says what was committed.
@@ -808,7 +879,7 @@ export type Receipt = Message<"quintet.federation.v1.Receipt"> & {
  * Use `create(ReceiptSchema)` to create a new message.
  */
 export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 12);
+  messageDesc(file_quintet_federation_v1_link, 14);
 
 /**
  * SignedReceipt is a receipt with the receiver's signature.
@@ -843,7 +914,7 @@ export type SignedReceipt = Message<"quintet.federation.v1.SignedReceipt"> & {
  * Use `create(SignedReceiptSchema)` to create a new message.
  */
 export const SignedReceiptSchema: GenMessage<SignedReceipt> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 13);
+  messageDesc(file_quintet_federation_v1_link, 15);
 
 /**
  * Credit lets the other side send more envelopes.
@@ -871,7 +942,7 @@ export type Credit = Message<"quintet.federation.v1.Credit"> & {
  * Use `create(CreditSchema)` to create a new message.
  */
 export const CreditSchema: GenMessage<Credit> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 14);
+  messageDesc(file_quintet_federation_v1_link, 16);
 
 /**
  * ContractMessage is one step of a negotiation or of an ending. Steps that were seen before are answered as before.
@@ -922,7 +993,7 @@ export type ContractMessage = Message<"quintet.federation.v1.ContractMessage"> &
  * Use `create(ContractMessageSchema)` to create a new message.
  */
 export const ContractMessageSchema: GenMessage<ContractMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 15);
+  messageDesc(file_quintet_federation_v1_link, 17);
 
 /**
  * TransferMessage is one step of a transfer. Steps that were seen before are answered as before.
@@ -965,7 +1036,7 @@ export type TransferMessage = Message<"quintet.federation.v1.TransferMessage"> &
  * Use `create(TransferMessageSchema)` to create a new message.
  */
 export const TransferMessageSchema: GenMessage<TransferMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 16);
+  messageDesc(file_quintet_federation_v1_link, 18);
 
 /**
  * DirectiveMessage carries a directive down, and its acknowledgement, answer or end up.
@@ -1000,7 +1071,7 @@ export type DirectiveMessage = Message<"quintet.federation.v1.DirectiveMessage">
  * Use `create(DirectiveMessageSchema)` to create a new message.
  */
 export const DirectiveMessageSchema: GenMessage<DirectiveMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 17);
+  messageDesc(file_quintet_federation_v1_link, 19);
 
 /**
  * MembershipMessage says that the membership of the sender and the receiver changes.
@@ -1049,7 +1120,7 @@ export type MembershipMessage = Message<"quintet.federation.v1.MembershipMessage
  * Use `create(MembershipMessageSchema)` to create a new message.
  */
 export const MembershipMessageSchema: GenMessage<MembershipMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 18);
+  messageDesc(file_quintet_federation_v1_link, 20);
 
 /**
  * TrustedKey is a signing key of a node.
@@ -1091,7 +1162,7 @@ export type TrustedKey = Message<"quintet.federation.v1.TrustedKey"> & {
  * Use `create(TrustedKeySchema)` to create a new message.
  */
 export const TrustedKeySchema: GenMessage<TrustedKey> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 19);
+  messageDesc(file_quintet_federation_v1_link, 21);
 
 /**
  * TrustList is what a node wants its peers to trust: its keys, its roots, what it has revoked and with whom it exchanges.
@@ -1154,7 +1225,7 @@ export type TrustList = Message<"quintet.federation.v1.TrustList"> & {
  * Use `create(TrustListSchema)` to create a new message.
  */
 export const TrustListSchema: GenMessage<TrustList> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 20);
+  messageDesc(file_quintet_federation_v1_link, 22);
 
 /**
  * TrustedPeer is one node of a trust list.
@@ -1196,7 +1267,7 @@ export type TrustedPeer = Message<"quintet.federation.v1.TrustedPeer"> & {
  * Use `create(TrustedPeerSchema)` to create a new message.
  */
 export const TrustedPeerSchema: GenMessage<TrustedPeer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 21);
+  messageDesc(file_quintet_federation_v1_link, 23);
 
 /**
  * SignedTrustList is a trust list with the node's signature.
@@ -1231,7 +1302,7 @@ export type SignedTrustList = Message<"quintet.federation.v1.SignedTrustList"> &
  * Use `create(SignedTrustListSchema)` to create a new message.
  */
 export const SignedTrustListSchema: GenMessage<SignedTrustList> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 22);
+  messageDesc(file_quintet_federation_v1_link, 24);
 
 /**
  * CertificateRequest asks the receiver for the sender's next certificate.
@@ -1252,7 +1323,7 @@ export type CertificateRequest = Message<"quintet.federation.v1.CertificateReque
  * Use `create(CertificateRequestSchema)` to create a new message.
  */
 export const CertificateRequestSchema: GenMessage<CertificateRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 23);
+  messageDesc(file_quintet_federation_v1_link, 25);
 
 /**
  * IssuedCertificate is a certificate for calls to the sender, issued by its root.
@@ -1280,7 +1351,7 @@ export type IssuedCertificate = Message<"quintet.federation.v1.IssuedCertificate
  * Use `create(IssuedCertificateSchema)` to create a new message.
  */
 export const IssuedCertificateSchema: GenMessage<IssuedCertificate> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 24);
+  messageDesc(file_quintet_federation_v1_link, 26);
 
 /**
  * DeletionProof says that a consumer has deleted rows that it held under a contract.
@@ -1351,7 +1422,7 @@ export type DeletionProof = Message<"quintet.federation.v1.DeletionProof"> & {
  * Use `create(DeletionProofSchema)` to create a new message.
  */
 export const DeletionProofSchema: GenMessage<DeletionProof> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 25);
+  messageDesc(file_quintet_federation_v1_link, 27);
 
 /**
  * SignedDeletionProof is a deletion proof with the signature of the node that deleted.
@@ -1387,7 +1458,7 @@ export type SignedDeletionProof = Message<"quintet.federation.v1.SignedDeletionP
  * Use `create(SignedDeletionProofSchema)` to create a new message.
  */
 export const SignedDeletionProofSchema: GenMessage<SignedDeletionProof> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 26);
+  messageDesc(file_quintet_federation_v1_link, 28);
 
 /**
  * CheckpointOffer asks a peer to cosign how far an audit log of the sender has grown.
@@ -1436,7 +1507,7 @@ export type CheckpointOffer = Message<"quintet.federation.v1.CheckpointOffer"> &
  * Use `create(CheckpointOfferSchema)` to create a new message.
  */
 export const CheckpointOfferSchema: GenMessage<CheckpointOffer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 27);
+  messageDesc(file_quintet_federation_v1_link, 29);
 
 /**
  * Cosignature is a peer's word that it saw a checkpoint and that it continues the one before.
@@ -1493,7 +1564,7 @@ export type Cosignature = Message<"quintet.federation.v1.Cosignature"> & {
  * Use `create(CosignatureSchema)` to create a new message.
  */
 export const CosignatureSchema: GenMessage<Cosignature> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 28);
+  messageDesc(file_quintet_federation_v1_link, 30);
 
 /**
  * SettlementStatement is what the sender of the message has counted under a contract on one UTC day, of the facts and
@@ -1593,7 +1664,7 @@ export type SettlementStatement = Message<"quintet.federation.v1.SettlementState
  * Use `create(SettlementStatementSchema)` to create a new message.
  */
 export const SettlementStatementSchema: GenMessage<SettlementStatement> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 29);
+  messageDesc(file_quintet_federation_v1_link, 31);
 
 /**
  * SettlementPortion is a part of the ids counted, in their order as 16 bytes.
@@ -1650,7 +1721,7 @@ export type SettlementPortion = Message<"quintet.federation.v1.SettlementPortion
  * Use `create(SettlementPortionSchema)` to create a new message.
  */
 export const SettlementPortionSchema: GenMessage<SettlementPortion> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 30);
+  messageDesc(file_quintet_federation_v1_link, 32);
 
 /**
  * SettlementFindings is what a portion shows when it is held against the receiver's own ids.
@@ -1685,7 +1756,7 @@ export type SettlementFindings = Message<"quintet.federation.v1.SettlementFindin
  * Use `create(SettlementFindingsSchema)` to create a new message.
  */
 export const SettlementFindingsSchema: GenMessage<SettlementFindings> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 31);
+  messageDesc(file_quintet_federation_v1_link, 33);
 
 /**
  * CancelQuery takes a query back: the asker does not wait any more.
@@ -1706,7 +1777,7 @@ export type CancelQuery = Message<"quintet.federation.v1.CancelQuery"> & {
  * Use `create(CancelQuerySchema)` to create a new message.
  */
 export const CancelQuerySchema: GenMessage<CancelQuery> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 32);
+  messageDesc(file_quintet_federation_v1_link, 34);
 
 /**
  * Query asks a question of the peer, within a deadline.
@@ -1786,7 +1857,7 @@ export type Query = Message<"quintet.federation.v1.Query"> & {
  * Use `create(QuerySchema)` to create a new message.
  */
 export const QuerySchema: GenMessage<Query> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 33);
+  messageDesc(file_quintet_federation_v1_link, 35);
 
 /**
  * Answer answers a query.
@@ -1856,7 +1927,7 @@ export type Answer = Message<"quintet.federation.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 34);
+  messageDesc(file_quintet_federation_v1_link, 36);
 
 /**
  * Ping keeps a stream alive.
@@ -1877,7 +1948,7 @@ export type Ping = Message<"quintet.federation.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 35);
+  messageDesc(file_quintet_federation_v1_link, 37);
 
 /**
  * LinkRefusal says that a frame was not accepted.
@@ -1919,7 +1990,7 @@ export type LinkRefusal = Message<"quintet.federation.v1.LinkRefusal"> & {
  * Use `create(LinkRefusalSchema)` to create a new message.
  */
 export const LinkRefusalSchema: GenMessage<LinkRefusal> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 36);
+  messageDesc(file_quintet_federation_v1_link, 38);
 
 /**
  * Lane is the priority of an envelope. Each lane has its own sequence and its own credit; order holds within a lane, and a
@@ -1978,6 +2049,17 @@ export const MembershipService: GenService<{
     methodKind: "unary";
     input: typeof JoinRequestSchema;
     output: typeof JoinResponseSchema;
+  },
+  /**
+   * RenewCertificate issues the next certificate to a peer whose present one has ended or was revoked, against a signature
+   * with its pinned signing key. Refused unless the peer is active.
+   *
+   * @generated from rpc quintet.federation.v1.MembershipService.RenewCertificate
+   */
+  renewCertificate: {
+    methodKind: "unary";
+    input: typeof RenewCertificateRequestSchema;
+    output: typeof RenewCertificateResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_quintet_federation_v1_link, 0);

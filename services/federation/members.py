@@ -1,0 +1,116 @@
+"""What membership is made of: joining, standing, certificates, and the two ports that other nodes reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from libs.config import Secrets
+from libs.tx import Transactions
+from libs.zones import ZoneTree
+from services.federation import link_server
+from services.federation.certificates import Certificates
+from services.federation.clocks import Clocks
+from services.federation.hub import Hub
+from services.federation.joining import Joiner
+from services.federation.membership import Membership
+from services.federation.negotiation import Negotiator
+from services.federation.pki import LEAF_VALID_DEFAULT, Authority
+from services.federation.renewal import Renewer
+from services.federation.server_certificate import ServerCertificate
+from services.federation.signing import NodeSigner
+from services.federation.standing import Standing
+from services.federation.warden import Warden
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from libs.rpc import Server
+    from libs.supervisor import Work
+    from services.federation.control import ControlHandler
+    from services.federation.link import FrameHandler
+
+GRACE_DEFAULT = timedelta(hours=72)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What membership stands on. `title` is the node's name for people."""
+
+    node: str
+    title: str
+    zone: str
+    transactions: Transactions
+    secrets: Secrets
+    signer: NodeSigner
+    negotiator: Negotiator
+    zones: Callable[[], ZoneTree]
+    hub: Hub
+    leaf_valid: timedelta = LEAF_VALID_DEFAULT
+    grace: timedelta = GRACE_DEFAULT
+
+
+class Members:
+    """The parts, wired to each other."""
+
+    def __init__(self, basis: Basis) -> None:
+        self._basis = basis
+        node, transactions, hub = basis.node, basis.transactions, basis.hub
+        now = transactions.clock.now()
+        self.authority = Authority.open(node, basis.secrets, now, basis.leaf_valid)
+        self.certificates = Certificates(node, self.authority, transactions)
+        self.membership = Membership(
+            node=node,
+            title=basis.title,
+            zone=basis.zone,
+            authority=self.authority,
+            certificates=self.certificates,
+            signer=basis.signer,
+            transactions=transactions,
+            negotiator=basis.negotiator,
+            zones=basis.zones,
+        )
+        self.joiner = Joiner(node, transactions, self.membership, basis.negotiator, basis.secrets)
+        self.standing = Standing(basis.negotiator, basis.zones, hub.wake)
+        self.renewer = Renewer(node, transactions, basis.signer, hub, basis.secrets)
+        self.warden = Warden(transactions, hub, basis.grace)
+        self._clocks = Clocks(transactions)
+        hub.refused = self.standing.refused
+
+    @property
+    def control(self) -> Mapping[str, ControlHandler]:
+        """The kinds of control messages that are handled here."""
+        return {"membership_message": self.standing.handle}
+
+    @property
+    def frames(self) -> Mapping[str, FrameHandler]:
+        """The kinds of frames that are handled here."""
+        return {
+            "certificate_request": self.certificates.asked,
+            "certificate": self.renewer.taken,
+            "ping": self._clocks.heard,
+        }
+
+    @property
+    def tasks(self) -> Mapping[str, Work]:
+        """The background work."""
+        return {"joining": self.joiner.run, "renewal": self.renewer.run, "warden": self.warden.run}
+
+    def servers(self) -> tuple[Server, Server]:
+        """Return new servers of the join port and of the link port. A server serves once."""
+        basis = self._basis
+        join = link_server.join_server(
+            link_server.JoinerAuthenticator(basis.zones),
+            link_server.MembershipServicer(self.membership, self.certificates),
+        )
+        link = link_server.link_server(
+            link_server.CertificateAuthenticator(basis.node, basis.transactions, basis.zones),
+            link_server.LinkServicer(basis.node, basis.hub, basis.transactions),
+        )
+        return join, link
+
+    def server_certificate(self, hosts: Sequence[str]) -> ServerCertificate:
+        """Return the certificate of the two ports."""
+        return ServerCertificate(self.authority, hosts, self._basis.transactions.clock)

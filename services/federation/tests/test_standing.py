@@ -1,0 +1,167 @@
+"""After joining: suspended and resumed, left, expelled, revoked, and a zone that is taken back."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from libs.clock import SystemClock
+from libs.errors import NotFound, WrongState
+from libs.testing import MakeTransactions, eventually
+from quintet.federation.v1 import federation_pb2 as pb
+from services.federation import alarms
+from services.federation.tests.test_link import event, in_force, names_at
+from services.federation.tests.world import PEOPLE, Node, World, world
+
+
+class Pair:
+    """A city that looks after its streams, and its district."""
+
+    def __init__(self, world: World, city: Node, district: Node) -> None:
+        self.world = world
+        self.city = city
+        self.district = district
+
+
+@pytest_asyncio.fixture
+async def pair(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Pair]:
+    async def live(part: str, *folders: Path, node: str = "sf") -> object:
+        return await transactions(part, *folders, node=node, clock=SystemClock())
+
+    async with world(tmp_path, live) as made:  # type: ignore[arg-type]
+        city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
+        await made.join(city, district, "d10")
+        await made.dial(district)
+        for node in (city, district):
+            made.look_after(node)
+            await eventually(partial(in_force, node))
+            await node.pump()
+        yield Pair(made, city, district)
+
+
+async def apart(pair: Pair) -> bool:
+    return not pair.city.hub.connected("sf-d10")
+
+
+async def together(pair: Pair) -> bool:
+    return pair.city.hub.connected("sf-d10") and pair.district.hub.connected("sf")
+
+
+async def send(pair: Pair, number: int) -> None:
+    await pair.district.state(event("sf-d10", "d10", number))
+    await pair.district.pump()
+
+
+async def set_alarms(node: Node) -> list[str]:
+    return [each.name for each in await node.transactions.read(alarms.all_set)]
+
+
+async def state_is(node: Node, peer: str, state: int) -> bool:
+    return (await node.peer(peer)).state == state
+
+
+async def zone_facts(node: Node) -> list[str]:
+    return [each.type.rpartition(".")[2] for each in await node.facts() if "Zone" in each.type]
+
+
+async def test_a_suspended_peer_exchanges_nothing_and_loses_nothing(pair: Pair) -> None:
+    city = pair.city
+    await send(pair, 1)
+    await eventually(lambda: names_at(city))
+    for _ in range(2):
+        await city.transactions.run(lambda tx: city.members.standing.suspend(tx, "sf-d10", "under inquiry"))
+    await eventually(partial(apart, pair))
+    await send(pair, 2)
+
+    async def told() -> bool:
+        return "SUSPENDED_BY_PEER" in await set_alarms(pair.district)
+
+    await eventually(told)
+    await eventually(lambda: refused(pair.district, "under inquiry"))
+    assert await names_at(city) == ["zones/d10/events/1"]
+
+    await city.transactions.run(lambda tx: city.members.standing.resume(tx, "sf-d10", "settled"))
+
+    async def caught_up() -> bool:
+        return await names_at(city) == ["zones/d10/events/1", "zones/d10/events/2"]
+
+    await eventually(caught_up)
+
+    async def calm() -> bool:
+        return await set_alarms(pair.district) == []
+
+    await eventually(calm)
+
+
+async def refused(node: Node, text: str) -> bool:
+    return text in (await node.peer("sf")).last_error
+
+
+async def test_an_expelled_child_gives_its_zone_back_and_may_be_invited_again(pair: Pair) -> None:
+    city, district = pair.city, pair.district
+    for _ in range(2):
+        await city.transactions.run(lambda tx: city.members.standing.expel(tx, "sf-d10", "moved away"))
+    await eventually(partial(state_is, district, "sf", pb.PEER_STATE_EXPELLED))
+    await eventually(partial(apart, pair))
+    assert await zone_facts(city) == ["ZoneDelegated", "ZoneWithdrawn"]
+    for node in (city, district):
+        assert {each.state for each in await node.contracts()} == {pb.CONTRACT_STATE_TERMINATED}
+    assert await set_alarms(district) == ["MEMBERSHIP_ENDED"]
+    with pytest.raises(WrongState):
+        await city.transactions.run(lambda tx: city.members.standing.resume(tx, "sf-d10", "no"))
+
+    await pair.world.join(city, district, "d10")
+    await eventually(partial(together, pair))
+
+    async def charter() -> bool:
+        return (await city.contracts())[0].state == pb.CONTRACT_STATE_FINALIZED
+
+    await eventually(charter)
+
+
+async def test_a_child_leaves_by_its_own_will(pair: Pair) -> None:
+    city, district = pair.city, pair.district
+    with pytest.raises(WrongState):
+        await city.transactions.run(lambda tx: city.members.standing.leave(tx, "sf-d10", "a parent does not leave"))
+    with pytest.raises(WrongState):
+        await district.transactions.run(lambda tx: district.members.standing.expel(tx, "sf", "nor a child expel"))
+    await district.transactions.run(lambda tx: district.members.standing.leave(tx, "sf", "merged with another"))
+    await eventually(partial(state_is, city, "sf-d10", pb.PEER_STATE_LEFT))
+    await eventually(partial(apart, pair))
+    assert await zone_facts(city) == ["ZoneDelegated", "ZoneWithdrawn"]
+    assert "merged with another" in (await city.peer("sf-d10")).state_reason
+
+
+async def test_a_zone_that_is_taken_back_leaves_the_charter(pair: Pair) -> None:
+    city = pair.city
+    with pytest.raises(NotFound):
+        await city.transactions.run(lambda tx: city.members.standing.withdraw_zone(tx, "d6", "nobody has it"))
+    assert await city.transactions.run(lambda tx: city.members.standing.withdraw_zone(tx, "d10", "reform")) == "sf-d10"
+    assert await zone_facts(city) == ["ZoneDelegated", "ZoneWithdrawn"]
+
+    async def told() -> bool:
+        return await set_alarms(pair.district) == ["ZONE_TAKEN_BACK"]
+
+    await eventually(told)
+    await send(pair, 1)  # the child finishes what it has open
+    await eventually(lambda: names_at(city))
+
+
+async def test_revoked_certificates_end_the_stream_and_need_two_people(pair: Pair) -> None:
+    city, district = pair.city, pair.district
+    await city.transactions.run(lambda tx: city.members.standing.revoke(tx, "sf-d10", "a laptop was lost"))
+    await eventually(partial(apart, pair))
+    await send(pair, 1)
+
+    async def without() -> bool:
+        return (await district.peer("sf")).certificate == "" or await refused(district, "revoked")
+
+    await eventually(without)
+    for person in PEOPLE:
+        assert await names_at(city) == []
+        await city.approve(district, person)
+
+    await eventually(lambda: names_at(city))
+    assert len(await city.contracts()) == 1

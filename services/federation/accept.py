@@ -119,6 +119,8 @@ class Acceptor:
         peer = await peers_store.get(tx.conn, node)
         if peer.received_epoch != opened.epoch:
             raise WrongState("SEQUENCE_REVERSED", f"{node} has begun another life of its lanes")
+        if peer.state != pb.PEER_STATE_ACTIVE and not control.heard_while_suspended(peer, opened.envelopes):
+            raise WrongState(Reason.PEER_SUSPENDED, "nothing is exchanged: the sender keeps it")
         known = before.received + 1 - opened.first
         if known < 0:
             text = f"after {before.received} of lane {LANE_NAMES[opened.lane]} comes {before.received + 1}"

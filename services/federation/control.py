@@ -20,6 +20,8 @@ from quintet.federation.v1 import link_pb2
 from services.federation.peers_store import Peer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from google.protobuf.message import Message
 
 Refusal = tuple[str, str]
@@ -54,6 +56,13 @@ def contract_of(envelope: link_pb2.Envelope) -> str:
 def is_empty(envelope: link_pb2.Envelope) -> bool:
     """Say whether only the sequence of an envelope was left, as its content was withdrawn before it was sent."""
     return envelope.WhichOneof("body") is None and not len(UnknownFieldSet(envelope))
+
+
+def heard_while_suspended(peer: Peer, envelopes: Sequence[link_pb2.Envelope | None]) -> bool:
+    """Say whether a batch has only what a suspended peer may still say."""
+    if peer.state != pb.PEER_STATE_SUSPENDED:
+        return False
+    return all(envelope is not None and envelope.WhichOneof("body") in WHILE_SUSPENDED for envelope in envelopes)
 
 
 async def apply(

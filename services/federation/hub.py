@@ -13,7 +13,7 @@ from libs.backoff import Backoff
 from libs.errors import Away, DomainError, Reason, WrongState
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2, link_pb2_grpc
-from services.federation import peers_store, pki
+from services.federation import lanes_store, peers_store, pki
 from services.federation.calls import refusal
 from services.federation.link import SILENCE_MAX_S, LinkParts, LinkSession, Wire
 
@@ -151,7 +151,8 @@ class Hub:
 
     def _start(self, peer: Peer) -> None:
         task = self._dialling.get(peer.node)
-        if peer.dial and peer.certificate and peer.state == pb.PEER_STATE_ACTIVE and (task is None or task.done()):
+        called = {pb.PEER_STATE_ACTIVE, pb.PEER_STATE_LEFT}
+        if peer.dial and peer.certificate and peer.state in called and (task is None or task.done()):
             self._dialling[peer.node] = asyncio.create_task(self._dial(peer.node), name=f"dial-{peer.node}")
 
     async def _dial(self, node: str) -> None:
@@ -170,6 +171,8 @@ class Hub:
 
     async def _dial_once(self, node: str) -> None:
         peer = await self._parts.transactions.read(lambda conn: peers_store.get(conn, node))
+        if not await self._may_call(peer):
+            return
         try:
             async with grpc.aio.secure_channel(peer.link_address, self._credentials(peer), _options(node)) as channel:
                 await asyncio.wait_for(channel.channel_ready(), CONNECT_TIMEOUT_S)
@@ -177,6 +180,14 @@ class Hub:
                 await self.serve(peer, _client_wire(call), dialled_by=self._parts.node)
         except LINK_ERRORS as error:
             await self._note(node, error)
+
+    async def _may_call(self, peer: Peer) -> bool:
+        """An active peer is called, and one that this node has left until it knows."""
+        if not (peer.dial and peer.certificate):
+            return False
+        if peer.state == pb.PEER_STATE_LEFT:
+            return peer.node in await self._parts.transactions.read(lanes_store.unsaid)
+        return peer.state == pb.PEER_STATE_ACTIVE
 
     async def _note(self, node: str, error: BaseException) -> None:
         if self.connected(node):
@@ -213,7 +224,11 @@ def _options(node: str) -> list[tuple[str, int | str]]:
 
 def _client_wire(call: grpc.aio.StreamStreamCall[link_pb2.ExchangeRequest, link_pb2.ExchangeResponse]) -> Wire:
     async def send(frame: link_pb2.Frame) -> None:
-        await call.write(link_pb2.ExchangeRequest(frame=frame))
+        try:
+            await call.write(link_pb2.ExchangeRequest(frame=frame))
+        except grpc.aio.UsageError:
+            await call.read()  # raises what the stream has ended with, in the peer's words
+            raise
 
     async def receive() -> link_pb2.Frame | None:
         response = await call.read()

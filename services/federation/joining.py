@@ -112,7 +112,7 @@ class Joiner:
         async def work(tx: Tx) -> None:
             if not await membership_store.settle_pending(tx.conn, node):
                 return
-            await peers_store.set_state(tx.conn, node, pb.PEER_STATE_REJECTED, text)
+            await peers_store.set_state(tx.conn, node, pb.PEER_STATE_REJECTED, text, tx.now)
             await state_peer(tx, node)
             tx.audit("federation.peers.rejected", f"peers/{node}", reason=text)
             if alarm:
@@ -145,7 +145,7 @@ class Joiner:
         if response.state != pb.PEER_STATE_ACTIVE:
             return
         await membership_store.settle_pending(tx.conn, node)
-        await peers_store.set_state(tx.conn, node, pb.PEER_STATE_ACTIVE, "")
+        await peers_store.set_state(tx.conn, node, pb.PEER_STATE_ACTIVE, "", tx.now)
         await peers_store.set_certificate(tx.conn, node, response.certificate)
         if response.HasField("charter"):
             peer = await peers_store.get(tx.conn, node)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from libs.errors import Exhausted, NotFound, Reason
+from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 
 if TYPE_CHECKING:
@@ -221,10 +222,44 @@ async def waiting(conn: Connection, node: str, wanted: Sequence[Wanted]) -> list
         JOIN peer_outbox o ON o.peer = $1 AND o.lane = w.lane
             AND o.sequence > w.after AND o.sequence <= w.after + w.envelopes
             AND (o.sequence = w.after + 1 OR o.total_bytes <= w.bytes)
+        -- One that is not active hears why, and nothing else; the rest is kept.
+        WHERE o.lane = $6 OR (SELECT p.state = $7 FROM peers p WHERE p.node = $1)
         ORDER BY o.lane, o.sequence
     """
-    rows = await conn.fetch(query, node, *([each[column] for each in wanted] for column in range(len(Wanted._fields))))
+    columns = [[each[column] for each in wanted] for column in range(len(Wanted._fields))]
+    rows = await conn.fetch(query, node, *columns, link_pb2.LANE_CONTROL, pb.PEER_STATE_ACTIVE)
     return [Waiting(*row.values()) for row in rows]
+
+
+async def unsaid(conn: Connection) -> set[str]:
+    """Return the peers that this node has left and that do not know it yet."""
+    query = """
+        SELECT l.peer FROM peer_lanes l JOIN peers p ON p.node = l.peer
+        WHERE p.state = $1 AND l.lane = $2 AND l.acknowledged < l.last_assigned
+    """
+    return {row["peer"] for row in await conn.fetch(query, pb.PEER_STATE_LEFT, link_pb2.LANE_CONTROL)}
+
+
+async def free_ended(conn: Connection, told_before: datetime, left_before: datetime) -> list[str]:
+    """Free the queues of peers whose membership is over and that were told, or are not to be told any more."""
+    query = """
+        WITH over AS (
+            SELECT p.node FROM peers p WHERE (p.state = ANY($1::smallint[]) AND p.state_since < $3)
+                OR (p.state = $2 AND (p.state_since < $4 OR NOT EXISTS (
+                    SELECT 1 FROM peer_lanes l WHERE l.peer = p.node AND l.lane = $5
+                        AND l.acknowledged < l.last_assigned)))
+        ), freed AS (
+            UPDATE peer_lanes l SET acknowledged = last_assigned, acknowledged_chain = last_chain,
+                acknowledged_bytes = assigned_bytes
+            FROM over WHERE l.peer = over.node AND l.acknowledged < l.last_assigned RETURNING l.peer
+        )
+        SELECT DISTINCT peer FROM freed
+    """
+    ended = [pb.PEER_STATE_EXPELLED, pb.PEER_STATE_REJECTED]
+    rows = await conn.fetch(query, ended, pb.PEER_STATE_LEFT, told_before, left_before, int(link_pb2.LANE_CONTROL))
+    freed = [row["peer"] for row in rows]
+    await conn.execute("DELETE FROM peer_outbox WHERE peer = ANY($1::text[])", freed)
+    return freed
 
 
 async def place(conn: Connection, node: str, lane: Lane, sequence: int) -> Place | None:

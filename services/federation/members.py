@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from libs.config import Secrets
+from libs.errors import Away
 from libs.tx import Transactions
 from libs.zones import ZoneTree
 from services.federation import link_server
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from services.federation.control import ControlHandler
     from services.federation.link import FrameHandler
 
+FREE_INTERVAL_S = 10.0
 GRACE_DEFAULT = timedelta(hours=72)
 
 
@@ -96,7 +100,19 @@ class Members:
     @property
     def tasks(self) -> Mapping[str, Work]:
         """The background work."""
-        return {"joining": self.joiner.run, "renewal": self.renewer.run, "warden": self.warden.run}
+        return {
+            "joining": self.joiner.run,
+            "standing": self._free,
+            "renewal": self.renewer.run,
+            "warden": self.warden.run,
+        }
+
+    async def _free(self) -> None:
+        """Free the queues of peers whose membership is over, for ever. All replicas may: the second finds nothing."""
+        while True:
+            with suppress(Away):
+                await self._basis.transactions.run(self.standing.free)
+            await asyncio.sleep(FREE_INTERVAL_S)
 
     def servers(self) -> tuple[Server, Server]:
         """Return new servers of the join port and of the link port. A server serves once."""

@@ -228,7 +228,7 @@ class Membership:
 
     async def _activate(self, tx: Tx, peer: Peer, wanted: Requested) -> None:
         await membership_store.settle_request(tx.conn, peer.node)
-        await peers_store.set_state(tx.conn, peer.node, pb.PEER_STATE_ACTIVE, "")
+        await peers_store.set_state(tx.conn, peer.node, pb.PEER_STATE_ACTIVE, "", tx.now)
         if wanted.charter and wanted.kind == pb.PEER_KIND_CHILD:
             await self._check_overlap(tx, wanted.zone, peer.node)
             await membership_store.delegate(tx.conn, wanted.zone, peer.node)
@@ -245,7 +245,7 @@ class Membership:
         if peer.state != pb.PEER_STATE_REQUESTED:
             raise _not_waiting(peer)
         await membership_store.settle_request(tx.conn, node)
-        await peers_store.set_state(tx.conn, node, pb.PEER_STATE_REJECTED, reason)
+        await peers_store.set_state(tx.conn, node, pb.PEER_STATE_REJECTED, reason, tx.now)
         await state_peer(tx, node)
         tx.audit("federation.peers.reject", f"peers/{node}", reason=reason)
 

@@ -11,6 +11,8 @@ from libs.errors import NotFound, Reason, WrongState
 from services.federation import lanes_store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from libs.db import Connection, Record
 
 Queued = lanes_store.Queued
@@ -90,8 +92,8 @@ async def readmit(conn: Connection, peer: NewPeer) -> None:
     query = """
         UPDATE peers SET title = $2, kind = $3, state = $4, zone = $5, link_address = $6, dial = $7,
             root_certificate = $8, signing_key = $9, certificate = $10, issued_certificate = $11, epoch = $12,
-            joined_at = $13, join_address = $14, received_epoch = '', previous_epoch = '', epoch_there = '', last_error = '',
-            state_reason = ''
+            joined_at = $13, join_address = $14, received_epoch = '', previous_epoch = '', epoch_there = '',
+            last_error = '', state_reason = ''
         WHERE node = $1
     """
     await lanes_store.close_lanes(conn, peer.node)
@@ -120,9 +122,11 @@ async def states(conn: Connection, nodes: Sequence[str]) -> dict[str, int]:
     return {row["node"]: row["state"] for row in rows}
 
 
-async def set_state(conn: Connection, node: str, state: int, reason: str) -> None:
-    """Note where the membership of a peer stands, and why."""
-    await conn.execute("UPDATE peers SET state = $2, state_reason = $3 WHERE node = $1", node, state, reason)
+async def set_state(conn: Connection, node: str, state: int, reason: str, now: datetime) -> None:
+    """Note where the membership of a peer stands, since when and why."""
+    await conn.execute(
+        "UPDATE peers SET state = $2, state_reason = $3, state_since = $4 WHERE node = $1", node, state, reason, now
+    )
 
 
 async def page(conn: Connection, after: str, limit: int) -> list[Peer]:

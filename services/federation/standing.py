@@ -6,6 +6,7 @@ own: what the peer has decided about this node is shown as an alarm, and the pee
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ SUSPENDED_BY_PEER = "SUSPENDED_BY_PEER"
 MEMBERSHIP_ENDED = "MEMBERSHIP_ENDED"
 ZONE_TAKEN_BACK = "ZONE_TAKEN_BACK"
 CONTRACTS_MAX = 10_000
+# How long the end of a membership waits to be told: on the open stream, and by a node that has left and calls for it.
+FAREWELL = timedelta(minutes=1)
+FAREWELL_LEFT = timedelta(days=7)
 
 
 class Standing:
@@ -166,10 +170,15 @@ class Standing:
         await alarms.set_alarm(tx, peer=node, name=MEMBERSHIP_ENDED, text=f"{node} {word}: {reason}")
         await self._set(tx, node, state, f"by {node}: {reason}")
 
+    async def free(self, tx: Tx) -> None:
+        """Free the queues of peers whose membership is over, once they had their time to hear of it."""
+        for node in await lanes_store.free_ended(tx.conn, tx.now - FAREWELL, tx.now - FAREWELL_LEFT):
+            tx.audit("federation.peers.freed", f"peers/{node}")
+
     # -------------------------------------------------------------------------------------------- common
 
     async def _set(self, tx: Tx, node: str, state: int, reason: str) -> None:
-        await peers_store.set_state(tx.conn, node, state, reason)
+        await peers_store.set_state(tx.conn, node, state, reason, tx.now)
         await state_peer(tx, node)
         tx.after_commit(partial(self._changed, node))
 

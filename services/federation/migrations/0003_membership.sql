@@ -1,6 +1,7 @@
 -- Approvals, trust lists, keys and revocations.
 ALTER TABLE peers
     ADD COLUMN state_reason text NOT NULL DEFAULT '',
+    ADD COLUMN state_since timestamptz NOT NULL DEFAULT now(),
     ADD COLUMN join_address text NOT NULL DEFAULT '';
 
 -- Certificates that this node has issued to peers. One that is not here, or was revoked, opens nothing.

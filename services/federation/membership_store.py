@@ -237,6 +237,11 @@ async def all_delegations(conn: Connection) -> dict[str, str]:
     return {row["zone"]: row["node"] for row in await conn.fetch("SELECT zone, node FROM delegations ORDER BY zone")}
 
 
+async def delegation(conn: Connection, zone: str) -> str:
+    """Return the node that has the zone, "" for none."""
+    return await conn.fetchval("SELECT node FROM delegations WHERE zone = $1", zone) or ""
+
+
 async def undelegate(conn: Connection, zone: str) -> None:
     """Take a zone back."""
     await conn.execute("DELETE FROM delegations WHERE zone = $1", zone)

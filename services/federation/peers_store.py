@@ -64,7 +64,7 @@ class NewPeer:
     issued_certificate: str
     epoch: str
     joined_at: datetime
-    join_address: str
+    join_address: str = ""
 
 
 _COLUMNS = (

@@ -118,6 +118,9 @@ class FederationSection:
 
     advertise_link is the host:port that peers are told for the link where something stands before the link port, such
     as a port forward; "" for advertise with the link port.
+
+    backlog_max_mb may wait for one peer. What a peer has acknowledged is kept retain_hours, and retain_mb of each lane,
+    so that a peer that is restored from a backup can be sent it again.
     """
 
     host: str
@@ -131,6 +134,9 @@ class FederationSection:
     # lets it live for grace_hours more, with an alarm.
     expired_policy: str = "grace"
     grace_hours: float = 72.0
+    backlog_max_mb: int = 4096
+    retain_hours: int = 24
+    retain_mb: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +222,9 @@ def load_config(path: Path) -> NodeConfig:
             certificate_hours=reader.hours("federation.certificate_hours", default=24.0),
             expired_policy=reader.text("federation.expired_policy", default="grace", pattern="hold|grace"),
             grace_hours=reader.hours("federation.grace_hours", default=72.0),
+            backlog_max_mb=reader.integer("federation.backlog_max_mb", default=4096, low=16, high=1_048_576),
+            retain_hours=reader.integer("federation.retain_hours", default=24, low=0, high=8_760),
+            retain_mb=reader.integer("federation.retain_mb", default=256, low=0, high=1_048_576),
         ),
         telemetry=TelemetrySection(
             otlp_endpoint=reader.url("telemetry.otlp_endpoint", ("http", "https")),

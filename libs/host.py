@@ -68,7 +68,8 @@ class Wired:
     """What a part is made of.
 
     servicers: (generated add_..._to_server, servicer, service descriptor). handlers or handle_all: what it takes from
-    the bus (see libs.inbox). tasks: endless background work by name; each is started again when it crashes.
+    the bus (see libs.inbox); nothing while admits answers False. tasks: endless background work by name; each is
+    started again when it crashes.
 
     identity alone gives grants and jwks: its own answers to what the other parts ask it for over the wire.
     """
@@ -76,6 +77,7 @@ class Wired:
     servicers: Sequence[Servicer]
     handlers: Mapping[type[Message], Handler] = field(default_factory=dict)
     handle_all: BatchHandler | None = None
+    admits: Callable[[], bool] | None = None
     tasks: Mapping[str, Work] = field(default_factory=dict)
     grants: GrantSource | None = None
     jwks: JwksSource | None = None
@@ -279,7 +281,14 @@ def _work(host: Host, wired: Wired, remote: RemoteGrants | None) -> dict[str, Wo
         "purge": Purger(transactions).run,
     }
     if wired.handlers or wired.handle_all:
-        consumer = FactConsumer(transactions, host.bus, host.part, wired.handlers or None, handle_all=wired.handle_all)
+        consumer = FactConsumer(
+            transactions,
+            host.bus,
+            host.part,
+            wired.handlers or None,
+            handle_all=wired.handle_all,
+            admits=wired.admits,
+        )
         # Handlers decide by zones: until these are known the facts wait in the stream, in their order.
         work["inbox"] = consumer.run if remote is None else partial(_run_after, host.zones.loaded, consumer.run)
     if remote is not None:

@@ -7,6 +7,7 @@ so that the stream moves on. What keeps failing for a reason of its own becomes 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ INBOX_BATCH_FACTS = 100
 FETCH_TIMEOUT_S = 2.0
 # After so many failures that are the fact's own fault, or the handler's, the fact is given up.
 MAX_DELIVERIES = 5
+# How often a part that has too much of its own waiting is asked again.
+HELD_POLL_S = 0.25
 WAITING_DELAY_FIRST_S = 0.2
 WAITING_DELAY_MAX_S = 30.0
 WAITING_BATCH_FACTS = 100
@@ -70,11 +73,13 @@ class FactConsumer:
         handlers: Mapping[type[Message], Handler] | None = None,
         *,
         handle_all: BatchHandler | None = None,
+        admits: Callable[[], bool] | None = None,
     ) -> None:
         """Give either `handlers`, one for each type of fact, or `handle_all`, which gets every fact of the node.
 
         Both run inside the transaction and write through its Tx only. `handle_all` gets the new facts of a batch in
         order, at most INBOX_BATCH_FACTS, and after a failure single ones. Raises ValueError for none or both.
+        While `admits` answers False nothing more is taken from the bus: it waits there, in its order.
         """
         if (handle_all is None) == (not handlers):
             raise ValueError("give handlers or handle_all")
@@ -82,6 +87,7 @@ class FactConsumer:
         self._part = part
         self._handlers = {kind.DESCRIPTOR.full_name: (kind, handle) for kind, handle in (handlers or {}).items()}
         self._handle_all = handle_all
+        self._admits = admits
         self._subscription = Subscription(bus, part, [subject_of(name) for name in self._handlers])
         self._waiting_at = 0.0  # of the monotonic clock: when to look for waiting facts
 
@@ -106,6 +112,9 @@ class FactConsumer:
             duty.check()
             if time.monotonic() >= self._waiting_at:
                 await self._try_waiting()
+            if self._admits is not None and not self._admits():
+                await asyncio.sleep(HELD_POLL_S)
+                continue
             patience_s = min(FETCH_TIMEOUT_S, max(0.01, self._waiting_at - time.monotonic()))
             received = await self._subscription.fetch(INBOX_BATCH_FACTS, patience_s)
             if received:

@@ -97,6 +97,7 @@ class Reason(StrEnum):
     # Federation
     PEER_NOT_FOUND = "PEER_NOT_FOUND"
     PEER_AWAY = "PEER_AWAY"
+    STILL_FAILS = "STILL_FAILS"  # tried again, with the same end
     PEER_SUSPENDED = "PEER_SUSPENDED"
     CERTIFICATE_ENDED = "CERTIFICATE_ENDED"  # of a peer: expired, revoked, or not of this node's making
     PEER_ENDED = "PEER_ENDED"  # the membership is over, or was never granted

@@ -65,6 +65,8 @@ def test_everything_can_be_given(tmp_path: Path) -> None:
     link_port = 7002
     advertise = "sf.example"
     advertise_link = "edge.example:7443"
+    backlog_max_mb = 100
+    retain_hours = 1
     [telemetry]
     otlp_endpoint = "http://collector:4317"
     trace_ratio = 1
@@ -77,6 +79,8 @@ def test_everything_can_be_given(tmp_path: Path) -> None:
     assert config.services == {"identity": "identity.node.svc:9001"}
     assert config.federation.advertise == "sf.example"
     assert config.federation.advertise_link == "edge.example:7443"
+    assert (config.federation.backlog_max_mb, config.federation.retain_hours) == (100, 1)
+    assert config.federation.retain_mb == 256
     assert config.telemetry.trace_ratio == 1.0
 
 
@@ -101,6 +105,8 @@ def test_every_problem_is_named(tmp_path: Path) -> None:
     [services]
     billing = "127.0.0.1:1"
     identity = "9001"
+    [federation]
+    backlog_max_mb = 1
     [telemetry]
     trace_ratio = 2.0
     """
@@ -122,6 +128,7 @@ def test_every_problem_is_named(tmp_path: Path) -> None:
         "gateway.host",
         "services.billing",
         "services.identity",
+        "federation.backlog_max_mb",
         "telemetry.trace_ratio",
     }
     assert "hunter2" not in str(caught.value)

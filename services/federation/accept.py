@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -16,13 +16,13 @@ import structlog
 from google.protobuf.message import DecodeError
 from prometheus_client import Counter
 
-from libs import inbox_store
+from libs import db, inbox_store
 from libs.context import caller_subject
 from libs.errors import DomainError, Forbidden, Invalid, Reason, WrongState
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import contracts_store, control, lanes_store, metering_store, peers_store, rows
+from services.federation import contracts_store, control, dead_letters, lanes_store, metering_store, peers_store, rows
 from services.federation.contracts_store import NewRefusal, Tally
 from services.federation.lanes_store import LANE_NAMES, LANES, Lane
 from services.federation.metering import Entry, entry_of
@@ -99,7 +99,7 @@ class Acceptor:
         # What follows is the peer's doing, and stands so in the audit log.
         actor = caller_subject.set(f"nodes/{peer.node}")
         try:
-            accepted = await self._transactions.run(lambda tx: self._apply(tx, peer.node, opened))
+            accepted = await self._apply_or_bury(peer.node, opened)
         finally:
             caller_subject.reset(actor)
         receipt = link_pb2.Receipt(
@@ -113,6 +113,59 @@ class Acceptor:
         )
         receipt.time.FromDatetime(self._transactions.clock.now())
         return accepted, receipt
+
+    async def _apply_or_bury(self, node: str, opened: Opened) -> Accepted:
+        """Apply a batch as a whole; when that fails for no reason that is known, each envelope by itself."""
+        try:
+            return await self._transactions.run(lambda tx: self._apply(tx, node, opened))
+        except Exception as error:
+            if _is_expected(error):
+                raise
+            log.warning("link.batch_failed", peer=node, first=opened.first, error=repr(error))
+        accepted = None
+        for place in range(len(opened.raw)):
+            single = replace(
+                opened,
+                first=opened.first + place,
+                raw=opened.raw[place : place + 1],
+                envelopes=opened.envelopes[place : place + 1],
+            )
+            last = await self._apply_single(node, single)
+            accepted = replace(last, controlled=last.controlled or (accepted is not None and accepted.controlled))
+        if accepted is None:
+            raise ValueError("a batch has an envelope")
+        return accepted
+
+    async def _apply_single(self, node: str, single: Opened) -> Accepted:
+        try:
+            return await self._transactions.run(lambda tx: self._apply(tx, node, single))
+        except Exception as error:
+            if _is_expected(error):
+                raise
+            log.exception("link.envelope_failed", peer=node, lane=LANE_NAMES[single.lane], sequence=single.first)
+            failure = error
+        return await self._transactions.run(lambda tx: self._bury(tx, node, single, failure))
+
+    async def _bury(self, tx: Tx, node: str, single: Opened, error: Exception) -> Accepted:
+        before = await lanes_store.lock_received(tx.conn, node, single.lane)
+        if before.received >= single.first:
+            return Accepted(before.received, before.chain, controlled=False)
+        chain = lanes_store.extend(before.chain, single.raw)[-1]
+        await lanes_store.set_received(tx.conn, node, single.lane, single.first, chain)
+        envelope = single.envelopes[0]
+        kind = envelope.WhichOneof("body") or "" if envelope is not None else ""
+        contract = control.contract_of(envelope) if envelope is not None else ""
+        await dead_letters.bury(tx, node, single.lane, single.first, single.raw[0], error, contract=contract, body=kind)
+        return Accepted(single.first, chain, controlled=False)
+
+    async def apply_again(self, tx: Tx, node: str, lane: Lane, sequence: int, data: bytes) -> None:
+        """Apply an envelope that failed before, as the peer's doing, whoever asks for it."""
+        actor = caller_subject.set(f"nodes/{node}")
+        try:
+            peer = await peers_store.get(tx.conn, node)
+            await self._apply_envelopes(tx, peer, lane, sequence, [_read(data)])
+        finally:
+            caller_subject.reset(actor)
 
     async def _apply(self, tx: Tx, node: str, opened: Opened) -> Accepted:
         before = await lanes_store.lock_received(tx.conn, node, opened.lane)
@@ -214,6 +267,11 @@ class Acceptor:
         if not contract.covers(self._zones(), fact.zone):
             return Reason.FIELD_NOT_IN_CONTRACT, f"zone {fact.zone} is not in the contract"
         return None
+
+
+def _is_expected(error: Exception) -> bool:
+    """Say whether an error means something to the peer, or passes by itself."""
+    return isinstance(error, DomainError) or db.is_away(error) or db.is_slow(error)
 
 
 def _read(data: bytes) -> link_pb2.Envelope | None:

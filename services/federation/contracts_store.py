@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from libs.db import Connection, Record
 
+# Of one contract and reason: a peer that does not stop must not fill the disk. All are counted.
+REFUSALS_LISTED_PER_DAY_MAX = 100
+
 _COLUMNS = (
     "id, kind, peer, provider, consumer, state, terms, agreement_hash, provider_signature, consumer_signature,"
     " created_at, updated_at, reason, terminated_by, facts_sent, facts_received, rows_sent, rows_received, refused,"
@@ -307,18 +310,58 @@ async def take_quota(conn: Connection, name: str, day: date, rows: int, quota: i
 
 
 async def refuse(conn: Connection, refusals: Sequence[NewRefusal], now: datetime) -> None:
-    """Keep what was refused, and count it."""
-    for refusal in refusals:
-        await conn.execute(
-            "INSERT INTO refusals (contract, time, reason, description, actor, node) VALUES ($1, $2, $3, $4, $5, $6)",
-            _id(refusal.contract),
-            now,
-            refusal.reason,
-            refusal.description,
-            refusal.actor,
-            refusal.node,
+    """Count what was refused, and keep the first REFUSALS_LISTED_PER_DAY_MAX of a contract, reason and UTC day."""
+    if not refusals:
+        return
+    query = """
+        WITH refused AS (
+            SELECT *, row_number() OVER (PARTITION BY contract, reason ORDER BY place) AS nth
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
+                AS r(contract, reason, description, actor, node, place)
+        ), sums AS (
+            SELECT contract, reason, count(*) AS refused FROM refused GROUP BY contract, reason
+        ), days AS (
+            INSERT INTO refusal_days AS d (contract, reason, day, refused)
+            SELECT contract, reason, $7, refused FROM sums ORDER BY contract, reason
+            ON CONFLICT (contract, reason, day) DO UPDATE SET refused = d.refused + excluded.refused
+            RETURNING contract, reason, refused
+        ), counted AS (
+            UPDATE contracts SET refused = contracts.refused + total.refused
+            FROM (SELECT contract, sum(refused) AS refused FROM sums GROUP BY contract ORDER BY contract) AS total
+            WHERE contracts.id = total.contract
         )
-        await conn.execute("UPDATE contracts SET refused = refused + 1 WHERE id = $1", _id(refusal.contract))
+        INSERT INTO refusals (contract, time, reason, description, actor, node)
+        SELECT contract, $6, reason, description, actor, node FROM refused
+        JOIN sums USING (contract, reason) JOIN days USING (contract, reason)
+        WHERE days.refused - sums.refused + refused.nth <= $8 ORDER BY place
+    """
+    await conn.execute(
+        query,
+        [_id(refusal.contract) for refusal in refusals],
+        [refusal.reason for refusal in refusals],
+        [refusal.description for refusal in refusals],
+        [refusal.actor for refusal in refusals],
+        [refusal.node for refusal in refusals],
+        now,
+        now.date(),
+        REFUSALS_LISTED_PER_DAY_MAX,
+    )
+
+
+async def skip_bulk(conn: Connection, name: str, now: datetime) -> None:
+    """Note that rows of a contract found the bulk lane full."""
+    await conn.execute("INSERT INTO bulk_skipped VALUES ($1, $2) ON CONFLICT DO NOTHING", _id(name), now)
+
+
+async def bulk_skipped(conn: Connection, peer: str) -> list[str]:
+    """Return the contracts with a peer of which rows were passed over."""
+    query = "SELECT contract FROM bulk_skipped JOIN contracts ON id = contract WHERE peer = $1 ORDER BY since, id"
+    return [f"contracts/{row['contract']}" for row in await conn.fetch(query, peer)]
+
+
+async def clear_bulk_skipped(conn: Connection, name: str) -> bool:
+    """Forget that rows of a contract were passed over; False when none were."""
+    return bool(await conn.fetchval("DELETE FROM bulk_skipped WHERE contract = $1 RETURNING true", _id(name)))
 
 
 async def refusals(conn: Connection, contract: str, before: int | None, limit: int) -> list[Refused]:

@@ -51,9 +51,15 @@ class Exporter:
     """Handles every fact on the node's bus."""
 
     def __init__(
-        self, node: str, zones: Callable[[], ZoneTree], wake: Callable[[str], None], switches: Switches
+        self,
+        node: str,
+        zones: Callable[[], ZoneTree],
+        wake: Callable[[str], None],
+        switches: Switches,
+        bulk_admits: Callable[[str], bool] = lambda _peer: True,
     ) -> None:
-        """`wake` is told the peers that have something waiting, as soon as they can find it."""
+        """`wake` is told the peers that have something waiting; `bulk_admits` says whether a peer has room for rows."""
+        self._bulk_admits = bulk_admits
         self._node = node
         self._zones = zones
         self._wake = wake
@@ -152,6 +158,10 @@ class Exporter:
         self, tx: Tx, contract: ActiveContract, fact: Fact, outgoing: Outgoing
     ) -> tuple[Fact, int] | None:
         if not rows.is_about(contract, fact, self._node):
+            return None
+        if not self._bulk_admits(contract.peer):
+            # Whatever waits already is sent; once there is room all rows of the contract are stated anew.
+            await contracts_store.skip_bulk(tx.conn, contract.name, tx.now)
             return None
         given = rows.give(contract, self._zones(), fact)
         if isinstance(given, rows.Given) and await _within_quota(tx, contract, given.rows):

@@ -98,6 +98,13 @@ class Hub:
         session = self._sessions.get(peer)
         return session is not None and session.ready.is_set()
 
+    def reopen(self, peer: str) -> None:
+        """Let the two say hello again: something that they agreed on has changed."""
+        self._backoff(peer).reset()
+        if peer in self._sessions:
+            self._sessions[peer].close()
+        self._contact.setdefault(peer, asyncio.Event()).set()
+
     async def serve(self, peer: Peer, wire: Wire, *, dialled_by: str, shown: str = "") -> None:
         """Run one session until it ends; `shown` is the caller's certificate. Raises Away when there is one already
         that shall stay.

@@ -329,6 +329,35 @@ async def withdraw(conn: Connection, contract: str) -> int:
     return int(status.split()[-1])
 
 
+async def acknowledged_before(conn: Connection, node: str, lane: Lane, time: datetime) -> int:
+    """Return the last sequence of a lane, in its present life, whose receipt came before a time; 0 for none."""
+    query = """
+        SELECT sequence FROM receipts JOIN peers ON peers.node = receipts.peer AND peers.epoch = receipts.epoch
+        WHERE peer = $1 AND lane = $2 AND received_at < $3 ORDER BY received_at DESC LIMIT 1
+    """
+    return int(await conn.fetchval(query, node, lane, time) or 0)
+
+
+async def forget(conn: Connection, node: str, lane: Lane, last: int, retain_bytes: int, limit: int) -> int:
+    """Delete acknowledged envelopes, `limit` at most, up to sequence `last` or behind the latest `retain_bytes`.
+
+    Returns how many there were.
+    """
+    query = """
+        WITH lane AS (
+            SELECT acknowledged, acknowledged_bytes FROM peer_lanes WHERE peer = $1 AND lane = $2 FOR SHARE
+        ), oldest AS (
+            SELECT sequence, total_bytes FROM peer_outbox WHERE peer = $1 AND lane = $2 ORDER BY sequence LIMIT $5
+        ), gone AS (
+            SELECT sequence FROM oldest, lane
+            WHERE sequence <= acknowledged AND (sequence <= $3 OR total_bytes <= acknowledged_bytes - $4)
+        )
+        DELETE FROM peer_outbox o USING gone WHERE o.peer = $1 AND o.lane = $2 AND o.sequence = gone.sequence
+    """
+    status = await conn.execute(query, node, lane, last, retain_bytes, limit)
+    return int(status.split()[-1])
+
+
 async def keep_receipts(
     conn: Connection, node: str, epoch: str, receipts: Sequence[tuple[Lane, int, link_pb2.SignedReceipt]], now: datetime
 ) -> None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 HELLO_TIMEOUT_S = 10.0
 PING_INTERVAL_S = 5.0
 SILENCE_MAX_S = 20.0
+# How long a side that has refused waits for the other to hear it.
+REFUSAL_LINGER_S = 0.5
 # Receipts that are noted in one transaction.
 RECEIPTS_MAX = 100
 
@@ -181,7 +183,13 @@ class LinkSession:
     async def _refuse(self, reason: str, message: str) -> None:
         """Tell the peer why, and end the session."""
         with suppress(Exception):
-            await self.send(Frame(refusal=link_pb2.LinkRefusal(reason=reason, message=message)))
+            async with asyncio.timeout(REFUSAL_LINGER_S):
+                await self.send(Frame(refusal=link_pb2.LinkRefusal(reason=reason, message=message)))
+                # A stream that is given up at once takes with it what the other has not read.
+                while not self.ready.is_set() and await self._wire.receive() is not None:
+                    pass
+                if self.ready.is_set():
+                    await self._closed.wait()
         raise WrongState(reason, message, peer=self.peer)
 
     async def _refused(self, refusal: link_pb2.LinkRefusal) -> None:

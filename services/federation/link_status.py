@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from services.federation import alarms, lanes_store
+from services.federation import alarms, dead_letters, lanes_store
 from services.federation.alarms import Alarm
 from services.federation.lanes_store import LANE_NAMES, LANES, Lane, Received, Sent
 
@@ -24,6 +24,7 @@ class LinkStatus:
     received: Mapping[Lane, Received]
     oldest: datetime | None
     alarms: Sequence[Alarm]
+    dead_letters: int
 
     @property
     def backlog(self) -> int:
@@ -40,13 +41,18 @@ async def of_peers(conn: Connection, nodes: Sequence[str]) -> dict[str, LinkStat
     """Return the status of each of the peers."""
     sent, received = await lanes_store.sent_to_all(conn, nodes), await lanes_store.received_from_all(conn, nodes)
     oldest, alarmed = await lanes_store.oldest_waiting(conn, nodes), await alarms.of_peers(conn, nodes)
-    return {node: LinkStatus(sent[node], received[node], oldest.get(node), alarmed[node]) for node in nodes}
+    dead = await dead_letters.counts(conn, nodes)
+    return {
+        node: LinkStatus(sent[node], received[node], oldest.get(node), alarmed[node], dead.get(node, 0))
+        for node in nodes
+    }
 
 
 def describe(peer: pb.Peer, status: LinkStatus) -> None:
     """Write the status into what callers are given of a peer."""
     peer.backlog = status.backlog
     peer.backlog_bytes = status.backlog_bytes
+    peer.dead_letters = status.dead_letters
     peer.sent = sum(lane.acknowledged for lane in status.sent.values())
     peer.received = sum(lane.received for lane in status.received.values())
     if status.oldest is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from services.federation.contracts_service import ContractsHandler
     from services.federation.directives_service import DirectivesHandler
+    from services.federation.links_service import LinksHandler
     from services.federation.peers_service import PeersHandler
     from services.federation.queries_service import QueriesHandler
     from services.federation.settlement_service import SettlementsHandler
@@ -35,6 +36,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         settlements: SettlementsHandler,
         directives: DirectivesHandler,
         transfers: TransfersHandler,
+        links: LinksHandler,
     ) -> None:
         self._peers = peers
         self._contracts = contracts
@@ -42,6 +44,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self._settlements = settlements
         self._directives = directives
         self._transfers = transfers
+        self._links = links
 
     async def CreateInvitation(
         self, request: pb.CreateInvitationRequest, context: Context
@@ -82,6 +85,26 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
 
     async def ListPeers(self, request: pb.ListPeersRequest, context: Context) -> pb.ListPeersResponse:
         return await self._peers.page(request)
+
+    async def ListPeerDeadLetters(
+        self, request: pb.ListPeerDeadLettersRequest, context: Context
+    ) -> pb.ListPeerDeadLettersResponse:
+        return await self._links.page(request)
+
+    async def RetryPeerDeadLetter(
+        self, request: pb.RetryPeerDeadLetterRequest, context: Context
+    ) -> pb.RetryPeerDeadLetterResponse:
+        return await self._links.retry(request)
+
+    async def DiscardPeerDeadLetter(
+        self, request: pb.DiscardPeerDeadLetterRequest, context: Context
+    ) -> pb.DiscardPeerDeadLetterResponse:
+        return await self._links.discard(request)
+
+    async def ResynchronisePeer(
+        self, request: pb.ResynchronisePeerRequest, context: Context
+    ) -> pb.ResynchronisePeerResponse:
+        return await self._links.resynchronise(request)
 
     async def ListPeerProducts(
         self, request: pb.ListPeerProductsRequest, context: Context

@@ -23,7 +23,9 @@ from services.federation.directives import watch as watch_directives
 from services.federation.directives_service import DirectivesHandler
 from services.federation.export import Exporter
 from services.federation.hub import Hub
+from services.federation.keeper import Keeper, Limits
 from services.federation.link import LinkParts
+from services.federation.links_service import LinksHandler
 from services.federation.members import Basis, Members
 from services.federation.negotiation import Negotiator
 from services.federation.peers_service import PeersHandler
@@ -50,6 +52,14 @@ async def build(host: Host) -> Wired:
     transactions, config = host.transactions, host.config
     sharing = SharingServiceStub(host.channel_to("sharing"))
     signer = NodeSigner(host.node, host.node_key)
+    keeper = Keeper(
+        transactions,
+        Limits.of(
+            backlog_max_mb=config.federation.backlog_max_mb,
+            retain_hours=config.federation.retain_hours,
+            retain_mb=config.federation.retain_mb,
+        ),
+    )
     negotiator = Negotiator(host.node, host.zone, signer)
     questions = Questions(host.node, transactions, sharing)
     logs = {part: AuditServiceStub(host.channel_to(part)) for part in PARTS}
@@ -77,13 +87,16 @@ async def build(host: Host) -> Wired:
         SettlementsHandler(transactions, settler),
         DirectivesHandler(host.node, transactions, directives, host.zones.tree),
         transfers,
+        LinksHandler(transactions, acceptor, hub),
     )
     return Wired(
         servicers=[(federation_pb2_grpc.add_FederationServiceServicer_to_server, servicer, SERVICE)],
-        handle_all=Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches).handle,
+        handle_all=Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches, keeper.bulk_admits).handle,
+        admits=keeper.admits,
         tasks={
             "ports": partial(_serve_ports, host, members),
             "links": hub.run,
+            "backlog": keeper.run,
             "settlement": partial(settlement_service.run, transactions, settler),
             **members.tasks,
             "cosign": cosigning.run,

@@ -75,3 +75,33 @@ CREATE INDEX receipts_received ON receipts (peer, lane, received_at);
 CREATE VIEW peer_waiting AS
     SELECT o.peer, o.lane, o.sequence, o.contract, o.created_at FROM peer_outbox o
     JOIN peer_lanes l ON l.peer = o.peer AND l.lane = o.lane AND o.sequence > l.acknowledged;
+
+-- Envelopes from peers whose application failed for no reason that the protocol knows, until a person decides.
+CREATE TABLE peer_dead_letters (
+    id text PRIMARY KEY,
+    peer text NOT NULL REFERENCES peers (node),
+    lane smallint NOT NULL,
+    sequence bigint NOT NULL,
+    contract text NOT NULL,
+    body text NOT NULL,
+    envelope bytea NOT NULL,
+    error text NOT NULL,
+    attempts integer NOT NULL DEFAULT 1,
+    received_at timestamptz NOT NULL
+);
+CREATE INDEX peer_dead_letters_peer ON peer_dead_letters (peer, id);
+
+-- How often each reason was given per contract and UTC day; only the first of them are listed one by one.
+CREATE TABLE refusal_days (
+    contract text NOT NULL,
+    reason text NOT NULL,
+    day date NOT NULL,
+    refused bigint NOT NULL,
+    PRIMARY KEY (contract, reason, day)
+);
+
+-- Contracts some of whose rows found the bulk lane full: when there is room again all rows are stated anew.
+CREATE TABLE bulk_skipped (
+    contract text PRIMARY KEY REFERENCES contracts (id),
+    since timestamptz NOT NULL
+);

@@ -81,6 +81,7 @@ class Node:
     control: dict[str, ControlHandler]
     directives: Directives
     tree: ZoneTree
+    acceptor: Acceptor
     seen: set[str] = field(default_factory=set)
 
     @property
@@ -182,6 +183,7 @@ class World:
             control,
             directives,
             tree,
+            acceptor,
         )
         await self._serve(node)
         return node

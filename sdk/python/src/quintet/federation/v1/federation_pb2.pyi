@@ -1591,6 +1591,262 @@ class ListPeersResponse(_message.Message):
 Global___ListPeersResponse: _TypeAlias = ListPeersResponse  # noqa: Y015
 
 @_typing.final
+class PeerDeadLetter(_message.Message):
+    """PeerDeadLetter is an envelope from a peer that could not be applied for no reason that the protocol knows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `peers/{node}/deadLetters/{id}`."""
+    lane: _builtins.str
+    """lane is "control", "facts" or "bulk"."""
+    sequence: _builtins.int
+    """sequence is its place in the lane."""
+    contract: _builtins.str
+    """contract is the contract under which it came; empty for none."""
+    body: _builtins.str
+    """body is the kind of its content, for example "fact"; empty when it could not be read."""
+    size_bytes: _builtins.int
+    """size_bytes is its size."""
+    error: _builtins.str
+    """error is what went wrong, as this node logged it."""
+    attempts: _builtins.int
+    """attempts is how often it was tried."""
+    @_builtins.property
+    def received_at(self) -> _timestamp_pb2.Timestamp:
+        """received_at is when it came."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        lane: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        contract: _builtins.str = ...,
+        body: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        error: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        received_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["received_at", b"received_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "contract", b"contract", "error", b"error", "lane", b"lane", "name", b"name", "received_at", b"received_at", "sequence", b"sequence", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerDeadLetter: _TypeAlias = PeerDeadLetter  # noqa: Y015
+
+@_typing.final
+class ListPeerDeadLettersRequest(_message.Message):
+    """ListPeerDeadLettersRequest asks for a page of dead letters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    """peer is `peers/{node}`."""
+    page_size: _builtins.int
+    """page_size is 100 by default, at most 1000."""
+    page_token: _builtins.str
+    """page_token continues a list."""
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPeerDeadLettersRequest: _TypeAlias = ListPeerDeadLettersRequest  # noqa: Y015
+
+@_typing.final
+class ListPeerDeadLettersResponse(_message.Message):
+    """ListPeerDeadLettersResponse is a page of dead letters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token continues the list; empty at the end."""
+    @_builtins.property
+    def dead_letters(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerDeadLetter]:
+        """dead_letters are in the order in which they came."""
+
+    def __init__(
+        self,
+        *,
+        dead_letters: _abc.Iterable[Global___PeerDeadLetter] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letters", b"dead_letters", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPeerDeadLettersResponse: _TypeAlias = ListPeerDeadLettersResponse  # noqa: Y015
+
+@_typing.final
+class RetryPeerDeadLetterRequest(_message.Message):
+    """RetryPeerDeadLetterRequest applies a dead letter again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `peers/{node}/deadLetters/{id}`."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryPeerDeadLetterRequest: _TypeAlias = RetryPeerDeadLetterRequest  # noqa: Y015
+
+@_typing.final
+class RetryPeerDeadLetterResponse(_message.Message):
+    """RetryPeerDeadLetterResponse answers RetryPeerDeadLetter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryPeerDeadLetterResponse: _TypeAlias = RetryPeerDeadLetterResponse  # noqa: Y015
+
+@_typing.final
+class DiscardPeerDeadLetterRequest(_message.Message):
+    """DiscardPeerDeadLetterRequest drops a dead letter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `peers/{node}/deadLetters/{id}`."""
+    reason: _builtins.str
+    """reason says why; it stands in the audit log."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardPeerDeadLetterRequest: _TypeAlias = DiscardPeerDeadLetterRequest  # noqa: Y015
+
+@_typing.final
+class DiscardPeerDeadLetterResponse(_message.Message):
+    """DiscardPeerDeadLetterResponse answers DiscardPeerDeadLetter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardPeerDeadLetterResponse: _TypeAlias = DiscardPeerDeadLetterResponse  # noqa: Y015
+
+@_typing.final
+class ResynchronisePeerRequest(_message.Message):
+    """ResynchronisePeerRequest begins a new life of the sequences to a peer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `peers/{node}`."""
+    reason: _builtins.str
+    """reason says why; it stands in the audit log."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResynchronisePeerRequest: _TypeAlias = ResynchronisePeerRequest  # noqa: Y015
+
+@_typing.final
+class ResynchronisePeerResponse(_message.Message):
+    """ResynchronisePeerResponse answers ResynchronisePeer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.str
+    """epoch names the new life."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResynchronisePeerResponse: _TypeAlias = ResynchronisePeerResponse  # noqa: Y015
+
+@_typing.final
 class ListPeerProductsRequest(_message.Message):
     """ListPeerProductsRequest asks a peer for its catalogue."""
 

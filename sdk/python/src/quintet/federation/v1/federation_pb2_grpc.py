@@ -96,6 +96,26 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeersRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeersResponse.FromString,
                 _registered_method=True)
+        self.ListPeerDeadLetters = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListPeerDeadLetters',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeerDeadLettersRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeerDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.RetryPeerDeadLetter = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/RetryPeerDeadLetter',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RetryPeerDeadLetterRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RetryPeerDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.DiscardPeerDeadLetter = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/DiscardPeerDeadLetter',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.DiscardPeerDeadLetterRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.DiscardPeerDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.ResynchronisePeer = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ResynchronisePeer',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ResynchronisePeerRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ResynchronisePeerResponse.FromString,
+                _registered_method=True)
         self.ListPeerProducts = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/ListPeerProducts',
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeerProductsRequest.SerializeToString,
@@ -330,6 +350,36 @@ class FederationServiceServicer:
 
     def ListPeers(self, request, context):
         """ListPeers lists peers by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPeerDeadLetters(self, request, context):
+        """ListPeerDeadLetters lists envelopes from a peer that could not be applied, in the order in which they came.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryPeerDeadLetter(self, request, context):
+        """RetryPeerDeadLetter applies one again, out of its order; answers FAILED_PRECONDITION (STILL_FAILS), and keeps it, when
+        it fails once more. What a contract does not allow any more is refused and listed, and counts as dealt with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardPeerDeadLetter(self, request, context):
+        """DiscardPeerDeadLetter drops one for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResynchronisePeer(self, request, context):
+        """ResynchronisePeer begins a new life of the sequences to a peer after a restore from a backup: what the peer is not known
+        to have is sent (again). Answers FAILED_PRECONDITION unless the alarm SEQUENCE_REVERSED is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -609,6 +659,26 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.ListPeers,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeersRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeersResponse.SerializeToString,
+            ),
+            'ListPeerDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPeerDeadLetters,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeerDeadLettersRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeerDeadLettersResponse.SerializeToString,
+            ),
+            'RetryPeerDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryPeerDeadLetter,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RetryPeerDeadLetterRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.RetryPeerDeadLetterResponse.SerializeToString,
+            ),
+            'DiscardPeerDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardPeerDeadLetter,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.DiscardPeerDeadLetterRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.DiscardPeerDeadLetterResponse.SerializeToString,
+            ),
+            'ResynchronisePeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResynchronisePeer,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ResynchronisePeerRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ResynchronisePeerResponse.SerializeToString,
             ),
             'ListPeerProducts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPeerProducts,
@@ -1081,6 +1151,114 @@ class FederationService:
             '/quintet.federation.v1.FederationService/ListPeers',
             quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeersRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPeerDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListPeerDeadLetters',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeerDeadLettersRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListPeerDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryPeerDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/RetryPeerDeadLetter',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.RetryPeerDeadLetterRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.RetryPeerDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardPeerDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/DiscardPeerDeadLetter',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.DiscardPeerDeadLetterRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.DiscardPeerDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResynchronisePeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ResynchronisePeer',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ResynchronisePeerRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ResynchronisePeerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,18 @@ class FederationServiceStub:
     """GetPeer returns one peer with its backlog."""
     ListPeers: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListPeersRequest, _federation_pb2.ListPeersResponse]
     """ListPeers lists peers by name."""
+    ListPeerDeadLetters: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListPeerDeadLettersRequest, _federation_pb2.ListPeerDeadLettersResponse]
+    """ListPeerDeadLetters lists envelopes from a peer that could not be applied, in the order in which they came."""
+    RetryPeerDeadLetter: _aio.UnaryUnaryMultiCallable[_federation_pb2.RetryPeerDeadLetterRequest, _federation_pb2.RetryPeerDeadLetterResponse]
+    """RetryPeerDeadLetter applies one again, out of its order; answers FAILED_PRECONDITION (STILL_FAILS), and keeps it, when
+    it fails once more. What a contract does not allow any more is refused and listed, and counts as dealt with.
+    """
+    DiscardPeerDeadLetter: _aio.UnaryUnaryMultiCallable[_federation_pb2.DiscardPeerDeadLetterRequest, _federation_pb2.DiscardPeerDeadLetterResponse]
+    """DiscardPeerDeadLetter drops one for good."""
+    ResynchronisePeer: _aio.UnaryUnaryMultiCallable[_federation_pb2.ResynchronisePeerRequest, _federation_pb2.ResynchronisePeerResponse]
+    """ResynchronisePeer begins a new life of the sequences to a peer after a restore from a backup: what the peer is not known
+    to have is sent (again). Answers FAILED_PRECONDITION unless the alarm SEQUENCE_REVERSED is set.
+    """
     ListPeerProducts: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListPeerProductsRequest, _federation_pb2.ListPeerProductsResponse]
     """ListPeerProducts asks a peer which products it offers. Answers UNAVAILABLE when the peer is away."""
     RequestContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.RequestContractRequest, _federation_pb2.RequestContractResponse]
@@ -232,6 +244,42 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_federation_pb2.ListPeersRequest, _abc.Awaitable[_federation_pb2.ListPeersResponse]],
     ) -> _abc.Awaitable[_federation_pb2.ListPeersResponse]:
         """ListPeers lists peers by name."""
+
+    @_abc_1.abstractmethod
+    def ListPeerDeadLetters(
+        self,
+        request: _federation_pb2.ListPeerDeadLettersRequest,
+        context: _aio.ServicerContext[_federation_pb2.ListPeerDeadLettersRequest, _abc.Awaitable[_federation_pb2.ListPeerDeadLettersResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ListPeerDeadLettersResponse]:
+        """ListPeerDeadLetters lists envelopes from a peer that could not be applied, in the order in which they came."""
+
+    @_abc_1.abstractmethod
+    def RetryPeerDeadLetter(
+        self,
+        request: _federation_pb2.RetryPeerDeadLetterRequest,
+        context: _aio.ServicerContext[_federation_pb2.RetryPeerDeadLetterRequest, _abc.Awaitable[_federation_pb2.RetryPeerDeadLetterResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.RetryPeerDeadLetterResponse]:
+        """RetryPeerDeadLetter applies one again, out of its order; answers FAILED_PRECONDITION (STILL_FAILS), and keeps it, when
+        it fails once more. What a contract does not allow any more is refused and listed, and counts as dealt with.
+        """
+
+    @_abc_1.abstractmethod
+    def DiscardPeerDeadLetter(
+        self,
+        request: _federation_pb2.DiscardPeerDeadLetterRequest,
+        context: _aio.ServicerContext[_federation_pb2.DiscardPeerDeadLetterRequest, _abc.Awaitable[_federation_pb2.DiscardPeerDeadLetterResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.DiscardPeerDeadLetterResponse]:
+        """DiscardPeerDeadLetter drops one for good."""
+
+    @_abc_1.abstractmethod
+    def ResynchronisePeer(
+        self,
+        request: _federation_pb2.ResynchronisePeerRequest,
+        context: _aio.ServicerContext[_federation_pb2.ResynchronisePeerRequest, _abc.Awaitable[_federation_pb2.ResynchronisePeerResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ResynchronisePeerResponse]:
+        """ResynchronisePeer begins a new life of the sequences to a peer after a restore from a backup: what the peer is not known
+        to have is sent (again). Answers FAILED_PRECONDITION unless the alarm SEQUENCE_REVERSED is set.
+        """
 
     @_abc_1.abstractmethod
     def ListPeerProducts(

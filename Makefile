@@ -10,7 +10,7 @@ PYTHON := .venv/bin/python
 VENV := .venv/.installed
 NPM := sdk/typescript/node_modules/.package-lock.json
 PROTO_IMPORTS := build/protos/google/api/annotations.proto
-SYSTEM_PACKAGES := ca-certificates git nodejs npm python3 python3-venv
+SYSTEM_PACKAGES := ca-certificates faketime git nodejs npm python3 python3-venv
 UV_COMPILE = .venv/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --only-binary :all: \
 	--no-emit-index-url --no-header
 # Folders with Python of ours; those that are not written yet are left out.

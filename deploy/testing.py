@@ -5,6 +5,7 @@ async def test_something(node: NodeProcess) -> None:
         await client.get("/v1/profile")
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -49,6 +50,8 @@ class Daemon:
 
     command: Sequence[str]
     log: Path
+    # Beside the test's own environment.
+    environment: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -66,6 +69,7 @@ class Daemon:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _WITH_US, sys.executable, *self.command],
                 cwd=Path(__file__).parents[1],
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -101,11 +105,12 @@ class NodeProcess:
 
     folder: Path
     services: str = "all"
+    environment: Mapping[str, str] = field(default_factory=dict)
     _daemon: Daemon = field(init=False)
 
     def __post_init__(self) -> None:
         command = ("-m", "deploy.cli", "node", "--config", str(self.config_path), "--services", self.services)
-        self._daemon = Daemon(command, self.folder / "node.out")
+        self._daemon = Daemon(command, self.folder / "node.out", self.environment)
 
     @property
     def config_path(self) -> Path:

@@ -24,6 +24,7 @@ from quintet_sdk import Client, QuintetError, new_request_id
 
 # Of two partners that call each other the call of the smaller id stays: here the city calls.
 CITY, DISTRICT, PARTNER = "sf", "sf-d10", "tianjin"
+NODES = (CITY, DISTRICT, PARTNER)
 CITY_ZONE, DISTRICT_ZONE, PARTNER_ZONE = "us-ca-sf", "us-ca-sf-d10", "cn-120000"
 DISTRICT_HINT = "10"
 # Of a district that joins in one scenario only, and turns hostile.

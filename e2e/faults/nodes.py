@@ -46,6 +46,8 @@ class FaultNode:
     proxy: Proxy = field(init=False)
     process: NodeProcess = field(init=False)
     services: dict[str, Daemon] = field(default_factory=dict)
+    # Of its processes, from their next start on.
+    environment: dict[str, str] = field(default_factory=dict)
     # Those that a scenario has stopped on purpose.
     resting: set[str] = field(default_factory=set)
 
@@ -67,12 +69,13 @@ class FaultNode:
         path = write_node_toml(
             self.folder, extra=extra, id=self.id, name=self.id, zone=self.zone, timezone="America/Los_Angeles"
         )
-        self.process = NodeProcess(self.folder, services="all" if self.whole else "none")
+        self.process = NodeProcess(self.folder, "all" if self.whole else "none", self.environment)
         if not self.whole:
             self.services = {
                 part: Daemon(
                     ("-m", f"services.{part}", "--config", str(path), "--metrics-port", str(port)),
                     path.with_name(f"{part}.out"),
+                    self.environment,
                 )
                 for part, port in zip(PARTS, metrics, strict=True)
             }
@@ -84,6 +87,11 @@ class FaultNode:
 
     async def start(self) -> None:
         """Start all processes; return when the node says that it is ready."""
+        await self.spawn()
+        await self.ready()
+
+    async def spawn(self) -> None:
+        """Start all processes; return when its servers run."""
         before = self.process.starts
         self.process.spawn()
         # Its servers must be there, and what it prepares for the services on the very first start.
@@ -94,7 +102,6 @@ class FaultNode:
                 await asyncio.sleep(RESTART_POLL_S)
         for service in self.services.values():
             service.start()
-        await self.ready()
 
     async def ready(self) -> None:
         """Return when all of the node is ready."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from libs.errors import Forbidden, Invalid, Reason, WrongState
+from libs.errors import Exhausted, Forbidden, Invalid, Reason, WrongState
 from libs.tx import Transactions
 from quintet.federation.v1 import link_pb2
 from services.federation import alarms, handshake, lanes_store, peers_store
@@ -220,7 +220,7 @@ class LinkSession:
                 if self._alarmed:
                     await self._clear_alarm()  # the peer goes on, too
                 await self._take(frame, receiver)
-            except (Forbidden, Invalid) as error:
+            except (Exhausted, Forbidden, Invalid) as error:
                 await self._refuse(error.reason, error.message)
 
     async def _take(self, frame: Frame, receiver: Receiver) -> None:

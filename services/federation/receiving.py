@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
-from libs.errors import Invalid, Reason, WrongState
+from libs.errors import Exhausted, Invalid, Reason
 from quintet.federation.v1 import link_pb2
 from services.federation.handshake import CREDIT
 from services.federation.lanes_store import LANE_NAMES, LANES, Lane
@@ -85,13 +85,13 @@ class Receiver:
     def take(self, signed: link_pb2.SignedBatch) -> None:
         """Verify and read a batch, and leave it to `run`.
 
-        Raises Forbidden for its signature, Invalid for its bytes, and WrongState when it exceeds the credit.
+        Raises Forbidden for its signature, Invalid for its bytes, and Exhausted when it exceeds the credit.
         """
         opened = self._acceptor.open(self._peer, self._epoch, signed)
         self._queued[opened.lane] += len(opened.raw)
         if self._queued[opened.lane] > CREDIT[opened.lane]:
             text = f"more envelopes of lane {LANE_NAMES[opened.lane]} than the credit of {CREDIT[opened.lane]}"
-            raise WrongState(Reason.QUOTA, text)
+            raise Exhausted(Reason.QUOTA, text)
         self._queues[opened.lane].append(opened)
         self._work.set()
 

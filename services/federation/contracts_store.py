@@ -23,7 +23,8 @@ REFUSALS_LISTED_PER_DAY_MAX = 100
 _COLUMNS = (
     "id, kind, peer, provider, consumer, state, terms, agreement_hash, provider_signature, consumer_signature,"
     " created_at, updated_at, reason, terminated_by, facts_sent, facts_received, rows_sent, rows_received, refused,"
-    " version, amends, superseded_by, in_force_at, awaits_switch, terminates_at, deadline, reminded_at"
+    " version, amends, superseded_by, in_force_at, awaits_switch, terminates_at, deadline, reminded_at,"
+    " zone_withdrawn"
 )
 _NEGOTIATING = tuple(sorted(machine.NEGOTIATING))
 
@@ -261,6 +262,15 @@ async def set_flowing(conn: Connection, *, name: str = "", charter_of: str = "")
     )
 
 
+async def set_zone_withdrawn(conn: Connection, child: str) -> None:
+    """Hand nothing new to a child under its charter any more: its zone was taken back."""
+    await conn.execute(
+        "UPDATE contracts SET zone_withdrawn = true WHERE peer = $1 AND consumer = $1 AND kind = $2",
+        child,
+        pb.CONTRACT_KIND_CHARTER,
+    )
+
+
 async def stop_flowing(conn: Connection, name: str) -> None:
     """Let nothing new flow under a contract from this moment."""
     await conn.execute("UPDATE contracts SET flowing = false WHERE id = $1", _id(name))
@@ -387,6 +397,7 @@ def _active(row: Record) -> ActiveContract:
         terms=pb.Terms.FromString(row["terms"]),
         agreement_hash=row["agreement_hash"],
         terminates_at=row["terminates_at"],
+        zone_withdrawn=row["zone_withdrawn"],
     )
 
 

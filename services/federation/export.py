@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from services.federation.amendments import Switches
 
 ZONE_DELEGATED = facts_pb2.ZoneDelegated.DESCRIPTOR.full_name
+ZONE_WITHDRAWN = facts_pb2.ZoneWithdrawn.DESCRIPTOR.full_name
 CONTRACT_CHANGED = facts_pb2.ContractChanged.DESCRIPTOR.full_name
 TRANSFER_CHANGED = facts_pb2.TransferChanged.DESCRIPTOR.full_name
 
@@ -104,6 +105,11 @@ class Exporter:
         if self._own(fact, ZONE_DELEGATED):
             delegated = facts_pb2.ZoneDelegated.FromString(fact.data)
             await contracts_store.set_flowing(tx.conn, charter_of=delegated.node)
+            return True
+        if self._own(fact, ZONE_WITHDRAWN):
+            # management reads the same fact, and handles from here on what would have gone down.
+            withdrawn = facts_pb2.ZoneWithdrawn.FromString(fact.data)
+            await contracts_store.set_zone_withdrawn(tx.conn, withdrawn.node)
             return True
         if self._own(fact, CONTRACT_CHANGED):
             contract = facts_pb2.ContractChanged.FromString(fact.data).contract

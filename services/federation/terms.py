@@ -166,6 +166,10 @@ def check_exchange(terms: pb.Terms) -> None:
 # ----------------------------------------------------------------------------------------- enforcement
 
 
+# Facts with which an upper tier hands something new to the one that is authoritative for the zone.
+HANDING_OVER = frozenset({"quintet.delivery.v1.RequestFiled"})
+
+
 @dataclass(frozen=True)
 class ActiveContract:
     """A contract in force, as the code that lets facts through sees it."""
@@ -179,6 +183,8 @@ class ActiveContract:
     agreement_hash: bytes
     # When a notice of termination takes effect.
     terminates_at: datetime | None = None
+    # The child has lost its zone: it finishes what it has, and is handed nothing new.
+    zone_withdrawn: bool = False
 
     def in_time(self, now: datetime) -> bool:
         """Say whether the contract is valid now."""
@@ -191,6 +197,8 @@ class ActiveContract:
     def fact_terms(self, fact_type: str, sender: str) -> pb.FactTerms | None:
         """Return the terms for a fact that `sender` may send, None when it may not."""
         direction = DOWN if sender == self.provider else UP
+        if self.zone_withdrawn and direction == DOWN and fact_type in HANDING_OVER:
+            return None
         for terms in self.terms.facts:
             if terms.type == fact_type and terms.direction == direction:
                 return terms

@@ -43,3 +43,6 @@ CREATE TABLE pending_joins (
     card bytea NOT NULL,
     expires_at timestamptz NOT NULL
 );
+
+-- The child has lost the zone of its charter: from the fact that says so on, nothing new is handed to it.
+ALTER TABLE contracts ADD COLUMN zone_withdrawn boolean NOT NULL DEFAULT false;

@@ -10,9 +10,11 @@ import pytest_asyncio
 from libs.clock import SystemClock
 from libs.errors import NotFound, WrongState
 from libs.testing import MakeTransactions, eventually
+from quintet.delivery.v1 import delivery_pb2
+from quintet.delivery.v1 import facts_pb2 as delivery_facts
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import alarms
-from services.federation.tests.test_link import event, in_force, names_at
+from services.federation.tests.test_link import event, fact, in_force, names_at
 from services.federation.tests.world import PEOPLE, Node, World, world
 
 
@@ -147,6 +149,21 @@ async def test_a_zone_that_is_taken_back_leaves_the_charter(pair: Pair) -> None:
     await eventually(told)
     await send(pair, 1)  # the child finishes what it has open
     await eventually(lambda: names_at(city))
+
+
+async def test_each_request_is_handled_here_or_sent_down_and_never_both(pair: Pair) -> None:
+    """The fact of the withdrawal divides them, wherever it stands in a batch."""
+    city = pair.city
+    for number in (1, 2):
+        request = delivery_pb2.Request(name=f"zones/d10/requests/{number}")
+        await city.state(fact("sf", "d10", delivery_facts.RequestFiled(request=request)))
+        if number == 1:
+            await city.transactions.run(lambda tx: city.members.standing.withdraw_zone(tx, "d10", "reform"))
+    await city.state(fact("sf", "d10", delivery_facts.RequestRated(request="zones/d10/requests/1")))
+    await city.pump()
+    await eventually(lambda: pair.district.received("RequestRated"))
+    filed = [delivery_facts.RequestFiled.FromString(each.data) for each in await pair.district.received("RequestFiled")]
+    assert [each.request.name for each in filed] == ["zones/d10/requests/1"]
 
 
 async def test_revoked_certificates_end_the_stream_and_need_two_people(pair: Pair) -> None:

@@ -85,6 +85,15 @@ async def of_peers(conn: Connection, nodes: Sequence[str]) -> dict[str, list[Ala
     return found
 
 
+async def of_contracts(conn: Connection, contracts: Sequence[str]) -> dict[str, list[Alarm]]:
+    """Return what is set for each of the contracts, by name, the longest standing first."""
+    query = f"SELECT {_COLUMNS} FROM alarms WHERE contract = ANY($1::text[]) ORDER BY since, key"
+    found: dict[str, list[Alarm]] = {contract: [] for contract in contracts}
+    for row in await conn.fetch(query, list(contracts)):
+        found[row["contract"]].append(_alarm(row))
+    return found
+
+
 async def all_set(conn: Connection) -> list[Alarm]:
     """Return everything that is set, the longest standing first."""
     return [_alarm(row) for row in await conn.fetch(f"SELECT {_COLUMNS} FROM alarms ORDER BY since, key")]

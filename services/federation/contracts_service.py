@@ -11,7 +11,7 @@ from libs.errors import Forbidden, Invalid, NotFound
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.identity.v1 import directory_pb2
 from quintet.sharing.v1 import sharing_pb2
-from services.federation import contracts_store, machine, peers_store, steps_store
+from services.federation import alarms, contracts_store, machine, objectives, peers_store, steps_store
 from services.federation import terms as contract_terms
 from services.federation.ledger import without_salt
 
@@ -193,7 +193,7 @@ class ContractsHandler:
 
     async def get(self, request: pb.GetContractRequest) -> pb.GetContractResponse:
         contract, _ = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
-        return pb.GetContractResponse(contract=without_salt(contract))
+        return pb.GetContractResponse(contract=(await self._shown([contract]))[0])
 
     async def page(self, request: pb.ListContractsRequest) -> pb.ListContractsResponse:
         size = paging.size(request.page_size, default=LIST_DEFAULT, most=LIST_MAX)
@@ -211,7 +211,17 @@ class ContractsHandler:
             )
         )
         page, token = paging.page(rows, size, _contract_keys, of=of)
-        return pb.ListContractsResponse(contracts=[without_salt(contract) for contract in page], next_page_token=token)
+        return pb.ListContractsResponse(contracts=await self._shown(page), next_page_token=token)
+
+    async def _shown(self, contracts: list[pb.Contract]) -> list[pb.Contract]:
+        """Return contracts for people: the salt stays with the services, and what is missed now is named."""
+        missed = await self._transactions.read(
+            lambda conn: alarms.of_contracts(conn, [contract.name for contract in contracts])
+        )
+        shown = [without_salt(contract) for contract in contracts]
+        for contract in shown:
+            objectives.show(contract, missed[contract.name])
+        return shown
 
     async def refusals(self, request: pb.ListRefusalsRequest) -> pb.ListRefusalsResponse:
         size = paging.size(request.page_size, default=LIST_DEFAULT, most=LIST_MAX)

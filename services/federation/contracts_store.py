@@ -250,6 +250,12 @@ async def accepting_from(conn: Connection, peer: str) -> dict[str, ActiveContrac
     return {active.name: active for active in map(_active, rows)}
 
 
+async def in_force(conn: Connection) -> list[ActiveContract]:
+    """Return the finalised contracts with all peers."""
+    query = f"SELECT {_COLUMNS} FROM contracts WHERE state = $1 AND NOT awaits_switch ORDER BY id"
+    return [_active(row) for row in await conn.fetch(query, pb.CONTRACT_STATE_FINALIZED)]
+
+
 async def set_flowing(conn: Connection, *, name: str = "", charter_of: str = "") -> None:
     """Let a contract in force flow: by name, or the charter of a child."""
     await conn.execute(

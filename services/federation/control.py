@@ -50,6 +50,8 @@ def contract_of(envelope: link_pb2.Envelope) -> str:
         return envelope.contract_message.contract.name
     if envelope.WhichOneof("body") == "settlement":
         return envelope.settlement.contract
+    if envelope.WhichOneof("body") == "flow":
+        return envelope.flow.contract
     return envelope.contract
 
 

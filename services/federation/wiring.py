@@ -13,7 +13,7 @@ from quintet.audit.v1.audit_pb2_grpc import AuditServiceStub
 from quintet.federation.v1 import federation_pb2, federation_pb2_grpc
 from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
 from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceStub
-from services.federation import metrics, settlement_service
+from services.federation import metrics, objectives, settlement_service
 from services.federation.accept import Acceptor
 from services.federation.contracts_service import ContractsHandler
 from services.federation.cosign import Cosigning
@@ -28,6 +28,7 @@ from services.federation.link import LinkParts
 from services.federation.links_service import LinksHandler
 from services.federation.members import Basis, Members
 from services.federation.negotiation import Negotiator
+from services.federation.objectives import Objectives
 from services.federation.peers_service import PeersHandler
 from services.federation.ports import Ports
 from services.federation.queries import Questions
@@ -72,6 +73,8 @@ async def build(host: Host) -> Wired:
     control["settlement"] = settler.handle
     directives = Directives(host.node, host.zones.tree, hub.wake)
     control["directive_message"] = directives.handle
+    watched = Objectives(host.node, hub.wake)
+    control["flow"] = watched.handle
     members = Members(_basis(host, signer, negotiator, hub))
     control.update(members.control)
     frames.update(members.frames)
@@ -102,6 +105,7 @@ async def build(host: Host) -> Wired:
             "cosign": cosigning.run,
             "directives": partial(watch_directives, transactions, directives),
             "deadlines": Deadlines(host.node, host.zone, transactions, negotiator, hub.wake).run,
+            "objectives": partial(objectives.watch, transactions, watched),
             "metrics": partial(metrics.watch, transactions, hub),
         },
     )

@@ -45,3 +45,20 @@ CREATE TABLE settlement_days (
 ) WITH (fillfactor = 70);
 CREATE INDEX settlement_days_differ ON settlement_days (contract) WHERE differs;
 CREATE INDEX settlement_days_due ON settlement_days (check_at) WHERE check_at IS NOT NULL;
+
+-- How contracts with objectives flow: from this node as it finds out itself, from the other end as it last said.
+CREATE TABLE contract_flows (
+    contract text NOT NULL,
+    sender text NOT NULL,                  -- the node that owes the facts
+    waiting bigint NOT NULL DEFAULT 0,     -- at the sender: the sequence of the oldest envelope without a receipt, 0 none
+    searched bigint NOT NULL DEFAULT 0,    -- no earlier envelope than this waits
+    acknowledged bigint NOT NULL DEFAULT 0,  -- how far the peer was then
+    stated bigint NOT NULL DEFAULT 0,      -- the sequence of the last statement: one at a time waits
+    stated_at timestamptz,
+    oldest_fact text NOT NULL DEFAULT '',  -- what was last found, or told by the other end
+    oldest_change timestamptz,             -- its own time
+    change_age_s double precision NOT NULL DEFAULT 0,   -- age of that fact at told_at
+    wait_s double precision NOT NULL DEFAULT 0,         -- and how long it had waited
+    told_at timestamptz NOT NULL,          -- by the clock of this node
+    PRIMARY KEY (contract, sender)
+);

@@ -48,9 +48,9 @@ class Two:
     async def ends(self, day: date) -> tuple[Settlement, Settlement]:
         return await self.at(self.sender, day), await self.at(self.receiver, day)
 
-    async def settled(self, day: date, facts: int) -> bool:
-        """Whether both ends show the same, and know it, after the pauses that they make were passed."""
-        self.clock.advance(timedelta(seconds=30))
+    async def settled(self, day: date, facts: int, step_s: float = 2) -> bool:
+        """Whether both ends show the same, and know it. Time passes meanwhile, no faster than they can answer."""
+        self.clock.advance(timedelta(seconds=step_s))
         for node in (self.sender, self.receiver):
             await settlement_service.settle_due(node.transactions, node.settler)
         both = await self.ends(day)
@@ -240,7 +240,7 @@ async def test_a_fact_that_cannot_be_had_any_more_keeps_the_alarm(charter: Two) 
     await charter.reconcile(charter.sender, day)
 
     async def given_up() -> bool:
-        await charter.settled(day, FACTS)
+        await charter.settled(day, FACTS, step_s=10)
         found = await charter.at(charter.sender, day)
         return found.check_at is not None and found.check_at > charter.clock.now() + timedelta(hours=12)
 
@@ -282,3 +282,25 @@ async def test_only_the_parties_of_a_contract_state_its_figures(exchange: Two) -
 
     await eventually(all_refused)
     assert (await exchange.at(exchange.sender, exchange.today)).own.facts == FACTS
+
+
+async def test_rows_that_the_receiver_lost_are_sent_again(exchange: Two) -> None:
+    await lose_and_repair(exchange)
+
+
+async def test_facts_under_a_charter_that_the_receiver_lost_are_sent_again(charter: Two) -> None:
+    await lose_and_repair(charter)
+
+
+async def lose_and_repair(two: Two) -> None:
+    """The receiver loses entries and figures, and asks: sender and receiver show the same afterwards as before."""
+    day = two.today
+    before = await two.at(two.receiver, day)
+    sql = "DELETE FROM settlement_ledger WHERE id IN (SELECT id FROM settlement_ledger ORDER BY id LIMIT 3)"
+    await two.sql(two.receiver, sql)
+    await two.sql(two.receiver, "DELETE FROM settlement_days")
+    await two.reconcile(two.receiver, day)
+    await eventually(partial(two.settled, day, FACTS))
+    assert (await two.at(two.receiver, day)).own == before.own
+    assert (await two.at(two.sender, day)).own == before.own
+    assert await two.audited(two.sender, "federation.settlements.repair") == 1

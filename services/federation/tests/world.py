@@ -29,6 +29,7 @@ from services.federation.hub import Hub
 from services.federation.link import LinkParts
 from services.federation.members import Basis, Members
 from services.federation.negotiation import Negotiator
+from services.federation.objectives import Objectives
 from services.federation.queries import Questions
 from services.federation.settlement import Settler
 from services.federation.signing import NodeSigner
@@ -82,6 +83,7 @@ class Node:
     directives: Directives
     tree: ZoneTree
     acceptor: Acceptor
+    objectives: Objectives
     seen: set[str] = field(default_factory=set)
 
     @property
@@ -163,6 +165,8 @@ class World:
         control["settlement"] = settler.handle
         directives = Directives(name, lambda: tree, hub.wake)
         control["directive_message"] = directives.handle
+        objectives = Objectives(name, hub.wake)
+        control["flow"] = objectives.handle
         basis = Basis(name, name, zone, transactions, secrets, signer, negotiator, lambda: tree, hub)
         members = Members(replace(basis, **self.terms))
         control.update(members.control)
@@ -184,6 +188,7 @@ class World:
             directives,
             tree,
             acceptor,
+            objectives,
         )
         await self._serve(node)
         return node

@@ -501,6 +501,7 @@ class Envelope(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     COSIGNATURE_FIELD_NUMBER: _builtins.int
     SETTLEMENT_FIELD_NUMBER: _builtins.int
+    FLOW_FIELD_NUMBER: _builtins.int
     withdrawn: _builtins.bytes
     """withdrawn is SHA-256 of an envelope whose content was taken back before it was sent; then there is no body."""
     lane: Global___Lane.ValueType
@@ -549,6 +550,10 @@ class Envelope(_message.Message):
     def settlement(self) -> Global___SettlementStatement:
         """settlement is what the sender has counted under a contract in a period."""
 
+    @_builtins.property
+    def flow(self) -> Global___FlowStatement:
+        """flow is how far the sender is with what it owes under a contract with objectives."""
+
     def __init__(
         self,
         *,
@@ -566,12 +571,13 @@ class Envelope(_message.Message):
         checkpoint: Global___CheckpointOffer | None = ...,
         cosignature: Global___Cosignature | None = ...,
         settlement: Global___SettlementStatement | None = ...,
+        flow: Global___FlowStatement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "checkpoint", b"checkpoint", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "membership_message", b"membership_message", "settlement", b"settlement", "transfer_message", b"transfer_message", "trust_list", b"trust_list"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "checkpoint", b"checkpoint", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "flow", b"flow", "membership_message", b"membership_message", "settlement", b"settlement", "transfer_message", b"transfer_message", "trust_list", b"trust_list"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "body", b"body", "checkpoint", b"checkpoint", "contract", b"contract", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "lane", b"lane", "membership_message", b"membership_message", "settlement", b"settlement", "transfer_message", b"transfer_message", "trust_list", b"trust_list", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "body", b"body", "checkpoint", b"checkpoint", "contract", b"contract", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "flow", b"flow", "lane", b"lane", "membership_message", b"membership_message", "settlement", b"settlement", "transfer_message", b"transfer_message", "trust_list", b"trust_list", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["fact", "contract_message", "transfer_message", "directive_message", "trust_list", "membership_message", "deletion_proof", "checkpoint", "cosignature", "settlement"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["fact", "contract_message", "transfer_message", "directive_message", "trust_list", "membership_message", "deletion_proof", "checkpoint", "cosignature", "settlement", "flow"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1417,6 +1423,52 @@ class SettlementStatement(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SettlementStatement: _TypeAlias = SettlementStatement  # noqa: Y015
+
+@_typing.final
+class FlowStatement(_message.Message):
+    """FlowStatement says how far its sender is with the facts that it owes under a contract, so that the other end can tell
+    whether the objectives of the terms are met. It is stated at least every third part of the shortest objective.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    OLDEST_FACT_FIELD_NUMBER: _builtins.int
+    OLDEST_CHANGE_FIELD_NUMBER: _builtins.int
+    WAITS_SINCE_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is the contract."""
+    oldest_fact: _builtins.str
+    """oldest_fact is the id of the oldest fact without a receipt; empty when there is none."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is the sender's clock."""
+
+    @_builtins.property
+    def oldest_change(self) -> _timestamp_pb2.Timestamp:
+        """oldest_change is that fact's own time."""
+
+    @_builtins.property
+    def waits_since(self) -> _timestamp_pb2.Timestamp:
+        """waits_since is when it was put into the queue."""
+
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        oldest_fact: _builtins.str = ...,
+        oldest_change: _timestamp_pb2.Timestamp | None = ...,
+        waits_since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_change", b"oldest_change", "time", b"time", "waits_since", b"waits_since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "oldest_change", b"oldest_change", "oldest_fact", b"oldest_fact", "time", b"time", "waits_since", b"waits_since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlowStatement: _TypeAlias = FlowStatement  # noqa: Y015
 
 @_typing.final
 class SettlementPortion(_message.Message):

@@ -47,6 +47,17 @@ def given(fields: Iterable[FieldTerms]) -> dict[str, FieldTerms]:
     return {terms.field: terms for terms in fields if terms.field not in dropped}
 
 
+def subjects(rows: Iterable[Mapping[str, JsonValue]], fields: Sequence[str]) -> list[str]:
+    """Return which persons rows are about: one value for each of the fields of each row, unless it is null or empty."""
+    values = (row.get(name) for row in rows for name in fields)
+    return [subject(value) for value in values if value is not None and value != ""]
+
+
+def subject(value: JsonValue) -> str:
+    """Return who a value names, in the form in which people ask for it: a text as it is, a number as JSON."""
+    return value if isinstance(value, str) else canonical.dumps(value).decode()
+
+
 def project_row(row: Mapping[str, JsonValue], fields: Sequence[FieldTerms], salt: bytes) -> dict[str, JsonValue]:
     """Return the fields of `row` that the terms give, masked as they say. `salt` is the contract's, for MASKING_HASH.
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from libs.tx import Transactions
     from quintet.sharing.v1 import sharing_pb2_grpc
     from services.federation.asking import Post, Session
+    from services.federation.disclosures import Disclosures
 
 # Questions of one peer that are worked on at a time; further ones are turned away, not queued.
 ANSWERING_MAX = 8
@@ -63,12 +64,18 @@ class Answering:
     """Answers what peers ask of this node."""
 
     def __init__(
-        self, node: str, transactions: Transactions, sharing: sharing_pb2_grpc.SharingServiceStub, post: Post
+        self,
+        node: str,
+        transactions: Transactions,
+        sharing: sharing_pb2_grpc.SharingServiceStub,
+        post: Post,
+        disclosures: Disclosures,
     ) -> None:
         self._node = node
         self._transactions = transactions
         self._sharing = sharing
         self._post = post
+        self._disclosures = disclosures
         self._work: dict[Session, dict[str, Work]] = {}
 
     async def take(self, session: Session, query: link_pb2.Query) -> None:
@@ -154,7 +161,8 @@ class Answering:
             active = check_query(contracts.get(asked.name), asked, self._transactions.clock.now(), provider=self._node)
             page = await self._sharing.ReadForContract(_reading(active.terms, asked), timeout=ANSWER_TIMEOUT_MAX_S)
             kept = Asked(query.id, number, actor, peer, active.terms.purpose, tuple(asked.fields))
-            await query_log.give(self._transactions, active, kept, len(page.rows))
+            disclosed = self._disclosures.of_rows(active, page.subjects, asked=asked.fields, on_request=True)
+            await query_log.give(self._transactions, active, kept, len(page.rows), disclosed)
         except (Exhausted, Forbidden, Invalid, WrongState) as error:
             await query_log.refuse(self._transactions, asked.name, error, actor=actor, node=self._node)
             raise

@@ -7,7 +7,7 @@ request is either handled here or sent down, never both and never neither.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,9 +16,18 @@ from libs.errors import Reason
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
-from services.federation import contracts_store, ledger, metering_store, peers_store, rows, transfers_store
+from services.federation import (
+    contracts_store,
+    disclosures_store,
+    ledger,
+    metering_store,
+    peers_store,
+    rows,
+    transfers_store,
+)
 from services.federation.amendments import CONTRACT_SWITCHED
 from services.federation.contracts_store import NewRefusal, Tally
+from services.federation.disclosures import Disclosed, Disclosures
 from services.federation.known_facts import parse
 from services.federation.lanes_store import Lane, Queued
 from services.federation.metering import Entry, entry_of, placed
@@ -46,6 +55,7 @@ class Outgoing:
     refusals: list[NewRefusal] = field(default_factory=list)
     # What is metered, by peer and lane: one entry for each of the envelopes above.
     entries: dict[tuple[str, Lane], list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    disclosed: Counter[Disclosed] = field(default_factory=Counter)
 
 
 class Exporter:
@@ -57,6 +67,7 @@ class Exporter:
         zones: Callable[[], ZoneTree],
         wake: Callable[[str], None],
         switches: Switches,
+        disclosures: Disclosures,
         bulk_admits: Callable[[str], bool] = lambda _peer: True,
     ) -> None:
         """`wake` is told the peers that have something waiting; `bulk_admits` says whether a peer has room for rows."""
@@ -65,6 +76,7 @@ class Exporter:
         self._zones = zones
         self._wake = wake
         self._switches = switches
+        self._disclosures = disclosures
 
     async def handle(self, tx: Tx, facts: Sequence[Fact]) -> None:
         """Queue what the contracts let through. Runs in the transaction that marks the facts as taken."""
@@ -79,6 +91,7 @@ class Exporter:
             for contract in contracts:
                 await self._offer(tx, contract, fact, outgoing)
         await self._queue(tx, outgoing)
+        await disclosures_store.record(tx.conn, outgoing.disclosed, tx.now)
         await contracts_store.count(tx.conn, outgoing.tallies)
         await contracts_store.refuse(tx.conn, outgoing.refusals, tx.now)
 
@@ -145,7 +158,9 @@ class Exporter:
         terms = contract.fact_terms(fact.type, self._node)
         if terms is None or not contract.covers(self._zones(), fact.zone):
             return None
+        disclosed = self._disclosures.of_fact(contract, fact, terms.masked)
         if not terms.masked:
+            outgoing.disclosed.update(disclosed)
             return fact, 0
         projected = Fact()
         projected.CopyFrom(fact)
@@ -156,6 +171,7 @@ class Exporter:
                 NewRefusal(contract.name, Reason.FIELD_INVALID, text, "services/federation", self._node)
             )
             return None
+        outgoing.disclosed.update(disclosed)
         clear_masked(message, terms.masked)
         projected.data = message.SerializeToString()
         return projected, 0
@@ -171,6 +187,7 @@ class Exporter:
             return None
         given = rows.give(contract, self._zones(), fact)
         if isinstance(given, rows.Given) and await _within_quota(tx, contract, given.rows):
+            outgoing.disclosed.update(self._disclosures.of_rows(contract, given.subjects))
             return given.fact, given.rows
         if given is not None:
             quota = contract.terms.quota_rows_per_day

@@ -14,15 +14,22 @@ if TYPE_CHECKING:
     from quintet.federation.v1 import link_pb2
     from quintet.sharing.v1 import sharing_pb2_grpc
     from services.federation.asking import Session
+    from services.federation.disclosures import Disclosures
 
 
 class Questions:
     """Asks peers, and answers them."""
 
-    def __init__(self, node: str, transactions: Transactions, sharing: sharing_pb2_grpc.SharingServiceStub) -> None:
+    def __init__(
+        self,
+        node: str,
+        transactions: Transactions,
+        sharing: sharing_pb2_grpc.SharingServiceStub,
+        disclosures: Disclosures,
+    ) -> None:
         post = Post()
         self._asking = Asking(post)
-        self._answering = Answering(node, transactions, sharing, post)
+        self._answering = Answering(node, transactions, sharing, post, disclosures)
 
     async def ask(self, session: Session, query: link_pb2.Query, timeout_s: float) -> link_pb2.Answer:
         """See Asking.ask."""

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 from libs.errors import Exhausted, Invalid, Reason, WrongState
-from services.federation import contracts_store, metering_store
+from services.federation import contracts_store, disclosures_store, metering_store
 from services.federation.contracts_store import NewRefusal, Tally
 from services.federation.metering import QUERY, Entry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from libs.errors import DomainError
     from libs.tx import Transactions, Tx
+    from services.federation.disclosures import Disclosed
     from services.federation.terms import ActiveContract
 
 ANSWERED = "federation.contracts.answer"
@@ -46,11 +49,19 @@ class Asked:
     fields: tuple[str, ...]
 
 
-async def give(transactions: Transactions, contract: ActiveContract, asked: Asked, rows: int) -> None:
-    """Count an answer that is about to leave. Raises Exhausted(QUOTA), or WrongState when the contract has ended."""
-    await transactions.run(
-        lambda tx: _count(tx, transactions.node, contract, asked, rows, ANSWERED, Tally(rows_sent=rows))
-    )
+async def give(
+    transactions: Transactions, contract: ActiveContract, asked: Asked, rows: int, disclosed: Mapping[Disclosed, int]
+) -> None:
+    """Count an answer that is about to leave, and record whom it is about.
+
+    Raises Exhausted(QUOTA), or WrongState when the contract has ended.
+    """
+
+    async def work(tx: Tx) -> None:
+        await _count(tx, transactions.node, contract, asked, rows, ANSWERED, Tally(rows_sent=rows))
+        await disclosures_store.record(tx.conn, disclosed, tx.now)
+
+    await transactions.run(work)
 
 
 async def take(transactions: Transactions, contract: ActiveContract, asked: Asked, rows: int) -> None:

@@ -35,6 +35,8 @@ class Given:
 
     fact: Fact
     rows: int
+    # Which persons the rows are about, in this node's own words.
+    subjects: tuple[str, ...] = ()
 
 
 def is_about(contract: ActiveContract, fact: Fact, node: str) -> bool:
@@ -78,7 +80,12 @@ def give(contract: ActiveContract, zones: ZoneTree, fact: Fact) -> Given | Refus
     answer = Fact()
     answer.CopyFrom(fact)
     answer.data = given.SerializeToString()
-    return Given(answer, len(projected))
+    return Given(answer, len(projected), _subjects(written, names, rows))
+
+
+def _subjects(written: ProductRowsWritten, names: list[str], rows: Sequence[blocks.Row]) -> tuple[str, ...]:
+    columns = [blocks.columns(rows, len(names))[names.index(name)] for name in written.subject_fields if name in names]
+    return tuple(masking.subject(value) for column in columns for value in column if value is not None and value != "")
 
 
 def take(contract: ActiveContract, zones: ZoneTree, sender: str, fact: Fact) -> int | Refusal:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from services.federation.contracts_service import ContractsHandler
     from services.federation.directives_service import DirectivesHandler
+    from services.federation.disclosures_service import DisclosuresHandler
     from services.federation.links_service import LinksHandler
     from services.federation.peers_service import PeersHandler
     from services.federation.queries_service import QueriesHandler
@@ -37,6 +38,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         directives: DirectivesHandler,
         transfers: TransfersHandler,
         links: LinksHandler,
+        disclosures: DisclosuresHandler,
     ) -> None:
         self._peers = peers
         self._contracts = contracts
@@ -45,6 +47,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self._directives = directives
         self._transfers = transfers
         self._links = links
+        self._disclosures = disclosures
 
     async def CreateInvitation(
         self, request: pb.CreateInvitationRequest, context: Context
@@ -220,3 +223,11 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self, request: directive_pb2.ListDirectivesRequest, context: Context
     ) -> directive_pb2.ListDirectivesResponse:
         return await self._directives.page(request)
+
+    async def ListMyDisclosures(
+        self, request: pb.ListMyDisclosuresRequest, context: Context
+    ) -> pb.ListMyDisclosuresResponse:
+        return await self._disclosures.mine(request)
+
+    async def ListDisclosures(self, request: pb.ListDisclosuresRequest, context: Context) -> pb.ListDisclosuresResponse:
+        return await self._disclosures.of(request)

@@ -12,7 +12,7 @@ from libs import paging
 from libs.duty import on_duty
 from libs.errors import Away, Invalid
 from quintet.federation.v1 import federation_pb2 as pb
-from services.federation import contracts_store, metering_store
+from services.federation import contracts_store, disclosures_store, metering_store
 from services.federation.metering import digest_bytes
 
 if TYPE_CHECKING:
@@ -40,9 +40,15 @@ async def run(transactions: Transactions, settler: Settler) -> None:
             with suppress(Away):
                 await settle_due(transactions, settler)
                 if transactions.clock.now() >= purge_at:
-                    await transactions.run(lambda tx: metering_store.forget(tx.conn, tx.now))
+                    await transactions.run(forget)
                     purge_at = transactions.clock.now() + timedelta(seconds=PURGE_INTERVAL_S)
             await asyncio.sleep(POLL_S)
+
+
+async def forget(tx: Tx) -> None:
+    """Delete a batch of each kind of figures that was kept long enough."""
+    await metering_store.forget(tx.conn, tx.now)
+    await disclosures_store.forget(tx.conn, tx.now)
 
 
 async def settle_due(transactions: Transactions, settler: Settler) -> int:

@@ -21,6 +21,8 @@ from services.federation.deadlines import Deadlines
 from services.federation.directives import Directives
 from services.federation.directives import watch as watch_directives
 from services.federation.directives_service import DirectivesHandler
+from services.federation.disclosures import Disclosures
+from services.federation.disclosures_service import DisclosuresHandler
 from services.federation.export import Exporter
 from services.federation.hub import Hub
 from services.federation.keeper import Keeper, Limits
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from services.federation.control import ControlHandler
     from services.federation.link import FrameHandler
 
+# Hides who disclosures are about; one per node.
+DISCLOSURES_KEY = "federation-disclosures"
 MIGRATIONS = Path(__file__).parent / "migrations"
 SERVICE = federation_pb2.DESCRIPTOR.services_by_name["FederationService"]
 
@@ -62,7 +66,8 @@ async def build(host: Host) -> Wired:
         ),
     )
     negotiator = Negotiator(host.node, host.zone, signer)
-    questions = Questions(host.node, transactions, sharing)
+    disclosures = Disclosures(config.secrets.get(DISCLOSURES_KEY).encode())
+    questions = Questions(host.node, transactions, sharing, disclosures)
     logs = {part: AuditServiceStub(host.channel_to(part)) for part in PARTS}
     cosigning = Cosigning(host.node, transactions, signer, logs)
     control: dict[str, ControlHandler] = {**negotiator.handlers, **cosigning.handlers()}
@@ -91,10 +96,12 @@ async def build(host: Host) -> Wired:
         DirectivesHandler(host.node, transactions, directives, host.zones.tree),
         transfers,
         LinksHandler(transactions, acceptor, hub),
+        DisclosuresHandler(transactions, disclosures),
     )
+    exporter = Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches, disclosures, keeper.bulk_admits)
     return Wired(
         servicers=[(federation_pb2_grpc.add_FederationServiceServicer_to_server, servicer, SERVICE)],
-        handle_all=Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches, keeper.bulk_admits).handle,
+        handle_all=exporter.handle,
         admits=keeper.admits,
         tasks={
             "ports": partial(_serve_ports, host, members),

@@ -38,12 +38,16 @@ async def read_for_contract(
     where = chosen(parameters, request.filter, types, zone_codes(tree, request), request.where)
     digest = hashlib.sha256(request.filter.SerializeToString(deterministic=True)).hexdigest()
     of = f"given {product.name} {request.zone} {digest} {sorted(request.where.items())}"
+    subjects: list[str] = []
     if request.HasField("aggregation"):
         rows, token = await _counts(conn, product, request, parameters, where, of=of, size=size)
     else:
         whole, token = await page_of(conn, product, "", parameters, where, token=request.page_token, of=of, size=size)
         rows = [masking.project_row(row, request.fields, request.salt) for row in whole]
-    return pb.ReadForContractResponse(rows=[masking.to_struct(row) for row in rows], next_page_token=token)
+        subjects = masking.subjects(whole, product.subject_fields)
+    return pb.ReadForContractResponse(
+        rows=[masking.to_struct(row) for row in rows], next_page_token=token, subjects=subjects
+    )
 
 
 async def page_of(

@@ -68,6 +68,7 @@ class Field:
     classification: Classification = Classification.NONE
     personal: bool = False
     key: bool = False
+    subject: bool = False  # the value says which person a row is about
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,10 @@ class Product:
     @property
     def key_fields(self) -> tuple[str, ...]:
         return tuple(one.name for one in self.fields if one.key)
+
+    @property
+    def subject_fields(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.fields if one.subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,16 @@ def check_product(wanted: Product, before: Product | None) -> None:
     ]
     if not wanted.key_fields:
         violations.append(("product.fields", "must have a key field, or rows could not be told apart"))
+    violations += [
+        (f"product.fields[{index}].personal", "must be set for a field that says who a row is about")
+        for index, one in enumerate(wanted.fields)
+        if one.subject and not one.personal
+    ]
+    violations += [
+        (f"product.fields[{index}].subject", "must not be core data, which does not even leave this service")
+        for index, one in enumerate(wanted.fields)
+        if one.subject and one.classification.level is Classification.CORE
+    ]
     violations += _source_faults(wanted)
     if before is not None and wanted.version < before.version:
         violations.append(("product.version", f"must be at least {before.version}, the version now"))

@@ -119,6 +119,7 @@ class RowPublisher:
         for block in portion.blocks:
             message = _message(flow, fields, block)
             message.key_fields.extend(product.key_fields)
+            message.subject_fields.extend(product.subject_fields)
             _state(tx, flow, message, block)
         rows = sum(block.count for block in portion.blocks)
         await _advance(tx, flow, portion.last_change, rows=rows, done=portion.changes < limit)
@@ -150,8 +151,11 @@ class RowPublisher:
 
 
 def stated_fields(product: Product, terms: Terms) -> list[str]:
-    """Return the columns that federation needs: what is given, what identifies a row, and what rows are chosen by."""
-    names = dict.fromkeys((*masking.given(terms.fields), *product.key_fields, *rowfilter.fields_of(terms.filter)))
+    """Return the columns that federation needs: what is given, what identifies a row or the person that it is about,
+    and what rows are chosen by.
+    """
+    needed = (*product.key_fields, *product.subject_fields, *rowfilter.fields_of(terms.filter))
+    names = dict.fromkeys((*masking.given(terms.fields), *needed))
     return [name for name in names if product.field(name) is not None]
 
 

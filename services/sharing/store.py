@@ -127,6 +127,7 @@ def _field(found: dict[str, Any]) -> Field:
         classification=Classification(found["classification"]),
         personal=found["personal"],
         key=found["key"],
+        subject=found.get("subject", False),
     )
 
 
@@ -136,6 +137,7 @@ def _fields_json(fields: Sequence[Field]) -> str:
             {
                 "name": one.name, "type": one.type, "zh": one.title.zh, "en": one.title.en, "unit": one.unit,
                 "classification": one.classification, "personal": one.personal, "key": one.key,
+                "subject": one.subject,
             }
             for one in fields
         ]

@@ -51,6 +51,7 @@ def product_of(message: pb.Product, node: str) -> Product:
                 classification=Classification(one.classification),
                 personal=one.personal,
                 key=one.key,
+                subject=one.subject,
             )
             for one in message.fields
         ),
@@ -78,6 +79,7 @@ def product_message(product: Product) -> pb.Product:
                 classification=pb.Classification.ValueType(one.classification),
                 personal=one.personal,
                 key=one.key,
+                subject=one.subject,
             )
             for one in product.fields
         ],

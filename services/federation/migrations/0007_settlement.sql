@@ -62,3 +62,20 @@ CREATE TABLE contract_flows (
     told_at timestamptz NOT NULL,          -- by the clock of this node
     PRIMARY KEY (contract, sender)
 );
+
+-- What was given of a person's data, to whom and for what. Kept for disclosures.DISCLOSURES_KEEP_DAYS after the last time.
+CREATE TABLE disclosures (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    person bytea NOT NULL,                 -- keyed hash: the value itself is not kept
+    contract text NOT NULL,
+    what text NOT NULL,                    -- the product, or the type of the fact
+    on_request boolean NOT NULL,
+    fields text[] NOT NULL,                -- "name", or "name MASKING_HASH"
+    peer text NOT NULL,
+    purpose text NOT NULL,
+    count bigint NOT NULL,
+    first_at timestamptz NOT NULL,
+    last_at timestamptz NOT NULL,
+    UNIQUE (person, contract, what, on_request, fields)
+) WITH (fillfactor = 70);
+CREATE INDEX disclosures_old ON disclosures (last_at);

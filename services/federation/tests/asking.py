@@ -47,6 +47,7 @@ class Rows(sharing_pb2_grpc.SharingServiceServicer):
         self.held = 0
         self.dropped = 0  # reads that were cancelled
         self.extra = ""  # a field that is given though nobody asked for it
+        self.subject = ""  # the person whom all rows are about
 
     async def ReadForContract(
         self, request: sharing_pb2.ReadForContractRequest, context: Any
@@ -66,6 +67,7 @@ class Rows(sharing_pb2_grpc.SharingServiceServicer):
         names = [each.field for each in request.fields] + ([self.extra] if self.extra else [])
         for number in range(first, last):
             page.rows.add().update({name: f"{name} {number}" for name in names})
+            page.subjects.extend([self.subject] * bool(self.subject))
         return page
 
 
@@ -115,7 +117,7 @@ async def exchange(world: World, stack: AsyncExitStack, *, rows: int, **terms: A
     queries = QueriesHandler("sf", consumer.transactions, consumer.hub, consumer.questions)
     people = Server("federation", TokenAuthenticator(callers.verifier(), callers.StaticGrants(held)))
     service = pb.DESCRIPTOR.services_by_name["FederationService"]
-    servicer = FederationServicer(unused, unused, queries, *[unused] * 4)
+    servicer = FederationServicer(unused, unused, queries, *[unused] * 5)
     people.add(add_FederationServiceServicer_to_server, servicer, service)
     address = f"127.0.0.1:{await people.start()}"
     stack.push_async_callback(people.stop, 0)

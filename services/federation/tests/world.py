@@ -24,6 +24,7 @@ from services.federation.accept import Acceptor
 from services.federation.control import ControlHandler
 from services.federation.cosign import Cosigning
 from services.federation.directives import Directives
+from services.federation.disclosures import Disclosures
 from services.federation.export import Exporter
 from services.federation.hub import Hub
 from services.federation.link import LinkParts
@@ -83,6 +84,7 @@ class Node:
     directives: Directives
     tree: ZoneTree
     acceptor: Acceptor
+    disclosures: Disclosures
     objectives: Objectives
     seen: set[str] = field(default_factory=set)
 
@@ -155,8 +157,9 @@ class World:
         log = AuditServicer(transactions, [key.public_key()], key)
         cosigning = Cosigning(name, transactions, signer, local_logs(log))
         tree = ZoneTree([record for record in RECORDS if zone == "city" or record.code != "city"], root=zone)
+        disclosures = Disclosures(f"a secret of {name}".encode())
         negotiator = Negotiator(name, zone, signer)
-        questions = Questions(name, transactions, sharing)
+        questions = Questions(name, transactions, sharing, disclosures)
         control: dict[str, ControlHandler] = {**negotiator.handlers, **cosigning.handlers()}
         acceptor = Acceptor(name, transactions, lambda: tree, control)
         frames: dict[str, FrameHandler] = {}
@@ -171,7 +174,7 @@ class World:
         members = Members(replace(basis, **self.terms))
         control.update(members.control)
         frames.update(members.frames)
-        exporter = Exporter(name, lambda: tree, hub.wake, negotiator.switches)
+        exporter = Exporter(name, lambda: tree, hub.wake, negotiator.switches, disclosures)
         node = Node(
             name,
             transactions,
@@ -188,6 +191,7 @@ class World:
             directives,
             tree,
             acceptor,
+            disclosures,
             objectives,
         )
         await self._serve(node)

@@ -158,6 +158,16 @@ async def test_only_what_a_contract_needs_is_stated(beijing: Node) -> None:
     assert means([fact]) == [[100]]
 
 
+async def test_federation_learns_whom_rows_are_about_though_the_contract_does_not_give_it(beijing: Node) -> None:
+    wanted = product()
+    next(field for field in wanted.fields if field.name == "keeper").subject = True
+    await provide(beijing, wanted, "device", "day", "mean")
+    await beijing.hear(aggregate(1, 100))
+    (fact,) = await beijing.publish()
+    assert list(fact.subject_fields) == ["keeper"]
+    assert rows_of(fact)[0]["keeper"] == "organisations/keeper"
+
+
 async def test_a_new_consumer_is_told_of_the_rows_that_were_there_before(beijing: Node) -> None:
     await provide(beijing)
     await beijing.hear(aggregate(1, 1), aggregate(2, 2))

@@ -256,6 +256,16 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsResponse.FromString,
                 _registered_method=True)
+        self.ListMyDisclosures = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListMyDisclosures',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListMyDisclosuresRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListMyDisclosuresResponse.FromString,
+                _registered_method=True)
+        self.ListDisclosures = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListDisclosures',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListDisclosuresRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListDisclosuresResponse.FromString,
+                _registered_method=True)
         self.ReconcileContract = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/ReconcileContract',
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractRequest.SerializeToString,
@@ -589,6 +599,20 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMyDisclosures(self, request, context):
+        """ListMyDisclosures lists which peers were given data about the caller, under which contract and for what.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDisclosures(self, request, context):
+        """ListDisclosures lists the same of any person. Each call is audited.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReconcileContract(self, request, context):
         """ReconcileContract counts a day again and asks the other end for its figures. What follows (comparing ids, sending again
         what was not received) goes on by itself and shows in ListSettlements. Days are reconciled once after their end anyway.
@@ -819,6 +843,16 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.ListSettlements,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsResponse.SerializeToString,
+            ),
+            'ListMyDisclosures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMyDisclosures,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListMyDisclosuresRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListMyDisclosuresResponse.SerializeToString,
+            ),
+            'ListDisclosures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDisclosures,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListDisclosuresRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListDisclosuresResponse.SerializeToString,
             ),
             'ReconcileContract': grpc.unary_unary_rpc_method_handler(
                     servicer.ReconcileContract,
@@ -2015,6 +2049,60 @@ class FederationService:
             '/quintet.federation.v1.FederationService/ListSettlements',
             quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_federation__pb2.ListSettlementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMyDisclosures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListMyDisclosures',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListMyDisclosuresRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListMyDisclosuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDisclosures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListDisclosures',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListDisclosuresRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListDisclosuresResponse.FromString,
             options,
             channel_credentials,
             insecure,

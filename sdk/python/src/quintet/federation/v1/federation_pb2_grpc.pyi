@@ -133,6 +133,10 @@ class FederationServiceStub:
     """ListRefusals lists what was refused under a contract and why, newest first."""
     ListSettlements: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListSettlementsRequest, _federation_pb2.ListSettlementsResponse]
     """ListSettlements lists what was counted under a contract per day, here and at the other end, and whether both agree."""
+    ListMyDisclosures: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListMyDisclosuresRequest, _federation_pb2.ListMyDisclosuresResponse]
+    """ListMyDisclosures lists which peers were given data about the caller, under which contract and for what."""
+    ListDisclosures: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListDisclosuresRequest, _federation_pb2.ListDisclosuresResponse]
+    """ListDisclosures lists the same of any person. Each call is audited."""
     ReconcileContract: _aio.UnaryUnaryMultiCallable[_federation_pb2.ReconcileContractRequest, _federation_pb2.ReconcileContractResponse]
     """ReconcileContract counts a day again and asks the other end for its figures. What follows (comparing ids, sending again
     what was not received) goes on by itself and shows in ListSettlements. Days are reconciled once after their end anyway.
@@ -520,6 +524,22 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_federation_pb2.ListSettlementsRequest, _abc.Awaitable[_federation_pb2.ListSettlementsResponse]],
     ) -> _abc.Awaitable[_federation_pb2.ListSettlementsResponse]:
         """ListSettlements lists what was counted under a contract per day, here and at the other end, and whether both agree."""
+
+    @_abc_1.abstractmethod
+    def ListMyDisclosures(
+        self,
+        request: _federation_pb2.ListMyDisclosuresRequest,
+        context: _aio.ServicerContext[_federation_pb2.ListMyDisclosuresRequest, _abc.Awaitable[_federation_pb2.ListMyDisclosuresResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ListMyDisclosuresResponse]:
+        """ListMyDisclosures lists which peers were given data about the caller, under which contract and for what."""
+
+    @_abc_1.abstractmethod
+    def ListDisclosures(
+        self,
+        request: _federation_pb2.ListDisclosuresRequest,
+        context: _aio.ServicerContext[_federation_pb2.ListDisclosuresRequest, _abc.Awaitable[_federation_pb2.ListDisclosuresResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ListDisclosuresResponse]:
+        """ListDisclosures lists the same of any person. Each call is audited."""
 
     @_abc_1.abstractmethod
     def ReconcileContract(

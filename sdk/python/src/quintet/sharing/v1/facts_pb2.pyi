@@ -59,6 +59,7 @@ class ProductRowsWritten(_message.Message):
     KEY_FIELDS_FIELD_NUMBER: _builtins.int
     ONLY_CONTRACT_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELDS_FIELD_NUMBER: _builtins.int
     product: _builtins.str
     """product is `products/{id}` at the provider."""
     version: _builtins.int
@@ -85,6 +86,12 @@ class ProductRowsWritten(_message.Message):
     def snapshot(self) -> Global___Snapshot:
         """snapshot is set for counts: together its parts replace all counts given before."""
 
+    @_builtins.property
+    def subject_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """subject_fields are the columns that say which persons the rows are about, whether the contract gives them or not. Never
+        set between nodes.
+        """
+
     def __init__(
         self,
         *,
@@ -96,10 +103,11 @@ class ProductRowsWritten(_message.Message):
         key_fields: _abc.Iterable[_builtins.str] | None = ...,
         only_contract: _builtins.str = ...,
         snapshot: Global___Snapshot | None = ...,
+        subject_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "fields", b"fields", "key_fields", b"key_fields", "only_contract", b"only_contract", "product", b"product", "rows", b"rows", "snapshot", b"snapshot", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "fields", b"fields", "key_fields", b"key_fields", "only_contract", b"only_contract", "product", b"product", "rows", b"rows", "snapshot", b"snapshot", "subject_fields", b"subject_fields", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

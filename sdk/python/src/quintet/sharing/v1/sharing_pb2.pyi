@@ -139,6 +139,7 @@ class Field(_message.Message):
     CLASSIFICATION_FIELD_NUMBER: _builtins.int
     PERSONAL_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is for example "station"; unique in the product."""
     type: Global___FieldType.ValueType
@@ -151,6 +152,10 @@ class Field(_message.Message):
     """personal is true for personal data."""
     key: _builtins.bool
     """key is true for the fields that together identify a row."""
+    subject: _builtins.bool
+    """subject is true when the value says which person a row is about, for example `people/resident.01` or a national number;
+    it must be personal. What of such rows leaves the node is recorded for the person (federation, ListMyDisclosures).
+    """
     @_builtins.property
     def title(self) -> _common_pb2.LocalText:
         """title is the name for people."""
@@ -165,10 +170,11 @@ class Field(_message.Message):
         classification: Global___Classification.ValueType = ...,
         personal: _builtins.bool = ...,
         key: _builtins.bool = ...,
+        subject: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classification", b"classification", "key", b"key", "name", b"name", "personal", b"personal", "title", b"title", "type", b"type", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classification", b"classification", "key", b"key", "name", b"name", "personal", b"personal", "subject", b"subject", "title", b"title", "type", b"type", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -930,21 +936,29 @@ class ReadForContractResponse(_message.Message):
 
     ROWS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """next_page_token continues the list; empty at the end."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
         """rows are ordered by key."""
 
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """subjects say which persons the rows are about, as they stand in the product's subject fields: one value for each field
+        of each row. They stay in this node.
+        """
+
     def __init__(
         self,
         *,
         rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         next_page_token: _builtins.str = ...,
+        subjects: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rows", b"rows", "subjects", b"subjects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/sharing/v1/facts.proto.
  */
 export const file_quintet_sharing_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("Ch5xdWludGV0L3NoYXJpbmcvdjEvZmFjdHMucHJvdG8SEnF1aW50ZXQuc2hhcmluZy52MSI+Cg5Qcm9kdWN0Q2hhbmdlZBIsCgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3QivgEKElByb2R1Y3RSb3dzV3JpdHRlbhIPCgdwcm9kdWN0GAEgASgJEg8KB3ZlcnNpb24YAiABKAUSDgoGZmllbGRzGAMgAygJEgwKBHJvd3MYBCABKAwSDQoFY291bnQYBSABKAUSEgoKa2V5X2ZpZWxkcxgGIAMoCRIVCg1vbmx5X2NvbnRyYWN0GAcgASgJEi4KCHNuYXBzaG90GAggASgLMhwucXVpbnRldC5zaGFyaW5nLnYxLlNuYXBzaG90IjIKCFNuYXBzaG90EgoKAmlkGAEgASgJEgwKBHBhcnQYAiABKAUSDAoEbGFzdBgDIAEoCGIGcHJvdG8z", [file_quintet_sharing_v1_sharing]);
+  fileDesc("Ch5xdWludGV0L3NoYXJpbmcvdjEvZmFjdHMucHJvdG8SEnF1aW50ZXQuc2hhcmluZy52MSI+Cg5Qcm9kdWN0Q2hhbmdlZBIsCgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3Qi1gEKElByb2R1Y3RSb3dzV3JpdHRlbhIPCgdwcm9kdWN0GAEgASgJEg8KB3ZlcnNpb24YAiABKAUSDgoGZmllbGRzGAMgAygJEgwKBHJvd3MYBCABKAwSDQoFY291bnQYBSABKAUSEgoKa2V5X2ZpZWxkcxgGIAMoCRIVCg1vbmx5X2NvbnRyYWN0GAcgASgJEi4KCHNuYXBzaG90GAggASgLMhwucXVpbnRldC5zaGFyaW5nLnYxLlNuYXBzaG90EhYKDnN1YmplY3RfZmllbGRzGAkgAygJIjIKCFNuYXBzaG90EgoKAmlkGAEgASgJEgwKBHBhcnQYAiABKAUSDAoEbGFzdBgDIAEoCGIGcHJvdG8z", [file_quintet_sharing_v1_sharing]);
 
 /**
  * ProductChanged says that a product of the catalogue was added or altered.
@@ -101,6 +101,14 @@ export type ProductRowsWritten = Message<"quintet.sharing.v1.ProductRowsWritten"
    * @generated from field: quintet.sharing.v1.Snapshot snapshot = 8;
    */
   snapshot?: Snapshot | undefined;
+
+  /**
+   * subject_fields are the columns that say which persons the rows are about, whether the contract gives them or not. Never
+   * set between nodes.
+   *
+   * @generated from field: repeated string subject_fields = 9;
+   */
+  subjectFields: string[];
 };
 
 /**

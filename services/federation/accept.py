@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -202,7 +203,7 @@ class Acceptor:
                 pass
             elif envelope.WhichOneof("body") == "fact":
                 contract = contracts.get(envelope.contract)
-                refusal = self._take(tx, peer, contract, envelope, known, tallies, entries)
+                refusal = await self._take(tx, peer, contract, envelope, known, tallies, entries)
             elif control.is_empty(envelope):
                 continue  # withdrawn: only its sequence was left
             else:
@@ -219,7 +220,7 @@ class Acceptor:
         await contracts_store.refuse(tx.conn, refusals, tx.now)
         return controlled
 
-    def _take(
+    async def _take(
         self,
         tx: Tx,
         peer: Peer,
@@ -237,6 +238,11 @@ class Acceptor:
         # What was sent again, after a restore or to settle a difference, may still have to be metered, and no more.
         if envelope.fact.id in known:
             REPEATED.labels(peer.node).inc()
+        elif not await self._within_quota(tx, contract, envelope.fact, count):
+            return (
+                Reason.QUOTA,
+                f"{count} rows are more than is left of {contract.terms.quota_rows_per_day} for the day",
+            )
         else:
             fact = Fact()
             fact.CopyFrom(envelope.fact)
@@ -258,6 +264,13 @@ class Acceptor:
         if contract.kind == pb.CONTRACT_KIND_EXCHANGE:
             return rows.take(contract, self._zones(), peer.node, envelope.fact)
         return self._check_fact(contract, peer.node, envelope.fact) or 0
+
+    async def _within_quota(self, tx: Tx, contract: ActiveContract, fact: Fact, count: int) -> bool:
+        """A day that has not come yet has no quota: else every day to come could be used up at once."""
+        tomorrow = tx.now.date() + timedelta(days=1)
+        if contract.terms.quota_rows_per_day and fact.time.ToDatetime().date() > tomorrow:
+            return False
+        return await contracts_store.within_quota(tx.conn, contract, fact, count)
 
     def _check_fact(self, contract: ActiveContract, sender: str, fact: Fact) -> Refusal | None:
         if fact.node == self._node:

@@ -11,10 +11,9 @@ import structlog
 from libs import telemetry
 from libs.context import caller_subject, deadline
 from libs.errors import Away, DomainError, Exhausted, Forbidden, Invalid, Reason, TooLate, WrongState
-from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.sharing.v1 import sharing_pb2
-from services.federation import contracts_store, query_log
+from services.federation import contracts_store, query_log, rows
 from services.federation.query_log import Asked
 from services.federation.query_rules import (
     ACTOR_CHARS_MAX,
@@ -159,7 +158,9 @@ class Answering:
         contracts = await self._transactions.read(lambda conn: contracts_store.active_with(conn, peer))
         try:
             active = check_query(contracts.get(asked.name), asked, self._transactions.clock.now(), provider=self._node)
-            page = await self._sharing.ReadForContract(_reading(active.terms, asked), timeout=ANSWER_TIMEOUT_MAX_S)
+            page = await self._sharing.ReadForContract(
+                rows.reading(active.terms, asked, page_rows(asked)), timeout=ANSWER_TIMEOUT_MAX_S
+            )
             kept = Asked(query.id, number, actor, peer, active.terms.purpose, tuple(asked.fields))
             disclosed = self._disclosures.of_rows(active, page.subjects, asked=asked.fields, on_request=True)
             await query_log.give(self._transactions, active, kept, len(page.rows), disclosed)
@@ -167,18 +168,3 @@ class Answering:
             await query_log.refuse(self._transactions, asked.name, error, actor=actor, node=self._node)
             raise
         return link_pb2.Answer(rows=page.rows, next_page_token=page.next_page_token)
-
-
-def _reading(terms: pb.Terms, asked: pb.QueryContractRequest) -> sharing_pb2.ReadForContractRequest:
-    return sharing_pb2.ReadForContractRequest(
-        product=terms.product,
-        version=terms.product_version,
-        fields=[one for one in terms.fields if not asked.fields or one.field in asked.fields],
-        salt=terms.salt,
-        where=asked.where,
-        page_size=page_rows(asked),
-        page_token=asked.page_token,
-        zone=terms.zone,
-        filter=terms.filter if terms.HasField("filter") else None,
-        aggregation=terms.aggregation if terms.HasField("aggregation") else None,
-    )

@@ -10,10 +10,10 @@ from libs import names, paging
 from libs.errors import Forbidden, Invalid, NotFound
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.identity.v1 import directory_pb2
-from quintet.sharing.v1 import sharing_pb2
 from services.federation import alarms, contracts_store, machine, objectives, peers_store, steps_store
 from services.federation import terms as contract_terms
 from services.federation.ledger import without_salt
+from services.federation.rows import check_terms
 
 if TYPE_CHECKING:
     from libs.tx import Transactions, Tx
@@ -140,8 +140,7 @@ class ContractsHandler:
         return await self._check_product(terms, contract.name)
 
     async def _check_product(self, terms: pb.Terms, contract: str = "") -> bool:
-        asked = sharing_pb2.CheckTermsRequest(product=terms.product, version=terms.product_version, fields=terms.fields)
-        checked = await self._sharing.CheckTerms(asked)
+        checked = await self._sharing.CheckTerms(check_terms(terms))
         if checked.refusals:
             first = checked.refusals[0]
             raise Forbidden(first.reason, first.description, field=first.field, contract=contract)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from libs.db import Connection, Record
+    from quintet.fact.v1.fact_pb2 import Fact
 
 # Of one contract and reason: a peer that does not stop must not fill the disk. All are counted.
 REFUSALS_LISTED_PER_DAY_MAX = 100
@@ -315,14 +316,23 @@ async def count(conn: Connection, tallies: Mapping[str, Tally]) -> None:
 
 
 async def take_quota(conn: Connection, name: str, day: date, rows: int, quota: int) -> bool:
-    """Count rows against the day's quota; False, and nothing counted, when they exceed it."""
+    """Count rows against the day's quota; False, and nothing counted, when they exceed it.
+
+    Days do not go backwards: what is of an earlier day than the last counts on that.
+    """
     query = """
         UPDATE contracts
-        SET quota_rows = CASE WHEN quota_day = $2 THEN quota_rows ELSE 0 END + $3, quota_day = $2
-        WHERE id = $1 AND CASE WHEN quota_day = $2 THEN quota_rows ELSE 0 END + $3 <= $4
+        SET quota_rows = CASE WHEN quota_day >= $2 THEN quota_rows ELSE 0 END + $3, quota_day = greatest(quota_day, $2)
+        WHERE id = $1 AND CASE WHEN quota_day >= $2 THEN quota_rows ELSE 0 END + $3 <= $4
         RETURNING true
     """
     return bool(await conn.fetchval(query, _id(name), day, rows, quota))
+
+
+async def within_quota(conn: Connection, contract: ActiveContract, fact: Fact, rows: int) -> bool:
+    """Count the rows of a fact on the UTC day of its time, which both ends read alike; False when they are too many."""
+    quota = contract.terms.quota_rows_per_day
+    return not quota or await take_quota(conn, contract.name, fact.time.ToDatetime().date(), rows, quota)
 
 
 async def refuse(conn: Connection, refusals: Sequence[NewRefusal], now: datetime) -> None:

@@ -186,7 +186,9 @@ class Exporter:
             await contracts_store.skip_bulk(tx.conn, contract.name, tx.now)
             return None
         given = rows.give(contract, self._zones(), fact)
-        if isinstance(given, rows.Given) and await _within_quota(tx, contract, given.rows):
+        if isinstance(given, rows.Given) and await contracts_store.within_quota(
+            tx.conn, contract, given.fact, given.rows
+        ):
             outgoing.disclosed.update(self._disclosures.of_rows(contract, given.subjects))
             return given.fact, given.rows
         if given is not None:
@@ -195,11 +197,6 @@ class Exporter:
             reason, text = over if isinstance(given, rows.Given) else given
             outgoing.refusals.append(NewRefusal(contract.name, reason, text, "services/federation", self._node))
         return None
-
-
-async def _within_quota(tx: Tx, contract: ActiveContract, count: int) -> bool:
-    quota = contract.terms.quota_rows_per_day
-    return not quota or await contracts_store.take_quota(tx.conn, contract.name, tx.now.date(), count, quota)
 
 
 def lane_of(contract: ActiveContract) -> Lane:

@@ -45,6 +45,8 @@ def check_query(
     if extra:
         text = f"field {extra} is not in {asked.name}; it gives {', '.join(sorted(visible))}"
         raise Forbidden(Reason.FIELD_NOT_IN_CONTRACT, text, field=extra, contract=asked.name)
+    if contract.terms.HasField("aggregation") and asked.fields and set(asked.fields) != visible:
+        raise Invalid("fields", "must be empty or all where rows are counted: other fields make other groups")
     if asked.purpose and asked.purpose != contract.terms.purpose:
         text = f"the purpose is not that of {asked.name}"
         raise Forbidden(PURPOSE_NOT_IN_CONTRACT, text, contract=asked.name)

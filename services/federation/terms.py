@@ -14,6 +14,7 @@ from libs import canonical, rules
 from libs.errors import Forbidden, Invalid, Reason
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import sharing_pb2
+from services.federation import row_terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -153,6 +154,7 @@ def check_exchange(terms: pb.Terms) -> None:
         wrong.append(("terms.fields", "must name at least one field"))
     if len(set(names)) != len(names):
         wrong.append(("terms.fields", "must name each field once"))
+    wrong.extend(row_terms.faults(terms))
     if terms.facts:
         wrong.append(("terms.facts", "must be empty in an exchange"))
     if terms.HasField("valid_until") and terms.valid_until.ToDatetime() <= terms.valid_from.ToDatetime():

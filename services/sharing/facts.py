@@ -99,20 +99,16 @@ class Facts:
         if not isinstance(message, ProductRowsWritten) or not fact.received_from:
             return
         product = await self._held(tx, fact.received_from, message, fact.zone)
-        changed = await store_held.write_block(
-            tx.conn,
-            message.rows.decode(),
-            list(message.fields),
-            list(message.key_fields),
-            product=product.name,
-            contract=fact.contract,
-            version=product.version,
-            zone=fact.zone,
-            fact_id=fact.id,
-            now=tx.now,
-        )
+        held = store_held.Held(product.name, fact.contract, product.version, fact.zone, fact.id)
+        rows, whole = message.rows.decode(), message.snapshot
+        if message.HasField("snapshot"):
+            changed = await store_held.replace_counts(
+                tx.conn, held, whole.id, whole.part, rows, message.fields, last=whole.last, now=tx.now
+            )
+        else:
+            changed = await store_held.write_block(tx.conn, held, rows, message.fields, message.key_fields, now=tx.now)
         ROWS.labels("changed").inc(changed)
-        ROWS.labels("unchanged").inc(message.count - changed)
+        ROWS.labels("unchanged").inc(max(0, message.count - changed))
         tx.audit("sharing.rows.receive", product.name, contract=fact.contract, rows=message.count, changed=changed)
 
     async def on_contract_changed(self, tx: Tx, fact: Fact, message: Message) -> None:

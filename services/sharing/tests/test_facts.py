@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from libs.clock import ManualClock
 from libs.masking import from_struct
 from quintet.federation.v1 import federation_pb2
 from quintet.sharing.v1 import sharing_pb2 as pb
+from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
 from services.sharing.tests.conftest import (
     FROM_BEIJING,
     HELD,
@@ -106,3 +108,48 @@ async def test_a_contract_that_has_run_out_serves_no_more(sf: Node, clock: Manua
     clock.advance(timedelta(days=1))
     with pytest.raises(Exception, match="no contract"):
         await sf.read("people/data-steward", name=HELD)
+
+
+async def test_the_last_of_two_rows_with_one_key_counts_and_rows_without_a_key_do_not(sf: Node) -> None:
+    await sf.hear(contract("device", "day", "mean"))
+    twice = [{**ROW, "mean": mean} for mean in (1, 2, 3)]
+    await sf.hear(rows_written(*twice, {**ROW, "day": None}, {**ROW, "day": "x" * 3_000}), **FROM_BEIJING)
+    answer = await sf.read("people/data-steward", name=HELD)
+    assert [from_struct(row)["mean"] for row in answer.rows] == [3]
+
+
+# --------------------------------------------------------------------------------------------------------------- counts
+
+
+def counts_of(*rows: tuple[str | None, int], snapshot: str, part: int = 0, last: bool = True) -> ProductRowsWritten:
+    made = rows_written(*({"day": day, "rows": count} for day, count in rows))
+    del made.key_fields[:]
+    made.snapshot.id, made.snapshot.part, made.snapshot.last = snapshot, part, last
+    return made
+
+
+async def counts_at(node: Node) -> list[tuple[Any, Any]]:
+    answer = await node.read("people/data-steward", name=HELD)
+    return sorted((from_struct(row)["day"], from_struct(row)["rows"]) for row in answer.rows)
+
+
+async def test_counts_replace_all_given_before_at_once(sf: Node) -> None:
+    await sf.hear(contract("day", aggregation=pb.Aggregation(k=2, count_field="rows")))
+    await sf.hear(counts_of(("2017-01", 2), ("2017-02", 3), snapshot="1"), **FROM_BEIJING)
+    assert await counts_at(sf) == [("2017-01", 2), ("2017-02", 3)]
+    await sf.hear(counts_of(("2017-02", 4), snapshot="2", last=False), **FROM_BEIJING)
+    assert await counts_at(sf) == [("2017-01", 2), ("2017-02", 3)]
+    await sf.hear(counts_of(("2017-03", 5), snapshot="2", part=1), **FROM_BEIJING)
+    assert await counts_at(sf) == [("2017-02", 4), ("2017-03", 5)]
+    assert (await sf.rows("SELECT row_count FROM products"))[0]["row_count"] == 2
+
+
+async def test_counts_of_which_a_part_is_missing_change_nothing(sf: Node) -> None:
+    await sf.hear(contract("day", aggregation=pb.Aggregation(k=2, count_field="rows")))
+    await sf.hear(counts_of(("2017-01", 2), snapshot="1"), **FROM_BEIJING)
+    await sf.hear(counts_of(("2017-02", 4), snapshot="2", last=False), **FROM_BEIJING)
+    await sf.hear(counts_of(("2017-03", 5), snapshot="2", part=2), **FROM_BEIJING)
+    await sf.hear(counts_of(("2017-04", 5), snapshot="3", part=1), **FROM_BEIJING)
+    assert await counts_at(sf) == [("2017-01", 2)]
+    await sf.hear(counts_of((None, 6), snapshot="4"), **FROM_BEIJING)
+    assert await counts_at(sf) == [(None, 6)]

@@ -239,10 +239,8 @@ class Acceptor:
         if envelope.fact.id in known:
             REPEATED.labels(peer.node).inc()
         elif not await self._within_quota(tx, contract, envelope.fact, count):
-            return (
-                Reason.QUOTA,
-                f"{count} rows are more than is left of {contract.terms.quota_rows_per_day} for the day",
-            )
+            quota = contract.terms.quota_rows_per_day
+            return Reason.QUOTA, f"{count} rows are more than is left of {quota} for the day"
         else:
             fact = Fact()
             fact.CopyFrom(envelope.fact)

@@ -100,13 +100,13 @@ class Facts:
             return
         product = await self._held(tx, fact.received_from, message, fact.zone)
         held = store_held.Held(product.name, fact.contract, product.version, fact.zone, fact.id)
-        rows, whole = message.rows.decode(), message.snapshot
+        rows, fields, whole = message.rows.decode(), list(message.fields), message.snapshot
         if message.HasField("snapshot"):
             changed = await store_held.replace_counts(
-                tx.conn, held, whole.id, whole.part, rows, message.fields, last=whole.last, now=tx.now
+                tx.conn, held, whole.id, whole.part, rows, fields, last=whole.last, now=tx.now
             )
         else:
-            changed = await store_held.write_block(tx.conn, held, rows, message.fields, message.key_fields, now=tx.now)
+            changed = await store_held.write_block(tx.conn, held, rows, fields, message.key_fields, now=tx.now)
         ROWS.labels("changed").inc(changed)
         ROWS.labels("unchanged").inc(max(0, message.count - changed))
         tx.audit("sharing.rows.receive", product.name, contract=fact.contract, rows=message.count, changed=changed)

@@ -1,6 +1,10 @@
 """The contract: San Francisco asks Beijing for three fields of a product, and gets rows until it ends."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
 
 from demo.air import DAYS, Air, AirStream
 from demo.calls import ask, until
@@ -13,6 +17,7 @@ from quintet_sdk import QuintetError, new_request_id
 CONSUMER = "sf"
 PROVIDER = "beijing"
 PRODUCT = "products/pm25-daily"
+HELD_PRODUCT = "products/beijing.pm25-daily"
 FIELDS = ("station", "day", "pm25_mean")
 FIELD_OUTSIDE = "pm25_maximum"
 PURPOSE = "Comparison of air quality between partner cities"
@@ -33,6 +38,8 @@ class Exchange:
     offered: int = 0
     rows_at_end: int = 0
     rows_afterwards: int = 0
+    # What the consumer held before the end, when it has to delete it; none when an earlier run went through this.
+    held: list[Mapping[str, Any]] | None = None
 
     async def run(self, air: Air, stream: AirStream) -> None:
         """Bring the readings in, with the contract beginning and ending between them."""
@@ -107,12 +114,35 @@ class Exchange:
 
     async def _terminate(self) -> None:
         self.rows_at_end = (await self._contract(CONSUMER)).rows_received
+        await self._until_held(self.rows_at_end)
+        self.held = await self._read_held()
         provider = await self.clients.staff(PROVIDER, "data-steward")
         request = pb.TerminateContractRequest(
             name=self.contract, reason="The comparison is finished.", request_id=new_request_id()
         )
         await ask(provider.federation.TerminateContract, request)
         await self._until_state(CONSUMER, pb.CONTRACT_STATE_TERMINATED)
+        await self._until_held(0)
+
+    async def _until_held(self, rows: int) -> None:
+        steward = await self.clients.staff(CONSUMER, "data-steward")
+
+        async def held() -> bool:
+            found = (await ask(steward.sharing.GetProduct, sharing.GetProductRequest(name=HELD_PRODUCT))).product.rows
+            return found >= rows if rows else found == 0
+
+        await until(f"{rows} rows of {HELD_PRODUCT}", held, TIMEOUT_S)
+
+    async def _read_held(self) -> list[Mapping[str, Any]]:
+        steward = await self.clients.staff(CONSUMER, "data-steward")
+        found: list[Mapping[str, Any]] = []
+        request = sharing.ReadProductRequest(name=HELD_PRODUCT, purpose=PURPOSE, page_size=1000)
+        while True:
+            page = await ask(steward.sharing.ReadProduct, request)
+            found += [MessageToDict(row) for row in page.rows]
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
 
     async def _contract(self, node: str) -> pb.Contract:
         steward = await self.clients.staff(node, "data-steward")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from demo.evidence import ContractRow, EventRow, NodeEvidence, ReportRow, RequestRow
 from demo.expected import outcome
@@ -237,30 +238,46 @@ def check_queues(evidence: Evidence) -> list[Check]:
     return [Check("queues that are not empty", 0, len(left), _few(left))]
 
 
-def check_contract(expected: Mapping[tuple[str, date], float], refusal: str, evidence: Evidence) -> list[Check]:
-    """Rows sent = received = expected, with the values that the readings come to; no other field; ended for good."""
+def check_contract(
+    expected: Mapping[tuple[str, date], float],
+    refusal: str,
+    held: Sequence[Mapping[str, Any]] | None,
+    evidence: Evidence,
+) -> list[Check]:
+    """Rows sent = received = expected; ended for good, and then deleted.
+
+    `held` are the rows that the consumer had before the end; None when an earlier run went through this.
+    """
     provider = _exchange(evidence["beijing"])
     consumer = _exchange(evidence[CITY])
-    rows = [row for row in evidence[CITY].product_rows if row["contract"]]
-    fields = {name for row in rows for name in row} - {"product", "contract"}
-    values = {(str(row["station"]), date.fromisoformat(str(row["day"]))): float(row["pm25_mean"]) for row in rows}
-    wrong = [
-        f"{station} {day}"
-        for (station, day), mean in expected.items()
-        if abs(values.get((station, day), float("nan")) - mean) > 1e-6 or (station, day) not in values  # noqa: PLR2004
-    ]
+    left = [row for row in evidence[CITY].product_rows if row["contract"]]
     return [
         Check("contract rows sent", len(expected), provider.rows_sent if provider else None),
         Check("contract rows received", len(expected), consumer.rows_received if consumer else None),
-        Check("contract rows held by the consumer", len(expected), len(values), _few(sorted(map(str, wrong)))),
-        Check("contract rows with another value than the data's", 0, len(wrong), _few(wrong)),
-        Check("fields received", ["day", "pm25_mean", "station"], sorted(fields)),
+        *(_check_held(expected, held) if held is not None else []),
+        Check("contract rows left after the end", 0, len(left)),
         Check("a field outside the contract is refused", "FIELD_NOT_IN_CONTRACT", refusal),
         Check(
             "contract terminated on both sides",
             [TERMINATED, TERMINATED],
             [side.state if side else 0 for side in (provider, consumer)],
         ),
+    ]
+
+
+def _check_held(expected: Mapping[tuple[str, date], float], held: Sequence[Mapping[str, Any]]) -> list[Check]:
+    """The values that the readings come to, and no other field."""
+    fields = {name for row in held for name in row}
+    values = {(str(row["station"]), date.fromisoformat(str(row["day"]))): float(row["pm25_mean"]) for row in held}
+    wrong = [
+        f"{station} {day}"
+        for (station, day), mean in expected.items()
+        if abs(values.get((station, day), float("nan")) - mean) > 1e-6 or (station, day) not in values  # noqa: PLR2004
+    ]
+    return [
+        Check("contract rows held by the consumer", len(expected), len(values), _few(sorted(map(str, wrong)))),
+        Check("contract rows with another value than the data's", 0, len(wrong), _few(wrong)),
+        Check("fields received", ["day", "pm25_mean", "station"], sorted(fields)),
     ]
 
 

@@ -144,7 +144,7 @@ class Demo:
             *zone_checks,
             *reconcile.check_readings(len(air.hours), evidence),
             *reconcile.check_warnings(evidence, _rules_with_events()),
-            *reconcile.check_contract(expected, job.exchange.refusal, evidence),
+            *reconcile.check_contract(expected, job.exchange.refusal, job.exchange.held, evidence),
             *reconcile.check_queues(evidence),
             reconcile.Check("certificate verifies offline", True, job.hall.verified),
             reconcile.Check("forged certificate is refused", True, job.hall.forgery_refused),

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -213,18 +214,21 @@ def test_a_day_is_complete_when_a_later_one_has_begun() -> None:
     assert complete_days(hours(2)) == {("Dongsi", date(2016, 12, 1)): 11.5}
 
 
+HELD: list[dict[str, Any]] = [{"station": "Dongsi", "day": "2016-12-01", "pm25_mean": 11.5}]
+
+
 def exchanged() -> Evidence:
     evidence = {spec.id: NodeEvidence(spec.id) for spec in SPECS}
-    row = {"station": "Dongsi", "day": "2016-12-01", "pm25_mean": 11.5}
-    evidence["sf"].product_rows = [{"product": "products/beijing.pm25-daily", "contract": "contracts/1", **row}]
-    evidence["beijing"].product_rows = [{"product": "products/pm25-daily", "contract": "", **row}]
+    evidence["beijing"].product_rows = [{"product": "products/pm25-daily", "contract": "", **HELD[0]}]
     evidence["sf"].contracts = [ContractRow("contracts/1", 2, 7, 0, 1, 1)]
     evidence["beijing"].contracts = [ContractRow("contracts/1", 2, 7, 1, 0, 0)]
     return evidence
 
 
-def contract_faults(evidence: Evidence, refusal: str = "FIELD_NOT_IN_CONTRACT") -> set[str]:
-    checks = reconcile.check_contract(complete_days(hours(2)), refusal, evidence)
+def contract_faults(
+    evidence: Evidence, refusal: str = "FIELD_NOT_IN_CONTRACT", held: list[dict[str, Any]] | None = HELD
+) -> set[str]:
+    checks = reconcile.check_contract(complete_days(hours(2)), refusal, held, evidence)
     return {check.name for check in checks if not check.ok}
 
 
@@ -236,12 +240,13 @@ def test_a_row_too_many_another_value_and_another_field_are_seen() -> None:
     evidence = exchanged()
     evidence["beijing"].contracts = [replace(evidence["beijing"].contracts[0], rows_sent=2)]
     assert contract_faults(evidence) == {"contract rows sent"}
+    changed = [{**HELD[0], "pm25_mean": 12.0}]
+    assert contract_faults(exchanged(), held=changed) == {"contract rows with another value than the data's"}
+    assert contract_faults(exchanged(), held=[{**HELD[0], "pm25_maximum": 23.0}]) == {"fields received"}
     evidence = exchanged()
-    evidence["sf"].product_rows = [{**evidence["sf"].product_rows[0], "pm25_mean": 12.0}]
-    assert contract_faults(evidence) == {"contract rows with another value than the data's"}
-    evidence = exchanged()
-    evidence["sf"].product_rows = [{**evidence["sf"].product_rows[0], "pm25_maximum": 23.0}]
-    assert contract_faults(evidence) == {"fields received"}
+    evidence["sf"].product_rows = [{"product": "products/beijing.pm25-daily", "contract": "contracts/1", **HELD[0]}]
+    assert contract_faults(evidence) == {"contract rows left after the end"}
+    assert contract_faults(exchanged(), held=None) == set()
     assert contract_faults(exchanged(), refusal="") == {"a field outside the contract is refused"}
 
 

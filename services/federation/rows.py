@@ -63,14 +63,15 @@ def give(contract: ActiveContract, zones: ZoneTree, fact: Fact) -> Given | Refus
     written = ProductRowsWritten.FromString(fact.data)
     if not _in_zones(contract, zones, fact.zone):
         return None
+    counted = contract.terms.HasField("aggregation")
     try:
-        if contract.terms.HasField("aggregation"):
+        if counted:
             given, subjects = _counts(contract, written), ()  # counts are about nobody in particular
         else:
             given, subjects = _masked(contract, written)
     except _RefusedError as error:
         return error.reason, error.text
-    if not given.count:
+    if not (given.count or counted):  # no counts at all replace those given before, too
         return None
     answer = Fact()
     answer.CopyFrom(fact)

@@ -11,16 +11,18 @@ from prometheus_client import Counter
 
 from libs import masking
 from libs import rows as blocks
+from libs.ids import new_id
 from quintet.federation.v1.facts_pb2 import ContractChanged, TransferChanged
 from quintet.federation.v1.federation_pb2 import (
     CONTRACT_KIND_EXCHANGE,
     CONTRACT_STATE_FINALIZED,
+    CONTRACT_STATE_TERMINATED,
     DELIVERY_MODE_PULL,
     TRANSFER_STATE_STARTED,
 )
 from quintet.perception.v1.facts_pb2 import DailyAggregateComputed
 from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
-from services.sharing import store, store_flows, store_held, store_rows
+from services.sharing import store, store_deletions, store_flows, store_held, store_rows
 from services.sharing.model import (
     Classification,
     Contract,
@@ -98,6 +100,10 @@ class Facts:
         """Keep what a partner sent. Federation let it in under the contract that the fact names."""
         if not isinstance(message, ProductRowsWritten) or not fact.received_from:
             return
+        if await store.has_ended(tx.conn, fact.contract):
+            ROWS.labels("refused").inc(message.count)
+            tx.audit("sharing.rows.refuse", message.product, contract=fact.contract, rows=message.count)
+            return
         product = await self._held(tx, fact.received_from, message, fact.zone)
         held = store_held.Held(product.name, fact.contract, product.version, fact.zone, fact.id)
         rows, fields, whole = message.rows.decode(), list(message.fields), message.snapshot
@@ -121,18 +127,15 @@ class Facts:
             await _follow_flow(tx, fact, stated)
         if stated.kind != CONTRACT_KIND_EXCHANGE or stated.consumer != self._node:
             return
-        contract = _contract(stated)
+        contract, ended = _contract(stated), stated.state == CONTRACT_STATE_TERMINATED
         if not await store.put_contract(
-            tx.conn,
-            contract,
-            provider=stated.provider,
-            version=stated.terms.product_version,
-            fact_id=fact.id,
-            now=tx.now,
+            tx.conn, contract, stated.terms, provider=stated.provider, ended=ended, fact_id=fact.id, now=tx.now
         ):
             return
         if contract.active:
             await self._hold(tx, stated, contract)
+        elif ended:
+            await _let_go(tx, stated)
         tx.audit("sharing.contracts.follow", contract.name, product=contract.product, active=contract.active)
 
     async def on_transfer_changed(self, tx: Tx, fact: Fact, message: Message) -> None:
@@ -197,6 +200,14 @@ async def _follow_flow(tx: Tx, fact: Fact, stated: ContractMessage) -> None:
         fact_id=fact.id,
         now=tx.now,
     )
+
+
+async def _let_go(tx: Tx, stated: ContractMessage) -> None:
+    """Rows of a contract that has ended go, unless its successor gives just the same."""
+    successor, reason = stated.superseded_by, "SUPERSEDED" if stated.superseded_by else "TERMINATED"
+    if successor and not await store_deletions.is_takeover(tx.conn, stated.name, successor):
+        successor = ""
+    await store_deletions.begin(tx.conn, new_id(), stated.name, reason, successor=successor)
 
 
 def _in_force(stated: ContractMessage) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from libs.access import Visibility
     from libs.db import Connection, Record
+    from quintet.federation.v1.federation_pb2 import Terms
 
 PRODUCTS_PARSED_MAX = 256
 
@@ -148,21 +149,23 @@ def _fields_json(fields: Sequence[Field]) -> str:
 
 
 async def put_contract(
-    conn: Connection, contract: Contract, *, provider: str, version: int, fact_id: str, now: datetime
+    conn: Connection, contract: Contract, terms: Terms, *, provider: str, ended: bool, fact_id: str, now: datetime
 ) -> bool:
     """Store what federation last said of a contract. Returns False when something newer is stored already."""
     stored = await conn.fetchval(
         """INSERT INTO contracts (name, product, provider, version, fields, active, valid_from, valid_until, fact_id,
-            updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            updated_at, terms, retention_days, ended)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         ON CONFLICT (name) DO UPDATE SET product = excluded.product, provider = excluded.provider,
             version = excluded.version, fields = excluded.fields, active = excluded.active,
             valid_from = excluded.valid_from, valid_until = excluded.valid_until, fact_id = excluded.fact_id,
-            updated_at = excluded.updated_at
+            updated_at = excluded.updated_at, terms = excluded.terms, retention_days = excluded.retention_days,
+            ended = excluded.ended
         WHERE contracts.fact_id < excluded.fact_id
         RETURNING true""",
-        contract.name, contract.product, provider, version, sorted(contract.fields), contract.active,
-        contract.valid_from, contract.valid_until, UUID(fact_id), now,
+        contract.name, contract.product, provider, terms.product_version, sorted(contract.fields), contract.active,
+        contract.valid_from, contract.valid_until, UUID(fact_id), now, terms.SerializeToString(), terms.retention_days,
+        ended,
     )  # fmt: skip
     return bool(stored)
 
@@ -180,3 +183,8 @@ async def contracts_of(conn: Connection, product: str) -> list[Contract]:
         )
         for row in rows
     ]
+
+
+async def has_ended(conn: Connection, contract: str) -> bool:
+    """Say whether a contract is known here and has been terminated."""
+    return bool(await conn.fetchval("SELECT ended FROM contracts WHERE name = $1", contract))

@@ -118,10 +118,10 @@ def _statement(fields: Sequence[str], key_fields: Sequence[str], *, once: bool, 
                 WHERE {required} AND pg_column_size(e) <= {ROW_BYTES_MAX}
             ) n WHERE octet_length(key) <= {KEY_BYTES_MAX} {"" if once else "ORDER BY key, place DESC"}
         ), written AS (
-            INSERT INTO rows AS r (product, contract, key, row, version, zone, fact_id, updated_at)
-            SELECT $1, $2, key, row, $5, $6, $7, $8 FROM given
+            INSERT INTO rows AS r (product, contract, key, row, version, zone, fact_id, updated_at, received_at)
+            SELECT $1, $2, key, row, $5, $6, $7, $8, $8 FROM given
             ON CONFLICT (product, contract, key) DO UPDATE SET row = excluded.row, version = excluded.version,
-                zone = excluded.zone, fact_id = excluded.fact_id,
+                zone = excluded.zone, fact_id = excluded.fact_id, received_at = excluded.received_at,
                 updated_at = CASE WHEN (r.row, r.version) = (excluded.row, excluded.version) THEN r.updated_at
                     ELSE excluded.updated_at END
             WHERE r.fact_id < excluded.fact_id

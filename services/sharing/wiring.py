@@ -10,6 +10,7 @@ from quintet.sharing.v1 import sharing_pb2
 from quintet.sharing.v1.sharing_pb2_grpc import add_SharingServiceServicer_to_server
 from services.sharing.facts import Facts
 from services.sharing.publisher import RowPublisher
+from services.sharing.retention import Retention
 from services.sharing.service import SharingServicer
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ async def build(host: Host) -> Wired:
     return Wired(
         servicers=[(add_SharingServiceServicer_to_server, servicer, service)],
         handlers=Facts(host.node, host.zones.tree).handlers(),
-        tasks={"rows": RowPublisher(host.transactions, host.zones.tree).run},
+        tasks={
+            "rows": RowPublisher(host.transactions, host.zones.tree).run,
+            "retention": Retention(host.transactions, host.zone).run,
+        },
     )
 
 

@@ -1199,11 +1199,11 @@ class DeletionProof(_message.Message):
     rows: _builtins.int
     """rows is the number of rows deleted."""
     digest: _builtins.bytes
-    """digest is SHA-256 over the sorted digests of the rows that were deleted, 32 bytes; the provider can compute the same
-    from what it sent.
+    """digest is the sum modulo 2^256 of SHA-256 of each row that was deleted, as an object in canonical JSON (RFC 8785),
+    32 bytes big-endian; the provider can compute the same from the rows that it gives.
     """
     reason: _builtins.str
-    """reason is "RETENTION", "TERMINATED" or "SUPERSEDED"."""
+    """reason is "RETENTION", "TERMINATED", "SUPERSEDED" or "EXPIRED"."""
     id: _builtins.str
     """id is unique for all time (UUID version 7)."""
     @_builtins.property

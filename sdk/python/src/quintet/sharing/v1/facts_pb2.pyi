@@ -6,6 +6,7 @@ What sharing states."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from quintet.sharing.v1 import sharing_pb2 as _sharing_pb2
 import builtins as _builtins
@@ -142,3 +143,57 @@ class Snapshot(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class RowsDeleted(_message.Message):
+    """RowsDeleted says that this node has deleted rows that it held under a contract with a partner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    HELD_BEFORE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is unique for all time (UUID version 7)."""
+    contract: _builtins.str
+    """contract is the contract."""
+    product: _builtins.str
+    """product is what the partner's product is called here, `products/{node}.{id}`."""
+    rows: _builtins.int
+    """rows is the number of rows deleted."""
+    digest: _builtins.bytes
+    """digest is the sum modulo 2^256 of SHA-256 of each row as canonical JSON (RFC 8785), 32 bytes big-endian."""
+    reason: _builtins.str
+    """reason is "RETENTION", "TERMINATED", "SUPERSEDED" or "EXPIRED"."""
+    @_builtins.property
+    def held_before(self) -> _timestamp_pb2.Timestamp:
+        """held_before is set when only rows received before this time were deleted; unset for all rows of the contract."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when the last of them was deleted."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        contract: _builtins.str = ...,
+        product: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+        held_before: _timestamp_pb2.Timestamp | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held_before", b"held_before", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "digest", b"digest", "held_before", b"held_before", "id", b"id", "product", b"product", "reason", b"reason", "rows", b"rows", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowsDeleted: _TypeAlias = RowsDeleted  # noqa: Y015

@@ -1389,15 +1389,15 @@ export type DeletionProof = Message<"quintet.federation.v1.DeletionProof"> & {
   rows: bigint;
 
   /**
-   * digest is SHA-256 over the sorted digests of the rows that were deleted, 32 bytes; the provider can compute the same
-   * from what it sent.
+   * digest is the sum modulo 2^256 of SHA-256 of each row that was deleted, as an object in canonical JSON (RFC 8785),
+   * 32 bytes big-endian; the provider can compute the same from the rows that it gives.
    *
    * @generated from field: bytes digest = 4;
    */
   digest: Uint8Array;
 
   /**
-   * reason is "RETENTION", "TERMINATED" or "SUPERSEDED".
+   * reason is "RETENTION", "TERMINATED", "SUPERSEDED" or "EXPIRED".
    *
    * @generated from field: string reason = 5;
    */

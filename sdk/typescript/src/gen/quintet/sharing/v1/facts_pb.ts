@@ -6,6 +6,8 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Product } from "./sharing_pb.js";
 import { file_quintet_sharing_v1_sharing } from "./sharing_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/sharing/v1/facts.proto.
  */
 export const file_quintet_sharing_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("Ch5xdWludGV0L3NoYXJpbmcvdjEvZmFjdHMucHJvdG8SEnF1aW50ZXQuc2hhcmluZy52MSI+Cg5Qcm9kdWN0Q2hhbmdlZBIsCgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3Qi1gEKElByb2R1Y3RSb3dzV3JpdHRlbhIPCgdwcm9kdWN0GAEgASgJEg8KB3ZlcnNpb24YAiABKAUSDgoGZmllbGRzGAMgAygJEgwKBHJvd3MYBCABKAwSDQoFY291bnQYBSABKAUSEgoKa2V5X2ZpZWxkcxgGIAMoCRIVCg1vbmx5X2NvbnRyYWN0GAcgASgJEi4KCHNuYXBzaG90GAggASgLMhwucXVpbnRldC5zaGFyaW5nLnYxLlNuYXBzaG90EhYKDnN1YmplY3RfZmllbGRzGAkgAygJIjIKCFNuYXBzaG90EgoKAmlkGAEgASgJEgwKBHBhcnQYAiABKAUSDAoEbGFzdBgDIAEoCGIGcHJvdG8z", [file_quintet_sharing_v1_sharing]);
+  fileDesc("Ch5xdWludGV0L3NoYXJpbmcvdjEvZmFjdHMucHJvdG8SEnF1aW50ZXQuc2hhcmluZy52MSI+Cg5Qcm9kdWN0Q2hhbmdlZBIsCgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3Qi1gEKElByb2R1Y3RSb3dzV3JpdHRlbhIPCgdwcm9kdWN0GAEgASgJEg8KB3ZlcnNpb24YAiABKAUSDgoGZmllbGRzGAMgAygJEgwKBHJvd3MYBCABKAwSDQoFY291bnQYBSABKAUSEgoKa2V5X2ZpZWxkcxgGIAMoCRIVCg1vbmx5X2NvbnRyYWN0GAcgASgJEi4KCHNuYXBzaG90GAggASgLMhwucXVpbnRldC5zaGFyaW5nLnYxLlNuYXBzaG90EhYKDnN1YmplY3RfZmllbGRzGAkgAygJIjIKCFNuYXBzaG90EgoKAmlkGAEgASgJEgwKBHBhcnQYAiABKAUSDAoEbGFzdBgDIAEoCCLFAQoLUm93c0RlbGV0ZWQSCgoCaWQYASABKAkSEAoIY29udHJhY3QYAiABKAkSDwoHcHJvZHVjdBgDIAEoCRIMCgRyb3dzGAQgASgDEg4KBmRpZ2VzdBgFIAEoDBIOCgZyZWFzb24YBiABKAkSLwoLaGVsZF9iZWZvcmUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBHRpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_sharing_v1_sharing]);
 
 /**
  * ProductChanged says that a product of the catalogue was added or altered.
@@ -152,4 +154,74 @@ export type Snapshot = Message<"quintet.sharing.v1.Snapshot"> & {
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
   messageDesc(file_quintet_sharing_v1_facts, 2);
+
+/**
+ * RowsDeleted says that this node has deleted rows that it held under a contract with a partner.
+ *
+ * @generated from message quintet.sharing.v1.RowsDeleted
+ */
+export type RowsDeleted = Message<"quintet.sharing.v1.RowsDeleted"> & {
+  /**
+   * id is unique for all time (UUID version 7).
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * contract is the contract.
+   *
+   * @generated from field: string contract = 2;
+   */
+  contract: string;
+
+  /**
+   * product is what the partner's product is called here, `products/{node}.{id}`.
+   *
+   * @generated from field: string product = 3;
+   */
+  product: string;
+
+  /**
+   * rows is the number of rows deleted.
+   *
+   * @generated from field: int64 rows = 4;
+   */
+  rows: bigint;
+
+  /**
+   * digest is the sum modulo 2^256 of SHA-256 of each row as canonical JSON (RFC 8785), 32 bytes big-endian.
+   *
+   * @generated from field: bytes digest = 5;
+   */
+  digest: Uint8Array;
+
+  /**
+   * reason is "RETENTION", "TERMINATED", "SUPERSEDED" or "EXPIRED".
+   *
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
+
+  /**
+   * held_before is set when only rows received before this time were deleted; unset for all rows of the contract.
+   *
+   * @generated from field: google.protobuf.Timestamp held_before = 7;
+   */
+  heldBefore?: Timestamp | undefined;
+
+  /**
+   * time is when the last of them was deleted.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 8;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.sharing.v1.RowsDeleted.
+ * Use `create(RowsDeletedSchema)` to create a new message.
+ */
+export const RowsDeletedSchema: GenMessage<RowsDeleted> = /*@__PURE__*/
+  messageDesc(file_quintet_sharing_v1_facts, 3);
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import grpc
 
     from services.federation.contracts_service import ContractsHandler
+    from services.federation.deletions import Deletions
     from services.federation.directives_service import DirectivesHandler
     from services.federation.disclosures_service import DisclosuresHandler
     from services.federation.links_service import LinksHandler
@@ -39,6 +40,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         transfers: TransfersHandler,
         links: LinksHandler,
         disclosures: DisclosuresHandler,
+        deletions: Deletions,
     ) -> None:
         self._peers = peers
         self._contracts = contracts
@@ -48,6 +50,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self._transfers = transfers
         self._links = links
         self._disclosures = disclosures
+        self._deletions = deletions
 
     async def CreateInvitation(
         self, request: pb.CreateInvitationRequest, context: Context
@@ -182,6 +185,11 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         async with aclosing(self._queries.stream(request, current_caller().subject)) as pages:
             async for page in pages:
                 yield page
+
+    async def ListDeletionProofs(
+        self, request: pb.ListDeletionProofsRequest, context: Context
+    ) -> pb.ListDeletionProofsResponse:
+        return await self._deletions.page(request)
 
     async def ListRefusals(self, request: pb.ListRefusalsRequest, context: Context) -> pb.ListRefusalsResponse:
         return await self._contracts.refusals(request)

@@ -24,6 +24,7 @@ BATCH_PREFIX = b"quintet-batch-v1\0"
 RENEW_PREFIX = b"quintet-renew-v1\0"
 RECEIPT_PREFIX = b"quintet-receipt-v1\0"
 COSIGN_PREFIX = b"quintet-cosign-v1\0"
+DELETION_PREFIX = b"quintet-deletion-v1\0"
 ALGORITHM = "Ed25519"  # RFC 9864
 SIGNING_KEY_BYTES = 32
 # A batch below this gains nothing from compression; one that unpacks to more than the limit is refused unread.
@@ -59,6 +60,11 @@ class NodeSigner:
         data = receipt.SerializeToString()
         signature = self._key.sign(RECEIPT_PREFIX + data)
         return link_pb2.SignedReceipt(receipt=data, key_id=self.key_id, signature=signature)
+
+    def deletion(self, proof: link_pb2.DeletionProof) -> link_pb2.SignedDeletionProof:
+        data = proof.SerializeToString()
+        signature = self._key.sign(DELETION_PREFIX + data)
+        return link_pb2.SignedDeletionProof(proof=data, key_id=self.key_id, signature=signature)
 
     def cosignature(self, statement: str) -> bytes:
         """Vouch for a peer's checkpoint, given as it was signed."""
@@ -106,6 +112,15 @@ def check_renewal(request: link_pb2.RenewCertificateRequest, asked: str, public_
 
 def _renewal(asked: str, certificate_request: str) -> bytes:
     return RENEW_PREFIX + asked.encode() + b"\0" + certificate_request.encode()
+
+
+def open_deletion(signed: link_pb2.SignedDeletionProof, public_key: bytes) -> link_pb2.DeletionProof:
+    """Return the proof. Raises like `open_batch`."""
+    _verify(public_key, DELETION_PREFIX + signed.proof, signed.signature)
+    try:
+        return link_pb2.DeletionProof.FromString(signed.proof)
+    except DecodeError as error:
+        raise Invalid("proof", "must be a DeletionProof") from error
 
 
 def check_agreement(signature: str, canonical: bytes, public_key: bytes) -> None:

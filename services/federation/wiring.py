@@ -18,6 +18,7 @@ from services.federation.accept import Acceptor
 from services.federation.contracts_service import ContractsHandler
 from services.federation.cosign import Cosigning
 from services.federation.deadlines import Deadlines
+from services.federation.deletions import Deletions
 from services.federation.directives import Directives
 from services.federation.directives import watch as watch_directives
 from services.federation.directives_service import DirectivesHandler
@@ -43,6 +44,8 @@ from services.federation.transfers_service import TransfersHandler
 
 if TYPE_CHECKING:
     from libs.host import Host
+    from libs.tx import Tx
+    from quintet.fact.v1.fact_pb2 import Fact
     from services.federation.control import ControlHandler
     from services.federation.link import FrameHandler
 
@@ -80,6 +83,8 @@ async def build(host: Host) -> Wired:
     control["directive_message"] = directives.handle
     watched = Objectives(host.node, hub.wake)
     control["flow"] = watched.handle
+    deletions = Deletions(host.node, transactions, signer, hub.wake)
+    control["deletion_proof"] = deletions.handle
     members = Members(_basis(host, signer, negotiator, hub))
     control.update(members.control)
     frames.update(members.frames)
@@ -97,11 +102,17 @@ async def build(host: Host) -> Wired:
         transfers,
         LinksHandler(transactions, acceptor, hub),
         DisclosuresHandler(transactions, disclosures),
+        deletions,
     )
     exporter = Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches, disclosures, keeper.bulk_admits)
+
+    async def hear(tx: Tx, facts: list[Fact]) -> None:
+        await exporter.handle(tx, facts)
+        await deletions.hear(tx, facts)
+
     return Wired(
         servicers=[(federation_pb2_grpc.add_FederationServiceServicer_to_server, servicer, SERVICE)],
-        handle_all=exporter.handle,
+        handle_all=hear,
         admits=keeper.admits,
         tasks={
             "ports": partial(_serve_ports, host, members),

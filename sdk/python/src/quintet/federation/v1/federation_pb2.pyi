@@ -2585,6 +2585,116 @@ class StreamContractResponse(_message.Message):
 Global___StreamContractResponse: _TypeAlias = StreamContractResponse  # noqa: Y015
 
 @_typing.final
+class ListDeletionProofsRequest(_message.Message):
+    """ListDeletionProofsRequest asks what was deleted under a contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is `contracts/{id}`."""
+    page_size: _builtins.int
+    """page_size is 50 by default, at most 500."""
+    page_token: _builtins.str
+    """page_token continues a list."""
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeletionProofsRequest: _TypeAlias = ListDeletionProofsRequest  # noqa: Y015
+
+@_typing.final
+class StoredDeletionProof(_message.Message):
+    """StoredDeletionProof is a deletion proof whose signature was verified when it came."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """node is the node that deleted and signed."""
+    reason: _builtins.str
+    """reason is "RETENTION", "TERMINATED", "SUPERSEDED" or "EXPIRED"."""
+    rows: _builtins.int
+    """rows is the number of rows deleted."""
+    digest: _builtins.bytes
+    """digest is the sum modulo 2^256 of SHA-256 of each row as canonical JSON, 32 bytes."""
+    proof: _builtins.bytes
+    """proof is the serialised DeletionProof that was signed, see docs/protocol.md."""
+    key_id: _builtins.str
+    """key_id names the key that signed."""
+    signature: _builtins.bytes
+    """signature is Ed25519, 64 bytes."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when they were deleted."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        proof: _builtins.bytes = ...,
+        key_id: _builtins.str = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "key_id", b"key_id", "node", b"node", "proof", b"proof", "reason", b"reason", "rows", b"rows", "signature", b"signature", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredDeletionProof: _TypeAlias = StoredDeletionProof  # noqa: Y015
+
+@_typing.final
+class ListDeletionProofsResponse(_message.Message):
+    """ListDeletionProofsResponse is a page of deletion proofs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROOFS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token continues the list; empty at the end."""
+    @_builtins.property
+    def proofs(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredDeletionProof]:
+        """proofs are newest first."""
+
+    def __init__(
+        self,
+        *,
+        proofs: _abc.Iterable[Global___StoredDeletionProof] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "proofs", b"proofs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeletionProofsResponse: _TypeAlias = ListDeletionProofsResponse  # noqa: Y015
+
+@_typing.final
 class ListRefusalsRequest(_message.Message):
     """ListRefusalsRequest asks what was refused under a contract."""
 

@@ -246,6 +246,11 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveResponse.FromString,
                 _registered_method=True)
+        self.ListDeletionProofs = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListDeletionProofs',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListDeletionProofsRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListDeletionProofsResponse.FromString,
+                _registered_method=True)
         self.ListRefusals = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/ListRefusals',
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListRefusalsRequest.SerializeToString,
@@ -585,6 +590,14 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDeletionProofs(self, request, context):
+        """ListDeletionProofs lists what the consumer of a contract has deleted of its rows, newest first: at the consumer what it
+        stated, at the provider what it was told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRefusals(self, request, context):
         """ListRefusals lists what was refused under a contract and why, newest first.
         """
@@ -833,6 +846,11 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.CancelDirective,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveResponse.SerializeToString,
+            ),
+            'ListDeletionProofs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeletionProofs,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListDeletionProofsRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ListDeletionProofsResponse.SerializeToString,
             ),
             'ListRefusals': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRefusals,
@@ -1995,6 +2013,33 @@ class FederationService:
             '/quintet.federation.v1.FederationService/CancelDirective',
             quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_directive__pb2.CancelDirectiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeletionProofs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListDeletionProofs',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListDeletionProofsRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.ListDeletionProofsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -129,6 +129,10 @@ class FederationServiceStub:
     """AnswerDirective answers it, at the node that received it; that acknowledges it, too."""
     CancelDirective: _aio.UnaryUnaryMultiCallable[_directive_pb2.CancelDirectiveRequest, _directive_pb2.CancelDirectiveResponse]
     """CancelDirective takes it back, at the node that gave it."""
+    ListDeletionProofs: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListDeletionProofsRequest, _federation_pb2.ListDeletionProofsResponse]
+    """ListDeletionProofs lists what the consumer of a contract has deleted of its rows, newest first: at the consumer what it
+    stated, at the provider what it was told.
+    """
     ListRefusals: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListRefusalsRequest, _federation_pb2.ListRefusalsResponse]
     """ListRefusals lists what was refused under a contract and why, newest first."""
     ListSettlements: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListSettlementsRequest, _federation_pb2.ListSettlementsResponse]
@@ -508,6 +512,16 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_directive_pb2.CancelDirectiveRequest, _abc.Awaitable[_directive_pb2.CancelDirectiveResponse]],
     ) -> _abc.Awaitable[_directive_pb2.CancelDirectiveResponse]:
         """CancelDirective takes it back, at the node that gave it."""
+
+    @_abc_1.abstractmethod
+    def ListDeletionProofs(
+        self,
+        request: _federation_pb2.ListDeletionProofsRequest,
+        context: _aio.ServicerContext[_federation_pb2.ListDeletionProofsRequest, _abc.Awaitable[_federation_pb2.ListDeletionProofsResponse]],
+    ) -> _abc.Awaitable[_federation_pb2.ListDeletionProofsResponse]:
+        """ListDeletionProofs lists what the consumer of a contract has deleted of its rows, newest first: at the consumer what it
+        stated, at the provider what it was told.
+        """
 
     @_abc_1.abstractmethod
     def ListRefusals(

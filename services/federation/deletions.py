@@ -1,0 +1,130 @@
+"""Proofs of deletion: made by the consumer of what its sharing states, kept by both ends, verified by the provider."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from libs import paging
+from libs.errors import Forbidden, Invalid, Reason
+from quintet.federation.v1 import federation_pb2 as pb
+from quintet.federation.v1 import link_pb2
+from quintet.sharing.v1.facts_pb2 import RowsDeleted
+from services.federation import contracts_store, peers_store
+from services.federation.control import control_envelope
+from services.federation.signing import open_deletion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from libs.db import Connection
+    from libs.tx import Transactions, Tx
+    from quintet.fact.v1.fact_pb2 import Fact
+    from services.federation.control import Refusal
+    from services.federation.peers_store import Peer
+    from services.federation.signing import NodeSigner
+
+LIST_DEFAULT = 50
+LIST_MAX = 500
+ROWS_DELETED = RowsDeleted.DESCRIPTOR.full_name
+
+
+class Deletions:
+    """Makes and takes proofs for one node. `wake` is told the peers that have something waiting."""
+
+    def __init__(self, node: str, transactions: Transactions, signer: NodeSigner, wake: Callable[[str], None]) -> None:
+        self._node = node
+        self._transactions = transactions
+        self._signer = signer
+        self._wake = wake
+
+    async def hear(self, tx: Tx, facts: Sequence[Fact]) -> None:
+        """Sign what this node's sharing has deleted, and tell the provider."""
+        for fact in facts:
+            if fact.type == ROWS_DELETED and fact.node == self._node and not fact.received_from:
+                await self._prove(tx, RowsDeleted.FromString(fact.data))
+
+    async def _prove(self, tx: Tx, deleted: RowsDeleted) -> None:
+        found = await contracts_store.find(tx.conn, deleted.contract)
+        if found is None or found[0].consumer != self._node:
+            return
+        proof = link_pb2.DeletionProof(
+            contract=deleted.contract,
+            node=self._node,
+            rows=deleted.rows,
+            digest=deleted.digest,
+            reason=deleted.reason,
+            held_before=deleted.held_before if deleted.HasField("held_before") else None,
+            time=deleted.time,
+            id=deleted.id,
+        )
+        signed = self._signer.deletion(proof)
+        if not await _keep(tx.conn, proof, signed):
+            return
+        envelope = control_envelope(deletion_proof=signed)
+        await peers_store.enqueue(tx.conn, found[1], [("", envelope)], link_pb2.LANE_CONTROL)
+        tx.after_commit(partial(self._wake, found[1]))
+        tx.audit("federation.deletions.prove", deleted.contract, rows=proof.rows, reason=proof.reason)
+
+    async def handle(self, tx: Tx, peer: Peer, envelope: link_pb2.Envelope) -> Refusal | None:
+        """Keep the proof of a consumer, once. Raises Forbidden for a signature or a node that does not hold."""
+        signed = envelope.deletion_proof
+        proof = open_deletion(signed, peer.signing_key)
+        try:
+            UUID(proof.id)
+        except ValueError as error:
+            raise Invalid("proof.id", "must be a UUID") from error
+        contract, with_peer = await contracts_store.get(tx.conn, proof.contract)
+        if (with_peer, contract.provider, contract.consumer, proof.node) != (
+            peer.node,
+            self._node,
+            peer.node,
+            peer.node,
+        ):
+            raise Forbidden(Reason.NOT_PERMITTED, f"{peer.node} does not hold rows of this node under {proof.contract}")
+        if await _keep(tx.conn, proof, signed):
+            told = {"reason": proof.reason, "digest": proof.digest.hex()}
+            tx.audit("federation.deletions.take", proof.contract, rows=proof.rows, **told)
+        return None
+
+    async def page(self, request: pb.ListDeletionProofsRequest) -> pb.ListDeletionProofsResponse:
+        size = paging.size(request.page_size, default=LIST_DEFAULT, most=LIST_MAX)
+        of = f"deletions {request.contract}"
+        after = paging.after(request.page_token, str, of=of)
+        before = UUID(after[0]) if after else None
+
+        async def read(conn: Connection) -> list[tuple[UUID, pb.StoredDeletionProof]]:
+            await contracts_store.get(conn, request.contract)
+            rows = await conn.fetch(
+                """SELECT id, proof, key_id, signature FROM deletion_proofs
+                WHERE contract = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3""",
+                request.contract, before, size + 1,
+            )  # fmt: skip
+            return [(row["id"], _stored(row["proof"], row["key_id"], row["signature"])) for row in rows]
+
+        found = await self._transactions.read(read)
+        page, token = paging.page(found, size, lambda one: (str(one[0]),), of=of)
+        return pb.ListDeletionProofsResponse(proofs=[proof for _, proof in page], next_page_token=token)
+
+
+async def _keep(conn: Connection, proof: link_pb2.DeletionProof, signed: link_pb2.SignedDeletionProof) -> bool:
+    """Store a proof; False when it was stored before."""
+    query = """INSERT INTO deletion_proofs (id, contract, proof, key_id, signature) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT DO NOTHING RETURNING true"""
+    values = (UUID(proof.id), proof.contract, signed.proof, signed.key_id, signed.signature)
+    return bool(await conn.fetchval(query, *values))
+
+
+def _stored(data: bytes, key_id: str, signature: bytes) -> pb.StoredDeletionProof:
+    proof = link_pb2.DeletionProof.FromString(data)
+    return pb.StoredDeletionProof(
+        node=proof.node,
+        reason=proof.reason,
+        rows=proof.rows,
+        digest=proof.digest,
+        time=proof.time,
+        proof=data,
+        key_id=key_id,
+        signature=signature,
+    )

@@ -218,10 +218,10 @@ def _check_rows(contract: ActiveContract, names: Sequence[str], rows: Sequence[b
     terms = masking.given(contract.terms.fields)
     aggregation = contract.terms.aggregation
     columns = dict(zip(names, blocks.columns(rows, len(names)), strict=True))
-    if contract.terms.HasField("aggregation"):
-        numbers = columns.pop(aggregation.count_field, ())
-        if len(numbers) != len(rows) or not all(_is_count(number, aggregation.k) for number in numbers):
-            raise _outside(f"a count is missing or below {aggregation.k}")
+    counted = contract.terms.HasField("aggregation")
+    numbers = columns.pop(aggregation.count_field, ()) if counted else ()
+    if not all(_is_count(number, aggregation.k) for number in numbers):
+        raise _outside(f"a count is below {aggregation.k}")
     extra = sorted(set(columns) - set(terms))
     if extra:
         raise _outside(f"field {extra[0]} is not in the contract")
@@ -232,6 +232,8 @@ def _check_rows(contract: ActiveContract, names: Sequence[str], rows: Sequence[b
             raise _outside(f"field {name} is not masked as the contract says")
     if len(rowfilter.chosen(names, rows, _shown(contract, names))) != len(rows):
         raise _outside("a row is outside of what the contract chooses")
+    if counted and len(numbers) != len(rows):
+        raise _outside("the counts are missing")
 
 
 def _is_count(number: object, k: int) -> bool:

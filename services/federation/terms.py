@@ -93,7 +93,7 @@ def _unknown_in(message: Message, path: str) -> str:
             strange = next((number for number in values if number not in field.enum_type.values_by_number), None)
             if strange is not None:
                 return f"{here}: value {strange}"
-        elif field.message_type is not None:
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
             found = next((text for each in values if (text := _unknown_in(each, here))), "")
             if found:
                 return found

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from libs.clock import SystemClock
-from libs.errors import Away, Exhausted, Forbidden, Reason, TooLate, WrongState
+from libs.errors import Away, Exhausted, Forbidden, Invalid, Reason, TooLate, WrongState
 from libs.testing import MakeTransactions, eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
@@ -195,6 +195,8 @@ async def test_filter_zone_and_counts_of_the_contract_hold_for_questions_at_both
         await found.stub().QueryContract(question())
     found.rows.extra = "number"
     with pytest.raises(Forbidden, match="a count is below 2"):
+        await found.stub().QueryContract(question())
+    with pytest.raises(Invalid):  # other fields would make other groups
         await found.stub().QueryContract(question(fields=["day"]))
     assert (await found.contract(found.consumer)).rows_received == 0
 

@@ -110,3 +110,10 @@ def test_the_default_charter_leaves_the_reporter_at_home() -> None:
     terms = contract_terms.default_charter("d10")
     filed = next(fact for fact in terms.facts if fact.type.endswith("RequestFiled"))
     assert set(filed.masked) == {"request.reporter", "request.contact"}
+
+
+def test_terms_with_a_filter_are_understood() -> None:
+    terms = pb.Terms(product="products/p", product_version=1, purpose="study")
+    terms.fields.add(field="day")
+    terms.filter.where["kind"] = "given"
+    contract_terms.check(pb.CONTRACT_KIND_EXCHANGE, terms)

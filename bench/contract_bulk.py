@@ -78,6 +78,7 @@ async def _offer(both: Pair) -> None:
     async with both.district.client() as provider:
         await provider.sharing.PutProduct(sharing.PutProductRequest(product=product))
     async with both.district.database.acquire() as conn:
+        await conn.execute("SET statement_timeout = 0")  # what is not measured may take its time
         await conn.execute(FILL, PRODUCT, DISTRICT_ZONE, ROWS, timeout=WITHIN_S)
         await conn.execute("ANALYZE sharing.rows", timeout=WITHIN_S)
 
@@ -133,6 +134,8 @@ async def _until_held(both: Pair, rows: int) -> None:
 async def _copied_per_s(both: Pair) -> float:
     """The same rows, chosen and projected but unmasked and unchecked, from the one database to a table of the other."""
     async with both.district.database.acquire() as source, both.city.database.acquire() as target:
+        for conn in (source, target):
+            await conn.execute("SET statement_timeout = 0")
         await target.execute("CREATE TABLE bench_rows (key text PRIMARY KEY, day text, value float8)")
         buffer = io.BytesIO()
         started = perf_counter()

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from libs.access import current_caller
-from quintet.federation.v1 import directive_pb2, federation_pb2_grpc
+from quintet.federation.v1 import directive_pb2, evidence_pb2, federation_pb2_grpc
 from quintet.federation.v1 import federation_pb2 as pb
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from services.federation.directives_service import DirectivesHandler
     from services.federation.disclosures_service import DisclosuresHandler
     from services.federation.links_service import LinksHandler
+    from services.federation.evidence_service import EvidenceHandler
     from services.federation.peers_service import PeersHandler
     from services.federation.queries_service import QueriesHandler
     from services.federation.settlement_service import SettlementsHandler
@@ -41,6 +42,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         links: LinksHandler,
         disclosures: DisclosuresHandler,
         deletions: Deletions,
+        evidence: EvidenceHandler,
     ) -> None:
         self._peers = peers
         self._contracts = contracts
@@ -51,6 +53,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self._links = links
         self._disclosures = disclosures
         self._deletions = deletions
+        self._evidence = evidence
 
     async def CreateInvitation(
         self, request: pb.CreateInvitationRequest, context: Context
@@ -239,3 +242,23 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
 
     async def ListDisclosures(self, request: pb.ListDisclosuresRequest, context: Context) -> pb.ListDisclosuresResponse:
         return await self._disclosures.of(request)
+
+    async def ListCosignatures(
+        self, request: evidence_pb2.ListCosignaturesRequest, context: Context
+    ) -> evidence_pb2.ListCosignaturesResponse:
+        return await self._evidence.cosignatures(request)
+
+    async def ListPeerCheckpoints(
+        self, request: evidence_pb2.ListPeerCheckpointsRequest, context: Context
+    ) -> evidence_pb2.ListPeerCheckpointsResponse:
+        return await self._evidence.checkpoints(request)
+
+    async def ForgetPeerCheckpoint(
+        self, request: evidence_pb2.ForgetPeerCheckpointRequest, context: Context
+    ) -> evidence_pb2.ForgetPeerCheckpointResponse:
+        return await self._evidence.forget(request)
+
+    async def ListSigningKeys(
+        self, request: evidence_pb2.ListSigningKeysRequest, context: Context
+    ) -> evidence_pb2.ListSigningKeysResponse:
+        return await self._evidence.keys(request)

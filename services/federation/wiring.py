@@ -24,6 +24,7 @@ from services.federation.directives import watch as watch_directives
 from services.federation.directives_service import DirectivesHandler
 from services.federation.disclosures import Disclosures
 from services.federation.disclosures_service import DisclosuresHandler
+from services.federation.evidence_service import EvidenceHandler
 from services.federation.export import Exporter
 from services.federation.hub import Hub
 from services.federation.keeper import Keeper, Limits
@@ -103,6 +104,7 @@ async def build(host: Host) -> Wired:
         LinksHandler(transactions, acceptor, hub),
         DisclosuresHandler(transactions, disclosures),
         deletions,
+        EvidenceHandler(host.node, transactions, signer, cosigning),
     )
     exporter = Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches, disclosures, keeper.bulk_admits)
 

@@ -1,5 +1,7 @@
 """The two gRPC services of identity, put together from their halves."""
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from libs.tx import Transactions
 from services.identity.keys import SigningKeys
 from services.identity.passwords import Passwords
@@ -31,8 +33,9 @@ class Identity(SessionMethods, AuditMethods, LetterMethods):
         keys: SigningKeys,
         resolver: AccessResolver,
         parts: Parts,
+        node_key: Ed25519PrivateKey,
     ) -> None:
         """See the halves."""
         SessionMethods.__init__(self, transactions, sessions, keys, resolver)
-        AuditMethods.__init__(self, parts)
+        AuditMethods.__init__(self, parts, transactions, node_key)
         LetterMethods.__init__(self, parts)

@@ -33,7 +33,8 @@ async def build(host: Host) -> Wired:
     await resolver.refresh()
     directory = Directory(transactions, resolver, passwords, host.zone)
     sessions = Sessions(transactions, passwords, keys, host.zone)
-    identity = Identity(transactions, sessions, keys, resolver, {part: host.channel_to(part) for part in PARTS})
+    parts = {part: host.channel_to(part) for part in PARTS}
+    identity = Identity(transactions, sessions, keys, resolver, parts, host.node_key)
 
     async def jwks() -> Mapping[str, Any]:
         return {"keys": keys.published()}

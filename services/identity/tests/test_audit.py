@@ -1,9 +1,11 @@
 """The audit query over the logs of all services."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from libs import merkle
 from libs.config import PARTS
 from libs.errors import Away, Forbidden, Invalid
 from libs.host import Host, Part, Wired
@@ -111,3 +113,46 @@ async def test_who_may_read_the_logs(node: Node) -> None:
         await query(admin, part="nobody")
     with pytest.raises(Invalid, match="pageToken"):
         await query(admin, part="identity", page_token="x")
+
+
+async def test_what_is_proven_of_a_log_can_be_checked_by_who_asked(node: Node, tmp_path: Path) -> None:
+    await others(node, tmp_path)
+    auditor = await node.person("auditor.1", post("auditor"))
+
+    async def signed() -> i.GetAuditCheckpointResponse:
+        request = i.GetAuditCheckpointRequest(part="delivery", at_once=True)
+        found: i.GetAuditCheckpointResponse = await auditor.call(auditor.identity.GetAuditCheckpoint, request)
+        return found
+
+    async def all_signed() -> bool:
+        return (await signed()).checkpoint.size == 3
+
+    await eventually(all_signed)
+    checkpoint = (await signed()).checkpoint
+    listed = await auditor.call(auditor.identity.ListAuditCheckpoints, i.ListAuditCheckpointsRequest(part="delivery"))
+    assert listed.checkpoints[-1] == checkpoint
+    request = i.GetAuditInclusionProofRequest(part="delivery", sequence=2)
+    shown = (await auditor.call(auditor.identity.GetAuditInclusionProof, request)).proof
+    leaf = merkle.leaf_hash(shown.entry.hash)
+    assert merkle.verify_inclusion(leaf, 1, 3, shown.proof, checkpoint.root)
+    assert (shown.entry.resource, shown.checkpoint) == ("things/1", checkpoint)
+    asked = i.GetAuditConsistencyProofRequest(part="delivery", first=1)
+    grown = (await auditor.call(auditor.identity.GetAuditConsistencyProof, asked)).proof
+    assert merkle.verify_consistency(1, 3, grown.first_root, checkpoint.root, grown.proof)
+
+
+async def test_an_export_is_sealed_in_the_name_of_who_made_it(node: Node) -> None:
+    auditor = await node.person("auditor.1", post("auditor"))
+    request = i.SealAuditExportRequest(digest=bytes(32), lines=7)
+    seal = json.loads((await auditor.call(auditor.identity.SealAuditExport, request)).seal)
+    assert (seal["exported_by"], seal["lines"], seal["digest"]) == ("people/auditor.1", 7, bytes(32).hex())
+    with pytest.raises(Invalid, match="digest"):
+        await auditor.call(auditor.identity.SealAuditExport, i.SealAuditExportRequest(digest=b"short", lines=7))
+    resident = await node.person("resident.01", post("resident"))
+    for method, asked in (
+        (resident.identity.SealAuditExport, request),
+        (resident.identity.GetAuditCheckpoint, i.GetAuditCheckpointRequest(part="identity")),
+        (resident.identity.ListAuditCheckpoints, i.ListAuditCheckpointsRequest(part="identity")),
+    ):
+        with pytest.raises(Forbidden):
+            await resident.call(method, asked)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from quintet.federation.v1 import directive_pb2 as quintet_dot_federation_dot_v1_dot_directive__pb2
+from quintet.federation.v1 import evidence_pb2 as quintet_dot_federation_dot_v1_dot_evidence__pb2
 from quintet.federation.v1 import federation_pb2 as quintet_dot_federation_dot_v1_dot_federation__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -275,6 +276,26 @@ class FederationServiceStub:
                 '/quintet.federation.v1.FederationService/ReconcileContract',
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractResponse.FromString,
+                _registered_method=True)
+        self.ListCosignatures = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListCosignatures',
+                request_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListCosignaturesRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListCosignaturesResponse.FromString,
+                _registered_method=True)
+        self.ListPeerCheckpoints = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListPeerCheckpoints',
+                request_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListPeerCheckpointsRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListPeerCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.ForgetPeerCheckpoint = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ForgetPeerCheckpoint',
+                request_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointResponse.FromString,
+                _registered_method=True)
+        self.ListSigningKeys = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListSigningKeys',
+                request_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysResponse.FromString,
                 _registered_method=True)
 
 
@@ -634,6 +655,35 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCosignatures(self, request, context):
+        """ListCosignatures lists what peers answered to the checkpoints of this node's audit logs, by peer, part and size.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPeerCheckpoints(self, request, context):
+        """ListPeerCheckpoints lists the newest checkpoint of each audit log of each peer that this node has cosigned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetPeerCheckpoint(self, request, context):
+        """ForgetPeerCheckpoint takes back what was cosigned of an audit log of a peer, when people know why it does not continue,
+        for example after a restore from a backup: the next checkpoint is cosigned as a first one, and the alarm ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSigningKeys(self, request, context):
+        """ListSigningKeys lists the public keys with which this node and its peers sign.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FederationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -876,6 +926,26 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.ReconcileContract,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractResponse.SerializeToString,
+            ),
+            'ListCosignatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCosignatures,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListCosignaturesRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListCosignaturesResponse.SerializeToString,
+            ),
+            'ListPeerCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPeerCheckpoints,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListPeerCheckpointsRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListPeerCheckpointsResponse.SerializeToString,
+            ),
+            'ForgetPeerCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetPeerCheckpoint,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointResponse.SerializeToString,
+            ),
+            'ListSigningKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSigningKeys,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -2175,6 +2245,114 @@ class FederationService:
             '/quintet.federation.v1.FederationService/ReconcileContract',
             quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_federation__pb2.ReconcileContractResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCosignatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListCosignatures',
+            quintet_dot_federation_dot_v1_dot_evidence__pb2.ListCosignaturesRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_evidence__pb2.ListCosignaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPeerCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListPeerCheckpoints',
+            quintet_dot_federation_dot_v1_dot_evidence__pb2.ListPeerCheckpointsRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_evidence__pb2.ListPeerCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetPeerCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ForgetPeerCheckpoint',
+            quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSigningKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListSigningKeys',
+            quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

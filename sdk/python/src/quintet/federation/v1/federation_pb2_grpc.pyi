@@ -6,6 +6,7 @@ The federation of nodes: peers, contracts and questions to peers."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from quintet.federation.v1 import directive_pb2 as _directive_pb2
+from quintet.federation.v1 import evidence_pb2 as _evidence_pb2
 from quintet.federation.v1 import federation_pb2 as _federation_pb2
 import abc as _abc_1
 
@@ -145,6 +146,16 @@ class FederationServiceStub:
     """ReconcileContract counts a day again and asks the other end for its figures. What follows (comparing ids, sending again
     what was not received) goes on by itself and shows in ListSettlements. Days are reconciled once after their end anyway.
     """
+    ListCosignatures: _aio.UnaryUnaryMultiCallable[_evidence_pb2.ListCosignaturesRequest, _evidence_pb2.ListCosignaturesResponse]
+    """ListCosignatures lists what peers answered to the checkpoints of this node's audit logs, by peer, part and size."""
+    ListPeerCheckpoints: _aio.UnaryUnaryMultiCallable[_evidence_pb2.ListPeerCheckpointsRequest, _evidence_pb2.ListPeerCheckpointsResponse]
+    """ListPeerCheckpoints lists the newest checkpoint of each audit log of each peer that this node has cosigned."""
+    ForgetPeerCheckpoint: _aio.UnaryUnaryMultiCallable[_evidence_pb2.ForgetPeerCheckpointRequest, _evidence_pb2.ForgetPeerCheckpointResponse]
+    """ForgetPeerCheckpoint takes back what was cosigned of an audit log of a peer, when people know why it does not continue,
+    for example after a restore from a backup: the next checkpoint is cosigned as a first one, and the alarm ends.
+    """
+    ListSigningKeys: _aio.UnaryUnaryMultiCallable[_evidence_pb2.ListSigningKeysRequest, _evidence_pb2.ListSigningKeysResponse]
+    """ListSigningKeys lists the public keys with which this node and its peers sign."""
 
 class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
     """FederationService is how the people of a node manage its peers and contracts."""
@@ -564,5 +575,39 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         """ReconcileContract counts a day again and asks the other end for its figures. What follows (comparing ids, sending again
         what was not received) goes on by itself and shows in ListSettlements. Days are reconciled once after their end anyway.
         """
+
+    @_abc_1.abstractmethod
+    def ListCosignatures(
+        self,
+        request: _evidence_pb2.ListCosignaturesRequest,
+        context: _aio.ServicerContext[_evidence_pb2.ListCosignaturesRequest, _abc.Awaitable[_evidence_pb2.ListCosignaturesResponse]],
+    ) -> _abc.Awaitable[_evidence_pb2.ListCosignaturesResponse]:
+        """ListCosignatures lists what peers answered to the checkpoints of this node's audit logs, by peer, part and size."""
+
+    @_abc_1.abstractmethod
+    def ListPeerCheckpoints(
+        self,
+        request: _evidence_pb2.ListPeerCheckpointsRequest,
+        context: _aio.ServicerContext[_evidence_pb2.ListPeerCheckpointsRequest, _abc.Awaitable[_evidence_pb2.ListPeerCheckpointsResponse]],
+    ) -> _abc.Awaitable[_evidence_pb2.ListPeerCheckpointsResponse]:
+        """ListPeerCheckpoints lists the newest checkpoint of each audit log of each peer that this node has cosigned."""
+
+    @_abc_1.abstractmethod
+    def ForgetPeerCheckpoint(
+        self,
+        request: _evidence_pb2.ForgetPeerCheckpointRequest,
+        context: _aio.ServicerContext[_evidence_pb2.ForgetPeerCheckpointRequest, _abc.Awaitable[_evidence_pb2.ForgetPeerCheckpointResponse]],
+    ) -> _abc.Awaitable[_evidence_pb2.ForgetPeerCheckpointResponse]:
+        """ForgetPeerCheckpoint takes back what was cosigned of an audit log of a peer, when people know why it does not continue,
+        for example after a restore from a backup: the next checkpoint is cosigned as a first one, and the alarm ends.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSigningKeys(
+        self,
+        request: _evidence_pb2.ListSigningKeysRequest,
+        context: _aio.ServicerContext[_evidence_pb2.ListSigningKeysRequest, _abc.Awaitable[_evidence_pb2.ListSigningKeysResponse]],
+    ) -> _abc.Awaitable[_evidence_pb2.ListSigningKeysResponse]:
+        """ListSigningKeys lists the public keys with which this node and its peers sign."""
 
 def add_FederationServiceServicer_to_server(servicer: FederationServiceServicer, server: _aio.Server) -> None: ...

@@ -90,6 +90,31 @@ class IdentityServiceStub:
                 request_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterRequest.SerializeToString,
                 response_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterResponse.FromString,
                 _registered_method=True)
+        self.GetAuditCheckpoint = channel.unary_unary(
+                '/quintet.identity.v1.IdentityService/GetAuditCheckpoint',
+                request_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditCheckpointRequest.SerializeToString,
+                response_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditCheckpointResponse.FromString,
+                _registered_method=True)
+        self.ListAuditCheckpoints = channel.unary_unary(
+                '/quintet.identity.v1.IdentityService/ListAuditCheckpoints',
+                request_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.ListAuditCheckpointsRequest.SerializeToString,
+                response_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.ListAuditCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.GetAuditInclusionProof = channel.unary_unary(
+                '/quintet.identity.v1.IdentityService/GetAuditInclusionProof',
+                request_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditInclusionProofRequest.SerializeToString,
+                response_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditInclusionProofResponse.FromString,
+                _registered_method=True)
+        self.GetAuditConsistencyProof = channel.unary_unary(
+                '/quintet.identity.v1.IdentityService/GetAuditConsistencyProof',
+                request_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditConsistencyProofRequest.SerializeToString,
+                response_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditConsistencyProofResponse.FromString,
+                _registered_method=True)
+        self.SealAuditExport = channel.unary_unary(
+                '/quintet.identity.v1.IdentityService/SealAuditExport',
+                request_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.SealAuditExportRequest.SerializeToString,
+                response_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.SealAuditExportResponse.FromString,
+                _registered_method=True)
 
 
 class IdentityServiceServicer:
@@ -175,6 +200,42 @@ class IdentityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAuditCheckpoint(self, request, context):
+        """GetAuditCheckpoint returns the newest checkpoint of the log of one service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditCheckpoints(self, request, context):
+        """ListAuditCheckpoints lists the checkpoints of the log of one service, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAuditInclusionProof(self, request, context):
+        """GetAuditInclusionProof proves that an entry stands at its place in the log of a service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAuditConsistencyProof(self, request, context):
+        """GetAuditConsistencyProof proves that the log of a service at one size is the beginning of the log at another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SealAuditExport(self, request, context):
+        """SealAuditExport signs that the caller made an export with this digest. It says nothing of the content: that is for the
+        checkpoints and cosignatures in it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IdentityServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -232,6 +293,31 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.DiscardDeadLetter,
                     request_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterRequest.FromString,
                     response_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterResponse.SerializeToString,
+            ),
+            'GetAuditCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuditCheckpoint,
+                    request_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditCheckpointRequest.FromString,
+                    response_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditCheckpointResponse.SerializeToString,
+            ),
+            'ListAuditCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditCheckpoints,
+                    request_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.ListAuditCheckpointsRequest.FromString,
+                    response_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.ListAuditCheckpointsResponse.SerializeToString,
+            ),
+            'GetAuditInclusionProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuditInclusionProof,
+                    request_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditInclusionProofRequest.FromString,
+                    response_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditInclusionProofResponse.SerializeToString,
+            ),
+            'GetAuditConsistencyProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuditConsistencyProof,
+                    request_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditConsistencyProofRequest.FromString,
+                    response_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditConsistencyProofResponse.SerializeToString,
+            ),
+            'SealAuditExport': grpc.unary_unary_rpc_method_handler(
+                    servicer.SealAuditExport,
+                    request_deserializer=quintet_dot_identity_dot_v1_dot_identity__pb2.SealAuditExportRequest.FromString,
+                    response_serializer=quintet_dot_identity_dot_v1_dot_identity__pb2.SealAuditExportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -532,6 +618,141 @@ class IdentityService:
             '/quintet.identity.v1.IdentityService/DiscardDeadLetter',
             quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterRequest.SerializeToString,
             quintet_dot_identity_dot_v1_dot_identity__pb2.DiscardDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuditCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.identity.v1.IdentityService/GetAuditCheckpoint',
+            quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditCheckpointRequest.SerializeToString,
+            quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.identity.v1.IdentityService/ListAuditCheckpoints',
+            quintet_dot_identity_dot_v1_dot_identity__pb2.ListAuditCheckpointsRequest.SerializeToString,
+            quintet_dot_identity_dot_v1_dot_identity__pb2.ListAuditCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuditInclusionProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.identity.v1.IdentityService/GetAuditInclusionProof',
+            quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditInclusionProofRequest.SerializeToString,
+            quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditInclusionProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuditConsistencyProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.identity.v1.IdentityService/GetAuditConsistencyProof',
+            quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditConsistencyProofRequest.SerializeToString,
+            quintet_dot_identity_dot_v1_dot_identity__pb2.GetAuditConsistencyProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SealAuditExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.identity.v1.IdentityService/SealAuditExport',
+            quintet_dot_identity_dot_v1_dot_identity__pb2.SealAuditExportRequest.SerializeToString,
+            quintet_dot_identity_dot_v1_dot_identity__pb2.SealAuditExportResponse.FromString,
             options,
             channel_credentials,
             insecure,

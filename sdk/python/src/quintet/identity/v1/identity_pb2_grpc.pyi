@@ -42,6 +42,18 @@ class IdentityServiceStub:
     """
     DiscardDeadLetter: _aio.UnaryUnaryMultiCallable[_identity_pb2.DiscardDeadLetterRequest, _identity_pb2.DiscardDeadLetterResponse]
     """DiscardDeadLetter drops a fact for good."""
+    GetAuditCheckpoint: _aio.UnaryUnaryMultiCallable[_identity_pb2.GetAuditCheckpointRequest, _identity_pb2.GetAuditCheckpointResponse]
+    """GetAuditCheckpoint returns the newest checkpoint of the log of one service."""
+    ListAuditCheckpoints: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListAuditCheckpointsRequest, _identity_pb2.ListAuditCheckpointsResponse]
+    """ListAuditCheckpoints lists the checkpoints of the log of one service, oldest first."""
+    GetAuditInclusionProof: _aio.UnaryUnaryMultiCallable[_identity_pb2.GetAuditInclusionProofRequest, _identity_pb2.GetAuditInclusionProofResponse]
+    """GetAuditInclusionProof proves that an entry stands at its place in the log of a service."""
+    GetAuditConsistencyProof: _aio.UnaryUnaryMultiCallable[_identity_pb2.GetAuditConsistencyProofRequest, _identity_pb2.GetAuditConsistencyProofResponse]
+    """GetAuditConsistencyProof proves that the log of a service at one size is the beginning of the log at another."""
+    SealAuditExport: _aio.UnaryUnaryMultiCallable[_identity_pb2.SealAuditExportRequest, _identity_pb2.SealAuditExportResponse]
+    """SealAuditExport signs that the caller made an export with this digest. It says nothing of the content: that is for the
+    checkpoints and cosignatures in it.
+    """
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     """IdentityService says who somebody is and what they may do."""
@@ -137,5 +149,47 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_identity_pb2.DiscardDeadLetterRequest, _abc.Awaitable[_identity_pb2.DiscardDeadLetterResponse]],
     ) -> _abc.Awaitable[_identity_pb2.DiscardDeadLetterResponse]:
         """DiscardDeadLetter drops a fact for good."""
+
+    @_abc_1.abstractmethod
+    def GetAuditCheckpoint(
+        self,
+        request: _identity_pb2.GetAuditCheckpointRequest,
+        context: _aio.ServicerContext[_identity_pb2.GetAuditCheckpointRequest, _abc.Awaitable[_identity_pb2.GetAuditCheckpointResponse]],
+    ) -> _abc.Awaitable[_identity_pb2.GetAuditCheckpointResponse]:
+        """GetAuditCheckpoint returns the newest checkpoint of the log of one service."""
+
+    @_abc_1.abstractmethod
+    def ListAuditCheckpoints(
+        self,
+        request: _identity_pb2.ListAuditCheckpointsRequest,
+        context: _aio.ServicerContext[_identity_pb2.ListAuditCheckpointsRequest, _abc.Awaitable[_identity_pb2.ListAuditCheckpointsResponse]],
+    ) -> _abc.Awaitable[_identity_pb2.ListAuditCheckpointsResponse]:
+        """ListAuditCheckpoints lists the checkpoints of the log of one service, oldest first."""
+
+    @_abc_1.abstractmethod
+    def GetAuditInclusionProof(
+        self,
+        request: _identity_pb2.GetAuditInclusionProofRequest,
+        context: _aio.ServicerContext[_identity_pb2.GetAuditInclusionProofRequest, _abc.Awaitable[_identity_pb2.GetAuditInclusionProofResponse]],
+    ) -> _abc.Awaitable[_identity_pb2.GetAuditInclusionProofResponse]:
+        """GetAuditInclusionProof proves that an entry stands at its place in the log of a service."""
+
+    @_abc_1.abstractmethod
+    def GetAuditConsistencyProof(
+        self,
+        request: _identity_pb2.GetAuditConsistencyProofRequest,
+        context: _aio.ServicerContext[_identity_pb2.GetAuditConsistencyProofRequest, _abc.Awaitable[_identity_pb2.GetAuditConsistencyProofResponse]],
+    ) -> _abc.Awaitable[_identity_pb2.GetAuditConsistencyProofResponse]:
+        """GetAuditConsistencyProof proves that the log of a service at one size is the beginning of the log at another."""
+
+    @_abc_1.abstractmethod
+    def SealAuditExport(
+        self,
+        request: _identity_pb2.SealAuditExportRequest,
+        context: _aio.ServicerContext[_identity_pb2.SealAuditExportRequest, _abc.Awaitable[_identity_pb2.SealAuditExportResponse]],
+    ) -> _abc.Awaitable[_identity_pb2.SealAuditExportResponse]:
+        """SealAuditExport signs that the caller made an export with this digest. It says nothing of the content: that is for the
+        checkpoints and cosignatures in it.
+        """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _aio.Server) -> None: ...

@@ -9,7 +9,7 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
 import { file_google_api_annotations } from "../../../google/api/annotations_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { AuditEntry, VerifyAuditLogResponse } from "../../audit/v1/audit_pb.js";
+import type { AuditEntry, Checkpoint, GetConsistencyProofResponse, GetInclusionProofResponse, VerifyAuditLogResponse } from "../../audit/v1/audit_pb.js";
 import { file_quintet_audit_v1_audit } from "../../audit/v1/audit_pb.js";
 import type { DeadLetter } from "../../deadletter/v1/deadletter_pb.js";
 import { file_quintet_deadletter_v1_deadletter } from "../../deadletter/v1/deadletter_pb.js";
@@ -22,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/identity/v1/identity.proto.
  */
 export const file_quintet_identity_v1_identity: GenFile = /*@__PURE__*/
-  fileDesc("CiJxdWludGV0L2lkZW50aXR5L3YxL2lkZW50aXR5LnByb3RvEhNxdWludGV0LmlkZW50aXR5LnYxIkgKDVNpZ25JblJlcXVlc3QSGAoFbG9naW4YASABKAlCCdLzGAUIARCgARIdCghwYXNzd29yZBgCIAEoCUIL0vMYBwgBEIACQAEidQoGVG9rZW5zEhwKDGFjY2Vzc190b2tlbhgBIAEoCUIG0vMYAkABEi4KCmV4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh0KDXJlZnJlc2hfdG9rZW4YAyABKAlCBtLzGAJAASJOCg5TaWduSW5SZXNwb25zZRIrCgZ0b2tlbnMYASABKAsyGy5xdWludGV0LmlkZW50aXR5LnYxLlRva2VucxIPCgdzdWJqZWN0GAIgASgJIjsKFVJlZnJlc2hTZXNzaW9uUmVxdWVzdBIiCg1yZWZyZXNoX3Rva2VuGAEgASgJQgvS8xgHCAEQgARAASJFChZSZWZyZXNoU2Vzc2lvblJlc3BvbnNlEisKBnRva2VucxgBIAEoCzIbLnF1aW50ZXQuaWRlbnRpdHkudjEuVG9rZW5zIhAKDlNpZ25PdXRSZXF1ZXN0IhEKD1NpZ25PdXRSZXNwb25zZSITChFHZXRQcm9maWxlUmVxdWVzdCJ+ChJHZXRQcm9maWxlUmVzcG9uc2USDwoHc3ViamVjdBgBIAEoCRIrCgZwZXJzb24YAiABKAsyGy5xdWludGV0LmlkZW50aXR5LnYxLlBlcnNvbhIqCgZncmFudHMYAyADKAsyGi5xdWludGV0LmlkZW50aXR5LnYxLkdyYW50IhAKDkdldEp3a3NSZXF1ZXN0IlwKA0p3axILCgNrdHkYASABKAkSCwoDY3J2GAIgASgJEgkKAXgYAyABKAkSCQoBeRgEIAEoCRILCgNraWQYBSABKAkSCwoDdXNlGAYgASgJEgsKA2FsZxgHIAEoCSI5Cg9HZXRKd2tzUmVzcG9uc2USJgoEa2V5cxgBIAMoCzIYLnF1aW50ZXQuaWRlbnRpdHkudjEuSndrImoKBUdyYW50EhIKCnBlcm1pc3Npb24YASABKAkSKQoFc2NvcGUYAiABKA4yGi5xdWludGV0LmlkZW50aXR5LnYxLlNjb3BlEgwKBHpvbmUYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJIksKFFJlc29sdmVBY2Nlc3NSZXF1ZXN0EhoKB3N1YmplY3QYASABKAlCCdLzGAUIARCgARIXCgdzZXNzaW9uGAIgASgJQgbS8xgCEEAiagoVUmVzb2x2ZUFjY2Vzc1Jlc3BvbnNlEioKBmdyYW50cxgBIAMoCzIaLnF1aW50ZXQuaWRlbnRpdHkudjEuR3JhbnQSDgoGYWN0aXZlGAIgASgIEhUKDW9yZ2FuaXNhdGlvbnMYAyADKAkirwEKEVF1ZXJ5QXVkaXRSZXF1ZXN0EikKCXBhZ2Vfc2l6ZRgBIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAIgASgJQgfS8xgDEIAEEh8KBHBhcnQYAyABKAlCEdLzGA0iC1thLXpdezEsMzJ9EhkKCHJlc291cmNlGAQgASgJQgfS8xgDEIACEhYKBWFjdG9yGAUgASgJQgfS8xgDEIACIlwKElF1ZXJ5QXVkaXRSZXNwb25zZRItCgdlbnRyaWVzGAEgAygLMhwucXVpbnRldC5hdWRpdC52MS5BdWRpdEVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIUChJWZXJpZnlBdWRpdFJlcXVlc3QicAoTVmVyaWZ5QXVkaXRSZXNwb25zZRI2CgRsb2dzGAEgAygLMigucXVpbnRldC5hdWRpdC52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlEhAKCHZlcmlmaWVkGAIgASgIEg8KB2VudHJpZXMYAyABKAMigQEKFkxpc3REZWFkTGV0dGVyc1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQSHwoEcGFydBgDIAEoCUIR0vMYDSILW2Etel17MSwzMn0iZgoXTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USMgoHbGV0dGVycxgBIAMoCzIhLnF1aW50ZXQuZGVhZGxldHRlci52MS5EZWFkTGV0dGVyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJRChZSZXRyeURlYWRMZXR0ZXJSZXF1ZXN0EjcKBG5hbWUYASABKAlCKdLzGCUIASohcGFydHMve3BhcnR9L2RlYWRMZXR0ZXJzL3tsZXR0ZXJ9IhkKF1JldHJ5RGVhZExldHRlclJlc3BvbnNlIm4KGERpc2NhcmREZWFkTGV0dGVyUmVxdWVzdBI3CgRuYW1lGAEgASgJQinS8xglCAEqIXBhcnRzL3twYXJ0fS9kZWFkTGV0dGVycy97bGV0dGVyfRIZCgZyZWFzb24YAiABKAlCCdLzGAUIARD0AyIbChlEaXNjYXJkRGVhZExldHRlclJlc3BvbnNlMvUMCg9JZGVudGl0eVNlcnZpY2USdwoGU2lnbkluEiIucXVpbnRldC5pZGVudGl0eS52MS5TaWduSW5SZXF1ZXN0GiMucXVpbnRldC5pZGVudGl0eS52MS5TaWduSW5SZXNwb25zZSIkyvMYAhABgtPkkwIYIhMvdjEvc2Vzc2lvbnM6c2lnbkluOgEqEpABCg5SZWZyZXNoU2Vzc2lvbhIqLnF1aW50ZXQuaWRlbnRpdHkudjEuUmVmcmVzaFNlc3Npb25SZXF1ZXN0GisucXVpbnRldC5pZGVudGl0eS52MS5SZWZyZXNoU2Vzc2lvblJlc3BvbnNlIiXK8xgCEAGC0+STAhkiFC92MS9zZXNzaW9uczpyZWZyZXNoOgEqEnsKB1NpZ25PdXQSIy5xdWludGV0LmlkZW50aXR5LnYxLlNpZ25PdXRSZXF1ZXN0GiQucXVpbnRldC5pZGVudGl0eS52MS5TaWduT3V0UmVzcG9uc2UiJcrzGAIYAYLT5JMCGSIUL3YxL3Nlc3Npb25zOnNpZ25PdXQ6ASoSeAoKR2V0UHJvZmlsZRImLnF1aW50ZXQuaWRlbnRpdHkudjEuR2V0UHJvZmlsZVJlcXVlc3QaJy5xdWludGV0LmlkZW50aXR5LnYxLkdldFByb2ZpbGVSZXNwb25zZSIZyvMYAhgBgtPkkwINEgsvdjEvcHJvZmlsZRJsCgdHZXRKd2tzEiMucXVpbnRldC5pZGVudGl0eS52MS5HZXRKd2tzUmVxdWVzdBokLnF1aW50ZXQuaWRlbnRpdHkudjEuR2V0Sndrc1Jlc3BvbnNlIhbK8xgCEAGC0+STAgoSCC92MS9qd2tzEocBCg1SZXNvbHZlQWNjZXNzEikucXVpbnRldC5pZGVudGl0eS52MS5SZXNvbHZlQWNjZXNzUmVxdWVzdBoqLnF1aW50ZXQuaWRlbnRpdHkudjEuUmVzb2x2ZUFjY2Vzc1Jlc3BvbnNlIh/K8xgbChdpZGVudGl0eS5hY2Nlc3MucmVzb2x2ZSgBEpIBCgpRdWVyeUF1ZGl0EiYucXVpbnRldC5pZGVudGl0eS52MS5RdWVyeUF1ZGl0UmVxdWVzdBonLnF1aW50ZXQuaWRlbnRpdHkudjEuUXVlcnlBdWRpdFJlc3BvbnNlIjPK8xgWChRpZGVudGl0eS5hdWRpdC5xdWVyeYLT5JMCExIRL3YxL2F1ZGl0L2VudHJpZXMSmQEKC1ZlcmlmeUF1ZGl0EicucXVpbnRldC5pZGVudGl0eS52MS5WZXJpZnlBdWRpdFJlcXVlc3QaKC5xdWludGV0LmlkZW50aXR5LnYxLlZlcmlmeUF1ZGl0UmVzcG9uc2UiN8rzGBgKFGlkZW50aXR5LmF1ZGl0LnF1ZXJ5MHiC0+STAhUiEC92MS9hdWRpdDp2ZXJpZnk6ASoSpQEKD0xpc3REZWFkTGV0dGVycxIrLnF1aW50ZXQuaWRlbnRpdHkudjEuTGlzdERlYWRMZXR0ZXJzUmVxdWVzdBosLnF1aW50ZXQuaWRlbnRpdHkudjEuTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2UiN8rzGBwKGmlkZW50aXR5LmRlYWRfbGV0dGVycy5yZWFkgtPkkwIREg8vdjEvZGVhZExldHRlcnMSwQEKD1JldHJ5RGVhZExldHRlchIrLnF1aW50ZXQuaWRlbnRpdHkudjEuUmV0cnlEZWFkTGV0dGVyUmVxdWVzdBosLnF1aW50ZXQuaWRlbnRpdHkudjEuUmV0cnlEZWFkTGV0dGVyUmVzcG9uc2UiU8rzGB4KHGlkZW50aXR5LmRlYWRfbGV0dGVycy5tYW5hZ2WC0+STAisiJi92MS97bmFtZT1wYXJ0cy8qL2RlYWRMZXR0ZXJzLyp9OnJldHJ5OgEqEskBChFEaXNjYXJkRGVhZExldHRlchItLnF1aW50ZXQuaWRlbnRpdHkudjEuRGlzY2FyZERlYWRMZXR0ZXJSZXF1ZXN0Gi4ucXVpbnRldC5pZGVudGl0eS52MS5EaXNjYXJkRGVhZExldHRlclJlc3BvbnNlIlXK8xgeChxpZGVudGl0eS5kZWFkX2xldHRlcnMubWFuYWdlgtPkkwItIigvdjEve25hbWU9cGFydHMvKi9kZWFkTGV0dGVycy8qfTpkaXNjYXJkOgEqYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_audit_v1_audit, file_quintet_deadletter_v1_deadletter, file_quintet_identity_v1_directory, file_quintet_options_v1_options]);
+  fileDesc("CiJxdWludGV0L2lkZW50aXR5L3YxL2lkZW50aXR5LnByb3RvEhNxdWludGV0LmlkZW50aXR5LnYxIkgKDVNpZ25JblJlcXVlc3QSGAoFbG9naW4YASABKAlCCdLzGAUIARCgARIdCghwYXNzd29yZBgCIAEoCUIL0vMYBwgBEIACQAEidQoGVG9rZW5zEhwKDGFjY2Vzc190b2tlbhgBIAEoCUIG0vMYAkABEi4KCmV4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh0KDXJlZnJlc2hfdG9rZW4YAyABKAlCBtLzGAJAASJOCg5TaWduSW5SZXNwb25zZRIrCgZ0b2tlbnMYASABKAsyGy5xdWludGV0LmlkZW50aXR5LnYxLlRva2VucxIPCgdzdWJqZWN0GAIgASgJIjsKFVJlZnJlc2hTZXNzaW9uUmVxdWVzdBIiCg1yZWZyZXNoX3Rva2VuGAEgASgJQgvS8xgHCAEQgARAASJFChZSZWZyZXNoU2Vzc2lvblJlc3BvbnNlEisKBnRva2VucxgBIAEoCzIbLnF1aW50ZXQuaWRlbnRpdHkudjEuVG9rZW5zIhAKDlNpZ25PdXRSZXF1ZXN0IhEKD1NpZ25PdXRSZXNwb25zZSITChFHZXRQcm9maWxlUmVxdWVzdCJ+ChJHZXRQcm9maWxlUmVzcG9uc2USDwoHc3ViamVjdBgBIAEoCRIrCgZwZXJzb24YAiABKAsyGy5xdWludGV0LmlkZW50aXR5LnYxLlBlcnNvbhIqCgZncmFudHMYAyADKAsyGi5xdWludGV0LmlkZW50aXR5LnYxLkdyYW50IhAKDkdldEp3a3NSZXF1ZXN0IlwKA0p3axILCgNrdHkYASABKAkSCwoDY3J2GAIgASgJEgkKAXgYAyABKAkSCQoBeRgEIAEoCRILCgNraWQYBSABKAkSCwoDdXNlGAYgASgJEgsKA2FsZxgHIAEoCSI5Cg9HZXRKd2tzUmVzcG9uc2USJgoEa2V5cxgBIAMoCzIYLnF1aW50ZXQuaWRlbnRpdHkudjEuSndrImoKBUdyYW50EhIKCnBlcm1pc3Npb24YASABKAkSKQoFc2NvcGUYAiABKA4yGi5xdWludGV0LmlkZW50aXR5LnYxLlNjb3BlEgwKBHpvbmUYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJIksKFFJlc29sdmVBY2Nlc3NSZXF1ZXN0EhoKB3N1YmplY3QYASABKAlCCdLzGAUIARCgARIXCgdzZXNzaW9uGAIgASgJQgbS8xgCEEAiagoVUmVzb2x2ZUFjY2Vzc1Jlc3BvbnNlEioKBmdyYW50cxgBIAMoCzIaLnF1aW50ZXQuaWRlbnRpdHkudjEuR3JhbnQSDgoGYWN0aXZlGAIgASgIEhUKDW9yZ2FuaXNhdGlvbnMYAyADKAkirwEKEVF1ZXJ5QXVkaXRSZXF1ZXN0EikKCXBhZ2Vfc2l6ZRgBIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAIgASgJQgfS8xgDEIAEEh8KBHBhcnQYAyABKAlCEdLzGA0iC1thLXpdezEsMzJ9EhkKCHJlc291cmNlGAQgASgJQgfS8xgDEIACEhYKBWFjdG9yGAUgASgJQgfS8xgDEIACIlwKElF1ZXJ5QXVkaXRSZXNwb25zZRItCgdlbnRyaWVzGAEgAygLMhwucXVpbnRldC5hdWRpdC52MS5BdWRpdEVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIUChJWZXJpZnlBdWRpdFJlcXVlc3QicAoTVmVyaWZ5QXVkaXRSZXNwb25zZRI2CgRsb2dzGAEgAygLMigucXVpbnRldC5hdWRpdC52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlEhAKCHZlcmlmaWVkGAIgASgIEg8KB2VudHJpZXMYAyABKAMigQEKFkxpc3REZWFkTGV0dGVyc1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQSHwoEcGFydBgDIAEoCUIR0vMYDSILW2Etel17MSwzMn0iZgoXTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USMgoHbGV0dGVycxgBIAMoCzIhLnF1aW50ZXQuZGVhZGxldHRlci52MS5EZWFkTGV0dGVyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJRChZSZXRyeURlYWRMZXR0ZXJSZXF1ZXN0EjcKBG5hbWUYASABKAlCKdLzGCUIASohcGFydHMve3BhcnR9L2RlYWRMZXR0ZXJzL3tsZXR0ZXJ9IhkKF1JldHJ5RGVhZExldHRlclJlc3BvbnNlIm4KGERpc2NhcmREZWFkTGV0dGVyUmVxdWVzdBI3CgRuYW1lGAEgASgJQinS8xglCAEqIXBhcnRzL3twYXJ0fS9kZWFkTGV0dGVycy97bGV0dGVyfRIZCgZyZWFzb24YAiABKAlCCdLzGAUIARD0AyIbChlEaXNjYXJkRGVhZExldHRlclJlc3BvbnNlIk8KGUdldEF1ZGl0Q2hlY2twb2ludFJlcXVlc3QSIQoEcGFydBgBIAEoCUIT0vMYDwgBIgtbYS16XXsxLDMyfRIPCgdhdF9vbmNlGAIgASgIIk4KGkdldEF1ZGl0Q2hlY2twb2ludFJlc3BvbnNlEjAKCmNoZWNrcG9pbnQYASABKAsyHC5xdWludGV0LmF1ZGl0LnYxLkNoZWNrcG9pbnQiiAEKG0xpc3RBdWRpdENoZWNrcG9pbnRzUmVxdWVzdBIhCgRwYXJ0GAEgASgJQhPS8xgPCAEiC1thLXpdezEsMzJ9EikKCXBhZ2Vfc2l6ZRgCIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAMgASgJQgfS8xgDEIAEImoKHExpc3RBdWRpdENoZWNrcG9pbnRzUmVzcG9uc2USMQoLY2hlY2twb2ludHMYASADKAsyHC5xdWludGV0LmF1ZGl0LnYxLkNoZWNrcG9pbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIoABCh1HZXRBdWRpdEluY2x1c2lvblByb29mUmVxdWVzdBIhCgRwYXJ0GAEgASgJQhPS8xgPCAEiC1thLXpdezEsMzJ9Eh8KCHNlcXVlbmNlGAIgASgDQg3S8xgJMQAAAAAAAPA/EhsKBHNpemUYAyABKANCDdLzGAkxAAAAAAAAAAAiXAoeR2V0QXVkaXRJbmNsdXNpb25Qcm9vZlJlc3BvbnNlEjoKBXByb29mGAEgASgLMisucXVpbnRldC5hdWRpdC52MS5HZXRJbmNsdXNpb25Qcm9vZlJlc3BvbnNlIoEBCh9HZXRBdWRpdENvbnNpc3RlbmN5UHJvb2ZSZXF1ZXN0EiEKBHBhcnQYASABKAlCE9LzGA8IASILW2Etel17MSwzMn0SHAoFZmlyc3QYAiABKANCDdLzGAkxAAAAAAAAAAASHQoGc2Vjb25kGAMgASgDQg3S8xgJMQAAAAAAAAAAImAKIEdldEF1ZGl0Q29uc2lzdGVuY3lQcm9vZlJlc3BvbnNlEjwKBXByb29mGAEgASgLMi0ucXVpbnRldC5hdWRpdC52MS5HZXRDb25zaXN0ZW5jeVByb29mUmVzcG9uc2UiUAoWU2VhbEF1ZGl0RXhwb3J0UmVxdWVzdBIYCgZkaWdlc3QYASABKAxCCNLzGAQIARAgEhwKBWxpbmVzGAIgASgDQg3S8xgJMQAAAAAAAPA/IicKF1NlYWxBdWRpdEV4cG9ydFJlc3BvbnNlEgwKBHNlYWwYASABKAkywxQKD0lkZW50aXR5U2VydmljZRJ3CgZTaWduSW4SIi5xdWludGV0LmlkZW50aXR5LnYxLlNpZ25JblJlcXVlc3QaIy5xdWludGV0LmlkZW50aXR5LnYxLlNpZ25JblJlc3BvbnNlIiTK8xgCEAGC0+STAhgiEy92MS9zZXNzaW9uczpzaWduSW46ASoSkAEKDlJlZnJlc2hTZXNzaW9uEioucXVpbnRldC5pZGVudGl0eS52MS5SZWZyZXNoU2Vzc2lvblJlcXVlc3QaKy5xdWludGV0LmlkZW50aXR5LnYxLlJlZnJlc2hTZXNzaW9uUmVzcG9uc2UiJcrzGAIQAYLT5JMCGSIUL3YxL3Nlc3Npb25zOnJlZnJlc2g6ASoSewoHU2lnbk91dBIjLnF1aW50ZXQuaWRlbnRpdHkudjEuU2lnbk91dFJlcXVlc3QaJC5xdWludGV0LmlkZW50aXR5LnYxLlNpZ25PdXRSZXNwb25zZSIlyvMYAhgBgtPkkwIZIhQvdjEvc2Vzc2lvbnM6c2lnbk91dDoBKhJ4CgpHZXRQcm9maWxlEiYucXVpbnRldC5pZGVudGl0eS52MS5HZXRQcm9maWxlUmVxdWVzdBonLnF1aW50ZXQuaWRlbnRpdHkudjEuR2V0UHJvZmlsZVJlc3BvbnNlIhnK8xgCGAGC0+STAg0SCy92MS9wcm9maWxlEmwKB0dldEp3a3MSIy5xdWludGV0LmlkZW50aXR5LnYxLkdldEp3a3NSZXF1ZXN0GiQucXVpbnRldC5pZGVudGl0eS52MS5HZXRKd2tzUmVzcG9uc2UiFsrzGAIQAYLT5JMCChIIL3YxL2p3a3MShwEKDVJlc29sdmVBY2Nlc3MSKS5xdWludGV0LmlkZW50aXR5LnYxLlJlc29sdmVBY2Nlc3NSZXF1ZXN0GioucXVpbnRldC5pZGVudGl0eS52MS5SZXNvbHZlQWNjZXNzUmVzcG9uc2UiH8rzGBsKF2lkZW50aXR5LmFjY2Vzcy5yZXNvbHZlKAESkgEKClF1ZXJ5QXVkaXQSJi5xdWludGV0LmlkZW50aXR5LnYxLlF1ZXJ5QXVkaXRSZXF1ZXN0GicucXVpbnRldC5pZGVudGl0eS52MS5RdWVyeUF1ZGl0UmVzcG9uc2UiM8rzGBYKFGlkZW50aXR5LmF1ZGl0LnF1ZXJ5gtPkkwITEhEvdjEvYXVkaXQvZW50cmllcxKZAQoLVmVyaWZ5QXVkaXQSJy5xdWludGV0LmlkZW50aXR5LnYxLlZlcmlmeUF1ZGl0UmVxdWVzdBooLnF1aW50ZXQuaWRlbnRpdHkudjEuVmVyaWZ5QXVkaXRSZXNwb25zZSI3yvMYGAoUaWRlbnRpdHkuYXVkaXQucXVlcnkweILT5JMCFSIQL3YxL2F1ZGl0OnZlcmlmeToBKhKlAQoPTGlzdERlYWRMZXR0ZXJzEisucXVpbnRldC5pZGVudGl0eS52MS5MaXN0RGVhZExldHRlcnNSZXF1ZXN0GiwucXVpbnRldC5pZGVudGl0eS52MS5MaXN0RGVhZExldHRlcnNSZXNwb25zZSI3yvMYHAoaaWRlbnRpdHkuZGVhZF9sZXR0ZXJzLnJlYWSC0+STAhESDy92MS9kZWFkTGV0dGVycxLBAQoPUmV0cnlEZWFkTGV0dGVyEisucXVpbnRldC5pZGVudGl0eS52MS5SZXRyeURlYWRMZXR0ZXJSZXF1ZXN0GiwucXVpbnRldC5pZGVudGl0eS52MS5SZXRyeURlYWRMZXR0ZXJSZXNwb25zZSJTyvMYHgocaWRlbnRpdHkuZGVhZF9sZXR0ZXJzLm1hbmFnZYLT5JMCKyImL3YxL3tuYW1lPXBhcnRzLyovZGVhZExldHRlcnMvKn06cmV0cnk6ASoSyQEKEURpc2NhcmREZWFkTGV0dGVyEi0ucXVpbnRldC5pZGVudGl0eS52MS5EaXNjYXJkRGVhZExldHRlclJlcXVlc3QaLi5xdWludGV0LmlkZW50aXR5LnYxLkRpc2NhcmREZWFkTGV0dGVyUmVzcG9uc2UiVcrzGB4KHGlkZW50aXR5LmRlYWRfbGV0dGVycy5tYW5hZ2WC0+STAi0iKC92MS97bmFtZT1wYXJ0cy8qL2RlYWRMZXR0ZXJzLyp9OmRpc2NhcmQ6ASoSuQEKEkdldEF1ZGl0Q2hlY2twb2ludBIuLnF1aW50ZXQuaWRlbnRpdHkudjEuR2V0QXVkaXRDaGVja3BvaW50UmVxdWVzdBovLnF1aW50ZXQuaWRlbnRpdHkudjEuR2V0QXVkaXRDaGVja3BvaW50UmVzcG9uc2UiQsrzGBYKFGlkZW50aXR5LmF1ZGl0LnF1ZXJ5gtPkkwIiEiAvdjEvYXVkaXQvbG9ncy97cGFydH0vY2hlY2twb2ludBLAAQoUTGlzdEF1ZGl0Q2hlY2twb2ludHMSMC5xdWludGV0LmlkZW50aXR5LnYxLkxpc3RBdWRpdENoZWNrcG9pbnRzUmVxdWVzdBoxLnF1aW50ZXQuaWRlbnRpdHkudjEuTGlzdEF1ZGl0Q2hlY2twb2ludHNSZXNwb25zZSJDyvMYFgoUaWRlbnRpdHkuYXVkaXQucXVlcnmC0+STAiMSIS92MS9hdWRpdC9sb2dzL3twYXJ0fS9jaGVja3BvaW50cxLTAQoWR2V0QXVkaXRJbmNsdXNpb25Qcm9vZhIyLnF1aW50ZXQuaWRlbnRpdHkudjEuR2V0QXVkaXRJbmNsdXNpb25Qcm9vZlJlcXVlc3QaMy5xdWludGV0LmlkZW50aXR5LnYxLkdldEF1ZGl0SW5jbHVzaW9uUHJvb2ZSZXNwb25zZSJQyvMYFgoUaWRlbnRpdHkuYXVkaXQucXVlcnmC0+STAjASLi92MS9hdWRpdC9sb2dzL3twYXJ0fS9lbnRyaWVzL3tzZXF1ZW5jZX0vcHJvb2YSzAEKGEdldEF1ZGl0Q29uc2lzdGVuY3lQcm9vZhI0LnF1aW50ZXQuaWRlbnRpdHkudjEuR2V0QXVkaXRDb25zaXN0ZW5jeVByb29mUmVxdWVzdBo1LnF1aW50ZXQuaWRlbnRpdHkudjEuR2V0QXVkaXRDb25zaXN0ZW5jeVByb29mUmVzcG9uc2UiQ8rzGBYKFGlkZW50aXR5LmF1ZGl0LnF1ZXJ5gtPkkwIjEiEvdjEvYXVkaXQvbG9ncy97cGFydH0vY29uc2lzdGVuY3kSpwEKD1NlYWxBdWRpdEV4cG9ydBIrLnF1aW50ZXQuaWRlbnRpdHkudjEuU2VhbEF1ZGl0RXhwb3J0UmVxdWVzdBosLnF1aW50ZXQuaWRlbnRpdHkudjEuU2VhbEF1ZGl0RXhwb3J0UmVzcG9uc2UiOcrzGBYKFGlkZW50aXR5LmF1ZGl0LnF1ZXJ5gtPkkwIZIhQvdjEvYXVkaXQ6c2VhbEV4cG9ydDoBKmIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_audit_v1_audit, file_quintet_deadletter_v1_deadletter, file_quintet_identity_v1_directory, file_quintet_options_v1_options]);
 
 /**
  * SignInRequest carries the credentials.
@@ -711,6 +711,279 @@ export const DiscardDeadLetterResponseSchema: GenMessage<DiscardDeadLetterRespon
   messageDesc(file_quintet_identity_v1_identity, 24);
 
 /**
+ * GetAuditCheckpointRequest names a log.
+ *
+ * @generated from message quintet.identity.v1.GetAuditCheckpointRequest
+ */
+export type GetAuditCheckpointRequest = Message<"quintet.identity.v1.GetAuditCheckpointRequest"> & {
+  /**
+   * part is the service whose log it is.
+   *
+   * @generated from field: string part = 1;
+   */
+  part: string;
+
+  /**
+   * at_once has a checkpoint signed now when the log has grown since the last.
+   *
+   * @generated from field: bool at_once = 2;
+   */
+  atOnce: boolean;
+};
+
+/**
+ * Describes the message quintet.identity.v1.GetAuditCheckpointRequest.
+ * Use `create(GetAuditCheckpointRequestSchema)` to create a new message.
+ */
+export const GetAuditCheckpointRequestSchema: GenMessage<GetAuditCheckpointRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 25);
+
+/**
+ * GetAuditCheckpointResponse holds it.
+ *
+ * @generated from message quintet.identity.v1.GetAuditCheckpointResponse
+ */
+export type GetAuditCheckpointResponse = Message<"quintet.identity.v1.GetAuditCheckpointResponse"> & {
+  /**
+   * checkpoint is the newest checkpoint; unset while the log is empty.
+   *
+   * @generated from field: quintet.audit.v1.Checkpoint checkpoint = 1;
+   */
+  checkpoint?: Checkpoint | undefined;
+};
+
+/**
+ * Describes the message quintet.identity.v1.GetAuditCheckpointResponse.
+ * Use `create(GetAuditCheckpointResponseSchema)` to create a new message.
+ */
+export const GetAuditCheckpointResponseSchema: GenMessage<GetAuditCheckpointResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 26);
+
+/**
+ * ListAuditCheckpointsRequest asks for a page of checkpoints.
+ *
+ * @generated from message quintet.identity.v1.ListAuditCheckpointsRequest
+ */
+export type ListAuditCheckpointsRequest = Message<"quintet.identity.v1.ListAuditCheckpointsRequest"> & {
+  /**
+   * part is the service whose log it is.
+   *
+   * @generated from field: string part = 1;
+   */
+  part: string;
+
+  /**
+   * page_size is 100 by default, at most 1000.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * page_token continues a list.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message quintet.identity.v1.ListAuditCheckpointsRequest.
+ * Use `create(ListAuditCheckpointsRequestSchema)` to create a new message.
+ */
+export const ListAuditCheckpointsRequestSchema: GenMessage<ListAuditCheckpointsRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 27);
+
+/**
+ * ListAuditCheckpointsResponse is a page of checkpoints.
+ *
+ * @generated from message quintet.identity.v1.ListAuditCheckpointsResponse
+ */
+export type ListAuditCheckpointsResponse = Message<"quintet.identity.v1.ListAuditCheckpointsResponse"> & {
+  /**
+   * checkpoints are checkpoints, oldest first.
+   *
+   * @generated from field: repeated quintet.audit.v1.Checkpoint checkpoints = 1;
+   */
+  checkpoints: Checkpoint[];
+
+  /**
+   * next_page_token continues the list; empty at the end.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message quintet.identity.v1.ListAuditCheckpointsResponse.
+ * Use `create(ListAuditCheckpointsResponseSchema)` to create a new message.
+ */
+export const ListAuditCheckpointsResponseSchema: GenMessage<ListAuditCheckpointsResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 28);
+
+/**
+ * GetAuditInclusionProofRequest names an entry and a size of its log.
+ *
+ * @generated from message quintet.identity.v1.GetAuditInclusionProofRequest
+ */
+export type GetAuditInclusionProofRequest = Message<"quintet.identity.v1.GetAuditInclusionProofRequest"> & {
+  /**
+   * part is the service whose log it is.
+   *
+   * @generated from field: string part = 1;
+   */
+  part: string;
+
+  /**
+   * sequence is the entry's.
+   *
+   * @generated from field: int64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * size is the size of the log, at most that of the newest checkpoint; 0 for that.
+   *
+   * @generated from field: int64 size = 3;
+   */
+  size: bigint;
+};
+
+/**
+ * Describes the message quintet.identity.v1.GetAuditInclusionProofRequest.
+ * Use `create(GetAuditInclusionProofRequestSchema)` to create a new message.
+ */
+export const GetAuditInclusionProofRequestSchema: GenMessage<GetAuditInclusionProofRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 29);
+
+/**
+ * GetAuditInclusionProofResponse holds the proof.
+ *
+ * @generated from message quintet.identity.v1.GetAuditInclusionProofResponse
+ */
+export type GetAuditInclusionProofResponse = Message<"quintet.identity.v1.GetAuditInclusionProofResponse"> & {
+  /**
+   * proof is the entry and its way to the root.
+   *
+   * @generated from field: quintet.audit.v1.GetInclusionProofResponse proof = 1;
+   */
+  proof?: GetInclusionProofResponse | undefined;
+};
+
+/**
+ * Describes the message quintet.identity.v1.GetAuditInclusionProofResponse.
+ * Use `create(GetAuditInclusionProofResponseSchema)` to create a new message.
+ */
+export const GetAuditInclusionProofResponseSchema: GenMessage<GetAuditInclusionProofResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 30);
+
+/**
+ * GetAuditConsistencyProofRequest names two sizes of a log.
+ *
+ * @generated from message quintet.identity.v1.GetAuditConsistencyProofRequest
+ */
+export type GetAuditConsistencyProofRequest = Message<"quintet.identity.v1.GetAuditConsistencyProofRequest"> & {
+  /**
+   * part is the service whose log it is.
+   *
+   * @generated from field: string part = 1;
+   */
+  part: string;
+
+  /**
+   * first is the smaller size, from 0.
+   *
+   * @generated from field: int64 first = 2;
+   */
+  first: bigint;
+
+  /**
+   * second is the larger size, at most that of the newest checkpoint; 0 for that.
+   *
+   * @generated from field: int64 second = 3;
+   */
+  second: bigint;
+};
+
+/**
+ * Describes the message quintet.identity.v1.GetAuditConsistencyProofRequest.
+ * Use `create(GetAuditConsistencyProofRequestSchema)` to create a new message.
+ */
+export const GetAuditConsistencyProofRequestSchema: GenMessage<GetAuditConsistencyProofRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 31);
+
+/**
+ * GetAuditConsistencyProofResponse holds the proof.
+ *
+ * @generated from message quintet.identity.v1.GetAuditConsistencyProofResponse
+ */
+export type GetAuditConsistencyProofResponse = Message<"quintet.identity.v1.GetAuditConsistencyProofResponse"> & {
+  /**
+   * proof is the proof with both roots.
+   *
+   * @generated from field: quintet.audit.v1.GetConsistencyProofResponse proof = 1;
+   */
+  proof?: GetConsistencyProofResponse | undefined;
+};
+
+/**
+ * Describes the message quintet.identity.v1.GetAuditConsistencyProofResponse.
+ * Use `create(GetAuditConsistencyProofResponseSchema)` to create a new message.
+ */
+export const GetAuditConsistencyProofResponseSchema: GenMessage<GetAuditConsistencyProofResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 32);
+
+/**
+ * SealAuditExportRequest describes an export.
+ *
+ * @generated from message quintet.identity.v1.SealAuditExportRequest
+ */
+export type SealAuditExportRequest = Message<"quintet.identity.v1.SealAuditExportRequest"> & {
+  /**
+   * digest is SHA-256 of all bytes of the export before its last line, 32 bytes.
+   *
+   * @generated from field: bytes digest = 1;
+   */
+  digest: Uint8Array;
+
+  /**
+   * lines is the number of lines before the last.
+   *
+   * @generated from field: int64 lines = 2;
+   */
+  lines: bigint;
+};
+
+/**
+ * Describes the message quintet.identity.v1.SealAuditExportRequest.
+ * Use `create(SealAuditExportRequestSchema)` to create a new message.
+ */
+export const SealAuditExportRequestSchema: GenMessage<SealAuditExportRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 33);
+
+/**
+ * SealAuditExportResponse is the last line of an export without its line feed.
+ *
+ * @generated from message quintet.identity.v1.SealAuditExportResponse
+ */
+export type SealAuditExportResponse = Message<"quintet.identity.v1.SealAuditExportResponse"> & {
+  /**
+   * seal is canonical JSON (RFC 8785), see docs/protocol.md, section Evidence.
+   *
+   * @generated from field: string seal = 1;
+   */
+  seal: string;
+};
+
+/**
+ * Describes the message quintet.identity.v1.SealAuditExportResponse.
+ * Use `create(SealAuditExportResponseSchema)` to create a new message.
+ */
+export const SealAuditExportResponseSchema: GenMessage<SealAuditExportResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_identity_v1_identity, 34);
+
+/**
  * IdentityService says who somebody is and what they may do.
  *
  * @generated from service quintet.identity.v1.IdentityService
@@ -827,6 +1100,57 @@ export const IdentityService: GenService<{
     methodKind: "unary";
     input: typeof DiscardDeadLetterRequestSchema;
     output: typeof DiscardDeadLetterResponseSchema;
+  },
+  /**
+   * GetAuditCheckpoint returns the newest checkpoint of the log of one service.
+   *
+   * @generated from rpc quintet.identity.v1.IdentityService.GetAuditCheckpoint
+   */
+  getAuditCheckpoint: {
+    methodKind: "unary";
+    input: typeof GetAuditCheckpointRequestSchema;
+    output: typeof GetAuditCheckpointResponseSchema;
+  },
+  /**
+   * ListAuditCheckpoints lists the checkpoints of the log of one service, oldest first.
+   *
+   * @generated from rpc quintet.identity.v1.IdentityService.ListAuditCheckpoints
+   */
+  listAuditCheckpoints: {
+    methodKind: "unary";
+    input: typeof ListAuditCheckpointsRequestSchema;
+    output: typeof ListAuditCheckpointsResponseSchema;
+  },
+  /**
+   * GetAuditInclusionProof proves that an entry stands at its place in the log of a service.
+   *
+   * @generated from rpc quintet.identity.v1.IdentityService.GetAuditInclusionProof
+   */
+  getAuditInclusionProof: {
+    methodKind: "unary";
+    input: typeof GetAuditInclusionProofRequestSchema;
+    output: typeof GetAuditInclusionProofResponseSchema;
+  },
+  /**
+   * GetAuditConsistencyProof proves that the log of a service at one size is the beginning of the log at another.
+   *
+   * @generated from rpc quintet.identity.v1.IdentityService.GetAuditConsistencyProof
+   */
+  getAuditConsistencyProof: {
+    methodKind: "unary";
+    input: typeof GetAuditConsistencyProofRequestSchema;
+    output: typeof GetAuditConsistencyProofResponseSchema;
+  },
+  /**
+   * SealAuditExport signs that the caller made an export with this digest. It says nothing of the content: that is for the
+   * checkpoints and cosignatures in it.
+   *
+   * @generated from rpc quintet.identity.v1.IdentityService.SealAuditExport
+   */
+  sealAuditExport: {
+    methodKind: "unary";
+    input: typeof SealAuditExportRequestSchema;
+    output: typeof SealAuditExportResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_quintet_identity_v1_identity, 0);

@@ -1,0 +1,110 @@
+"""FederationService, the part about evidence: cosignatures, checkpoints of peers, signing keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from libs import names, paging
+from quintet.federation.v1 import evidence_pb2
+from services.federation import cosign_store, peers_store
+from services.federation.signing import key_id
+
+if TYPE_CHECKING:
+    from libs.tx import Transactions, Tx
+    from services.federation.cosign import Cosigning
+    from services.federation.cosign_store import Held, Offered
+    from services.federation.signing import NodeSigner
+
+PEER = "peers/{peer}"
+LIST_DEFAULT = 50
+LIST_MAX = 500
+
+
+class EvidenceHandler:
+    """What the methods about evidence do."""
+
+    def __init__(self, node: str, transactions: Transactions, signer: NodeSigner, cosigning: Cosigning) -> None:
+        self._node = node
+        self._transactions = transactions
+        self._signer = signer
+        self._cosigning = cosigning
+
+    async def cosignatures(
+        self, request: evidence_pb2.ListCosignaturesRequest
+    ) -> evidence_pb2.ListCosignaturesResponse:
+        peer = names.parse(request.peer, PEER, field="peer")["peer"] if request.peer else ""
+        listed = f"cosignatures {peer} {request.part}"
+        after = paging.after(request.page_token, str, str, int, of=listed)
+        size = paging.size(request.page_size, default=LIST_DEFAULT, most=LIST_MAX)
+        rows = await self._transactions.read(lambda conn: cosign_store.page(conn, peer, request.part, after, size + 1))
+        page, token = paging.page(rows, size, lambda row: (row.peer, row.part, row.size), of=listed)
+        return evidence_pb2.ListCosignaturesResponse(
+            cosignatures=[_cosignature(row) for row in page], next_page_token=token
+        )
+
+    async def checkpoints(
+        self, request: evidence_pb2.ListPeerCheckpointsRequest
+    ) -> evidence_pb2.ListPeerCheckpointsResponse:
+        listed = "peer checkpoints"
+        after = paging.after(request.page_token, str, str, of=listed)
+        size = paging.size(request.page_size, default=LIST_DEFAULT, most=LIST_MAX)
+        rows = await self._transactions.read(lambda conn: cosign_store.all_held(conn, after, size + 1))
+        page, token = paging.page(rows, size, lambda row: (row.peer, row.part), of=listed)
+        return evidence_pb2.ListPeerCheckpointsResponse(
+            checkpoints=[_checkpoint(row) for row in page], next_page_token=token
+        )
+
+    async def forget(
+        self, request: evidence_pb2.ForgetPeerCheckpointRequest
+    ) -> evidence_pb2.ForgetPeerCheckpointResponse:
+        node = names.parse(request.peer, PEER, field="peer")["peer"]
+
+        async def work(tx: Tx) -> evidence_pb2.ForgetPeerCheckpointResponse:
+            await self._cosigning.forget(tx, node, request.part, request.reason)
+            return evidence_pb2.ForgetPeerCheckpointResponse()
+
+        return await self._transactions.mutate(request, evidence_pb2.ForgetPeerCheckpointResponse, work)
+
+    async def keys(self, request: evidence_pb2.ListSigningKeysRequest) -> evidence_pb2.ListSigningKeysResponse:
+        listed = "signing keys"
+        after = paging.after(request.page_token, str, of=listed)
+        size = paging.size(request.page_size, default=LIST_DEFAULT, most=LIST_MAX)
+        last = after[0] if after else ""
+        peers = await self._transactions.read(lambda conn: peers_store.page(conn, last, size + 1))
+        keys = [(peer.node, peer.signing_key) for peer in peers if peer.signing_key]
+        if self._node > last:
+            keys.append((self._node, self._signer.public_key))
+        page, token = paging.page(sorted(keys), size, lambda row: (row[0],), of=listed)
+        return evidence_pb2.ListSigningKeysResponse(
+            keys=[evidence_pb2.SigningKey(node=node, key_id=key_id(key), key=key) for node, key in page],
+            next_page_token=token,
+        )
+
+
+def _cosignature(row: Offered) -> evidence_pb2.CheckpointCosignature:
+    described = evidence_pb2.CheckpointCosignature(
+        peer=f"peers/{row.peer}",
+        part=row.part,
+        size=row.size,
+        statement=row.statement,
+        key_id=row.peer_key_id,
+        signature=row.cosignature,
+        refusal=row.refusal,
+    )
+    if row.answered_at is not None:
+        described.time.FromDatetime(row.answered_at)
+    return described
+
+
+def _checkpoint(row: Held) -> evidence_pb2.PeerCheckpoint:
+    described = evidence_pb2.PeerCheckpoint(
+        peer=f"peers/{row.peer}",
+        part=row.part,
+        size=row.size,
+        statement=row.statement,
+        key_id=row.key_id,
+        signature=row.signature,
+        fault=row.forked,
+    )
+    described.time.FromDatetime(row.cosigned_at)
+    return described

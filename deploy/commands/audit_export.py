@@ -77,6 +77,7 @@ async def export(services: Services, out: IO[bytes]) -> int:
         entries += await _log(services, file, part, checkpoint.size)
     await _cosignatures(services, file, newest)
     await _peer_checkpoints(services, file)
+    await _receipts(services, file)
     sealed = await services.ask(
         services.identity.SealAuditExport, i.SealAuditExportRequest(digest=file.digest(), lines=file.lines)
     )
@@ -169,6 +170,19 @@ async def _peer_checkpoints(services: Services, file: _File) -> None:
         "checkpoints",
     ):
         file.add("peer_checkpoint", **_signed(found))
+
+
+async def _receipts(services: Services, file: _File) -> None:
+    from quintet.federation.v1 import evidence_pb2 as f
+
+    async for found in _listed(
+        lambda token: services.ask(
+            services.federation.ListReceipts, f.ListReceiptsRequest(page_size=LIST_PER_PAGE, page_token=token)
+        ),
+        "receipts",
+    ):
+        signature = found.signature.hex()
+        file.add("receipt", receipt=found.receipt.hex(), key_id=found.key_id, signature=signature)
 
 
 async def _listed(page: Page, field: str) -> AsyncIterator[Any]:

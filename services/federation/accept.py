@@ -23,7 +23,16 @@ from libs.errors import DomainError, Forbidden, Invalid, Reason, WrongState
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import contracts_store, control, dead_letters, lanes_store, metering_store, peers_store, rows
+from services.federation import (
+    contracts_store,
+    control,
+    dead_letters,
+    lanes_store,
+    metering_store,
+    peers_store,
+    receipts_store,
+    rows,
+)
 from services.federation.contracts_store import NewRefusal, Tally
 from services.federation.lanes_store import LANE_NAMES, LANES, Lane
 from services.federation.metering import Entry, entry_of
@@ -111,6 +120,8 @@ class Acceptor:
             sequence=accepted.sequence,
             chain=accepted.chain,
             batch_digest=opened.digest,
+            first_sequence=opened.first,
+            contracts=receipts_store.contracts_in(opened.envelopes),
         )
         receipt.time.FromDatetime(self._transactions.clock.now())
         return accepted, receipt

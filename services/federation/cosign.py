@@ -22,7 +22,7 @@ from libs.errors import Away, DomainError, Exhausted, Forbidden, Invalid, NotFou
 from quintet.audit.v1 import audit_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import alarms, control, cosign_store, peers_store
+from services.federation import alarms, control, cosign_store, peers_store, receipts_store
 from services.federation.cosign_store import FORKED, Held
 from services.federation.signing import COSIGN_PREFIX, key_id
 
@@ -97,11 +97,12 @@ class Cosigning:
     # -------------------------------------------------------------------------------------------- offering
 
     async def run(self) -> None:
-        """Offer what has grown to all active peers, until cancelled. One replica at a time."""
+        """Offer what has grown to all active peers, and thin out old receipts, for ever; one replica at a time."""
         async with on_duty(self._transactions.pool, DUTY) as duty:
             while True:
                 try:
                     await self.offer_all()
+                    await self._transactions.run(lambda tx: receipts_store.compact(tx.conn, tx.now))
                 except Away as error:
                     log.info("cosign.interrupted", error=error.message)
                 await duty.wait(COSIGN_INTERVAL_S)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from libs import names, paging
-from quintet.federation.v1 import evidence_pb2
-from services.federation import cosign_store, peers_store
+from quintet.federation.v1 import evidence_pb2, link_pb2
+from services.federation import cosign_store, peers_store, receipts_store
 from services.federation.signing import key_id
 
 if TYPE_CHECKING:
     from libs.tx import Transactions, Tx
     from services.federation.cosign import Cosigning
     from services.federation.cosign_store import Held, Offered
+    from services.federation.receipts_store import Kept
     from services.federation.signing import NodeSigner
 
 PEER = "peers/{peer}"
+LANES: dict[int, str] = {link_pb2.LANE_CONTROL: "control", link_pb2.LANE_FACTS: "facts", link_pb2.LANE_BULK: "bulk"}
 LIST_DEFAULT = 50
 LIST_MAX = 500
 
@@ -65,6 +67,15 @@ class EvidenceHandler:
 
         return await self._transactions.mutate(request, evidence_pb2.ForgetPeerCheckpointResponse, work)
 
+    async def receipts(self, request: evidence_pb2.ListReceiptsRequest) -> evidence_pb2.ListReceiptsResponse:
+        peer = names.parse(request.peer, PEER, field="peer")["peer"] if request.peer else ""
+        listed = f"receipts {peer}"
+        after = paging.after(request.page_token, str, str, int, int, of=listed)
+        size = paging.size(request.page_size, default=LIST_DEFAULT, most=LIST_MAX)
+        rows = await self._transactions.read(lambda conn: receipts_store.page(conn, peer, after, size + 1))
+        page, token = paging.page(rows, size, lambda row: (row.peer, row.epoch, row.lane, row.sequence), of=listed)
+        return evidence_pb2.ListReceiptsResponse(receipts=[_receipt(row) for row in page], next_page_token=token)
+
     async def keys(self, request: evidence_pb2.ListSigningKeysRequest) -> evidence_pb2.ListSigningKeysResponse:
         listed = "signing keys"
         after = paging.after(request.page_token, str, of=listed)
@@ -93,6 +104,20 @@ def _cosignature(row: Offered) -> evidence_pb2.CheckpointCosignature:
     )
     if row.answered_at is not None:
         described.time.FromDatetime(row.answered_at)
+    return described
+
+
+def _receipt(row: Kept) -> evidence_pb2.PeerReceipt:
+    described = evidence_pb2.PeerReceipt(
+        peer=f"peers/{row.peer}",
+        epoch=row.epoch,
+        lane=LANES.get(row.lane, ""),
+        sequence=row.sequence,
+        receipt=row.receipt,
+        key_id=row.key_id,
+        signature=row.signature,
+    )
+    described.time.FromDatetime(row.received_at)
     return described
 
 

@@ -258,6 +258,11 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
     ) -> evidence_pb2.ForgetPeerCheckpointResponse:
         return await self._evidence.forget(request)
 
+    async def ListReceipts(
+        self, request: evidence_pb2.ListReceiptsRequest, context: Context
+    ) -> evidence_pb2.ListReceiptsResponse:
+        return await self._evidence.receipts(request)
+
     async def ListSigningKeys(
         self, request: evidence_pb2.ListSigningKeysRequest, context: Context
     ) -> evidence_pb2.ListSigningKeysResponse:

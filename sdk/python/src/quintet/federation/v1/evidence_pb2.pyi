@@ -375,3 +375,115 @@ class ListSigningKeysResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListSigningKeysResponse: _TypeAlias = ListSigningKeysResponse  # noqa: Y015
+
+@_typing.final
+class ListReceiptsRequest(_message.Message):
+    """ListReceiptsRequest asks for receipts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    """peer keeps only one peer, `peers/{node}`; empty for all."""
+    page_size: _builtins.int
+    """page_size is 50 by default, at most 500."""
+    page_token: _builtins.str
+    """page_token continues a list."""
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReceiptsRequest: _TypeAlias = ListReceiptsRequest  # noqa: Y015
+
+@_typing.final
+class PeerReceipt(_message.Message):
+    """PeerReceipt is a peer's signed word for what it has committed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    """peer is `peers/{node}`."""
+    epoch: _builtins.str
+    """epoch is the life of this node's sequences."""
+    lane: _builtins.str
+    """lane is "control", "facts" or "bulk"."""
+    sequence: _builtins.int
+    """sequence is the last sequence committed; all before it are, too."""
+    receipt: _builtins.bytes
+    """receipt is the serialised quintet.federation.v1.Receipt, as it was signed."""
+    key_id: _builtins.str
+    """key_id is the key of the peer that signed."""
+    signature: _builtins.bytes
+    """signature is Ed25519 over "quintet-receipt-v1", a zero byte and receipt."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when it came."""
+
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        epoch: _builtins.str = ...,
+        lane: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        receipt: _builtins.bytes = ...,
+        key_id: _builtins.str = ...,
+        signature: _builtins.bytes = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "key_id", b"key_id", "lane", b"lane", "peer", b"peer", "receipt", b"receipt", "sequence", b"sequence", "signature", b"signature", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerReceipt: _TypeAlias = PeerReceipt  # noqa: Y015
+
+@_typing.final
+class ListReceiptsResponse(_message.Message):
+    """ListReceiptsResponse is a page of receipts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token continues the list; empty at the end."""
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerReceipt]:
+        """receipts are ordered by peer, epoch, lane and sequence. After thirty days the last one of a lane and day stands for those
+        before it.
+        """
+
+    def __init__(
+        self,
+        *,
+        receipts: _abc.Iterable[Global___PeerReceipt] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "receipts", b"receipts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReceiptsResponse: _TypeAlias = ListReceiptsResponse  # noqa: Y015

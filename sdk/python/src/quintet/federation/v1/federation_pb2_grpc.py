@@ -292,6 +292,11 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointResponse.FromString,
                 _registered_method=True)
+        self.ListReceipts = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListReceipts',
+                request_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListReceiptsRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListReceiptsResponse.FromString,
+                _registered_method=True)
         self.ListSigningKeys = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/ListSigningKeys',
                 request_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysRequest.SerializeToString,
@@ -677,6 +682,13 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListReceipts(self, request, context):
+        """ListReceipts lists what peers have signed for: everything that was delivered, by peer, epoch, lane and sequence.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSigningKeys(self, request, context):
         """ListSigningKeys lists the public keys with which this node and its peers sign.
         """
@@ -941,6 +953,11 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.ForgetPeerCheckpoint,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointResponse.SerializeToString,
+            ),
+            'ListReceipts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReceipts,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListReceiptsRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListReceiptsResponse.SerializeToString,
             ),
             'ListSigningKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSigningKeys,
@@ -2326,6 +2343,33 @@ class FederationService:
             '/quintet.federation.v1.FederationService/ForgetPeerCheckpoint',
             quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_evidence__pb2.ForgetPeerCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReceipts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListReceipts',
+            quintet_dot_federation_dot_v1_dot_evidence__pb2.ListReceiptsRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_evidence__pb2.ListReceiptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

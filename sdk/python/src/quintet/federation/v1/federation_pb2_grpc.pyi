@@ -154,6 +154,8 @@ class FederationServiceStub:
     """ForgetPeerCheckpoint takes back what was cosigned of an audit log of a peer, when people know why it does not continue,
     for example after a restore from a backup: the next checkpoint is cosigned as a first one, and the alarm ends.
     """
+    ListReceipts: _aio.UnaryUnaryMultiCallable[_evidence_pb2.ListReceiptsRequest, _evidence_pb2.ListReceiptsResponse]
+    """ListReceipts lists what peers have signed for: everything that was delivered, by peer, epoch, lane and sequence."""
     ListSigningKeys: _aio.UnaryUnaryMultiCallable[_evidence_pb2.ListSigningKeysRequest, _evidence_pb2.ListSigningKeysResponse]
     """ListSigningKeys lists the public keys with which this node and its peers sign."""
 
@@ -601,6 +603,14 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         """ForgetPeerCheckpoint takes back what was cosigned of an audit log of a peer, when people know why it does not continue,
         for example after a restore from a backup: the next checkpoint is cosigned as a first one, and the alarm ends.
         """
+
+    @_abc_1.abstractmethod
+    def ListReceipts(
+        self,
+        request: _evidence_pb2.ListReceiptsRequest,
+        context: _aio.ServicerContext[_evidence_pb2.ListReceiptsRequest, _abc.Awaitable[_evidence_pb2.ListReceiptsResponse]],
+    ) -> _abc.Awaitable[_evidence_pb2.ListReceiptsResponse]:
+        """ListReceipts lists what peers have signed for: everything that was delivered, by peer, epoch, lane and sequence."""
 
     @_abc_1.abstractmethod
     def ListSigningKeys(

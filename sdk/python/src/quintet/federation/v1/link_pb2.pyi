@@ -719,6 +719,8 @@ class Receipt(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
     CHAIN_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    CONTRACTS_FIELD_NUMBER: _builtins.int
     receiver: _builtins.str
     """receiver is the node that committed."""
     sender: _builtins.str
@@ -733,9 +735,15 @@ class Receipt(_message.Message):
     """lane is the lane of the sequence."""
     chain: _builtins.bytes
     """chain is the chain of the lane up to the sequence (see LanePosition), 32 bytes: the receipt stands for all before it, too."""
+    first_sequence: _builtins.int
+    """first_sequence is the sequence of the batch's first envelope."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when it was committed."""
+
+    @_builtins.property
+    def contracts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceiptContract]:
+        """contracts are the contracts of the batch's envelopes, by name."""
 
     def __init__(
         self,
@@ -748,14 +756,42 @@ class Receipt(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         lane: Global___Lane.ValueType = ...,
         chain: _builtins.bytes = ...,
+        first_sequence: _builtins.int = ...,
+        contracts: _abc.Iterable[Global___ReceiptContract] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_digest", b"batch_digest", "chain", b"chain", "epoch", b"epoch", "lane", b"lane", "receiver", b"receiver", "sender", b"sender", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_digest", b"batch_digest", "chain", b"chain", "contracts", b"contracts", "epoch", b"epoch", "first_sequence", b"first_sequence", "lane", b"lane", "receiver", b"receiver", "sender", b"sender", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
+
+@_typing.final
+class ReceiptContract(_message.Message):
+    """ReceiptContract says how much of a batch was sent under one contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    ENVELOPES_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is `contracts/{id}`."""
+    envelopes: _builtins.int
+    """envelopes is the number of envelopes under it; what was refused of them is in the receiver's refusals."""
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        envelopes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "envelopes", b"envelopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceiptContract: _TypeAlias = ReceiptContract  # noqa: Y015
 
 @_typing.final
 class SignedReceipt(_message.Message):

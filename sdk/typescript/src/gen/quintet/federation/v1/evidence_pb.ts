@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/evidence.proto.
  */
 export const file_quintet_federation_v1_evidence: GenFile = /*@__PURE__*/
-  fileDesc("CiRxdWludGV0L2ZlZGVyYXRpb24vdjEvZXZpZGVuY2UucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSKkAQoXTGlzdENvc2lnbmF0dXJlc1JlcXVlc3QSIAoEcGVlchgBIAEoCUIS0vMYDioMcGVlcnMve3BlZXJ9Eh8KBHBhcnQYAiABKAlCEdLzGA0iC1thLXpdezEsMzJ9EikKCXBhZ2Vfc2l6ZRgDIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAEB/QBIbCgpwYWdlX3Rva2VuGAQgASgJQgfS8xgDEIAEIrIBChVDaGVja3BvaW50Q29zaWduYXR1cmUSDAoEcGVlchgBIAEoCRIMCgRwYXJ0GAIgASgJEgwKBHNpemUYAyABKAMSEQoJc3RhdGVtZW50GAQgASgJEg4KBmtleV9pZBgFIAEoCRIRCglzaWduYXR1cmUYBiABKAwSDwoHcmVmdXNhbBgHIAEoCRIoCgR0aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ3ChhMaXN0Q29zaWduYXR1cmVzUmVzcG9uc2USQgoMY29zaWduYXR1cmVzGAEgAygLMiwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNoZWNrcG9pbnRDb3NpZ25hdHVyZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZAoaTGlzdFBlZXJDaGVja3BvaW50c1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQH9AEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQiqQEKDlBlZXJDaGVja3BvaW50EgwKBHBlZXIYASABKAkSDAoEcGFydBgCIAEoCRIMCgRzaXplGAMgASgDEhEKCXN0YXRlbWVudBgEIAEoCRIOCgZrZXlfaWQYBSABKAkSEQoJc2lnbmF0dXJlGAYgASgMEigKBHRpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWZhdWx0GAggASgJInIKG0xpc3RQZWVyQ2hlY2twb2ludHNSZXNwb25zZRI6CgtjaGVja3BvaW50cxgBIAMoCzIlLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyQ2hlY2twb2ludBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkimwEKG0ZvcmdldFBlZXJDaGVja3BvaW50UmVxdWVzdBIaCgpyZXF1ZXN0X2lkGAEgASgJQgbS8xgCEEASIgoEcGVlchgCIAEoCUIU0vMYEAgBKgxwZWVycy97cGVlcn0SIQoEcGFydBgDIAEoCUIT0vMYDwgBIgtbYS16XXsxLDMyfRIZCgZyZWFzb24YBCABKAlCCdLzGAUIARD0AyIeChxGb3JnZXRQZWVyQ2hlY2twb2ludFJlc3BvbnNlImAKFkxpc3RTaWduaW5nS2V5c1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQH9AEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQiNwoKU2lnbmluZ0tleRIMCgRub2RlGAEgASgJEg4KBmtleV9pZBgCIAEoCRILCgNrZXkYAyABKAwiYwoXTGlzdFNpZ25pbmdLZXlzUmVzcG9uc2USLwoEa2V5cxgBIAMoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduaW5nS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCWIGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_options_v1_options]);
+  fileDesc("CiRxdWludGV0L2ZlZGVyYXRpb24vdjEvZXZpZGVuY2UucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSKkAQoXTGlzdENvc2lnbmF0dXJlc1JlcXVlc3QSIAoEcGVlchgBIAEoCUIS0vMYDioMcGVlcnMve3BlZXJ9Eh8KBHBhcnQYAiABKAlCEdLzGA0iC1thLXpdezEsMzJ9EikKCXBhZ2Vfc2l6ZRgDIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAEB/QBIbCgpwYWdlX3Rva2VuGAQgASgJQgfS8xgDEIAEIrIBChVDaGVja3BvaW50Q29zaWduYXR1cmUSDAoEcGVlchgBIAEoCRIMCgRwYXJ0GAIgASgJEgwKBHNpemUYAyABKAMSEQoJc3RhdGVtZW50GAQgASgJEg4KBmtleV9pZBgFIAEoCRIRCglzaWduYXR1cmUYBiABKAwSDwoHcmVmdXNhbBgHIAEoCRIoCgR0aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ3ChhMaXN0Q29zaWduYXR1cmVzUmVzcG9uc2USQgoMY29zaWduYXR1cmVzGAEgAygLMiwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNoZWNrcG9pbnRDb3NpZ25hdHVyZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZAoaTGlzdFBlZXJDaGVja3BvaW50c1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQH9AEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQiqQEKDlBlZXJDaGVja3BvaW50EgwKBHBlZXIYASABKAkSDAoEcGFydBgCIAEoCRIMCgRzaXplGAMgASgDEhEKCXN0YXRlbWVudBgEIAEoCRIOCgZrZXlfaWQYBSABKAkSEQoJc2lnbmF0dXJlGAYgASgMEigKBHRpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWZhdWx0GAggASgJInIKG0xpc3RQZWVyQ2hlY2twb2ludHNSZXNwb25zZRI6CgtjaGVja3BvaW50cxgBIAMoCzIlLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyQ2hlY2twb2ludBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkimwEKG0ZvcmdldFBlZXJDaGVja3BvaW50UmVxdWVzdBIaCgpyZXF1ZXN0X2lkGAEgASgJQgbS8xgCEEASIgoEcGVlchgCIAEoCUIU0vMYEAgBKgxwZWVycy97cGVlcn0SIQoEcGFydBgDIAEoCUIT0vMYDwgBIgtbYS16XXsxLDMyfRIZCgZyZWFzb24YBCABKAlCCdLzGAUIARD0AyIeChxGb3JnZXRQZWVyQ2hlY2twb2ludFJlc3BvbnNlImAKFkxpc3RTaWduaW5nS2V5c1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQH9AEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQiNwoKU2lnbmluZ0tleRIMCgRub2RlGAEgASgJEg4KBmtleV9pZBgCIAEoCRILCgNrZXkYAyABKAwiYwoXTGlzdFNpZ25pbmdLZXlzUmVzcG9uc2USLwoEa2V5cxgBIAMoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduaW5nS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ/ChNMaXN0UmVjZWlwdHNSZXF1ZXN0EiAKBHBlZXIYASABKAlCEtLzGA4qDHBlZXJzL3twZWVyfRIpCglwYWdlX3NpemUYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAf0ASGwoKcGFnZV90b2tlbhgDIAEoCUIH0vMYAxCABCKoAQoLUGVlclJlY2VpcHQSDAoEcGVlchgBIAEoCRINCgVlcG9jaBgCIAEoCRIMCgRsYW5lGAMgASgJEhAKCHNlcXVlbmNlGAQgASgDEg8KB3JlY2VpcHQYBSABKAwSDgoGa2V5X2lkGAYgASgJEhEKCXNpZ25hdHVyZRgHIAEoDBIoCgR0aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJlChRMaXN0UmVjZWlwdHNSZXNwb25zZRI0CghyZWNlaXB0cxgBIAMoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyUmVjZWlwdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAliBnByb3RvMw", [file_google_protobuf_timestamp, file_quintet_options_v1_options]);
 
 /**
  * ListCosignaturesRequest asks for what peers answered.
@@ -431,4 +431,138 @@ export type ListSigningKeysResponse = Message<"quintet.federation.v1.ListSigning
  */
 export const ListSigningKeysResponseSchema: GenMessage<ListSigningKeysResponse> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_evidence, 10);
+
+/**
+ * ListReceiptsRequest asks for receipts.
+ *
+ * @generated from message quintet.federation.v1.ListReceiptsRequest
+ */
+export type ListReceiptsRequest = Message<"quintet.federation.v1.ListReceiptsRequest"> & {
+  /**
+   * peer keeps only one peer, `peers/{node}`; empty for all.
+   *
+   * @generated from field: string peer = 1;
+   */
+  peer: string;
+
+  /**
+   * page_size is 50 by default, at most 500.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * page_token continues a list.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.ListReceiptsRequest.
+ * Use `create(ListReceiptsRequestSchema)` to create a new message.
+ */
+export const ListReceiptsRequestSchema: GenMessage<ListReceiptsRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_evidence, 11);
+
+/**
+ * PeerReceipt is a peer's signed word for what it has committed.
+ *
+ * @generated from message quintet.federation.v1.PeerReceipt
+ */
+export type PeerReceipt = Message<"quintet.federation.v1.PeerReceipt"> & {
+  /**
+   * peer is `peers/{node}`.
+   *
+   * @generated from field: string peer = 1;
+   */
+  peer: string;
+
+  /**
+   * epoch is the life of this node's sequences.
+   *
+   * @generated from field: string epoch = 2;
+   */
+  epoch: string;
+
+  /**
+   * lane is "control", "facts" or "bulk".
+   *
+   * @generated from field: string lane = 3;
+   */
+  lane: string;
+
+  /**
+   * sequence is the last sequence committed; all before it are, too.
+   *
+   * @generated from field: int64 sequence = 4;
+   */
+  sequence: bigint;
+
+  /**
+   * receipt is the serialised quintet.federation.v1.Receipt, as it was signed.
+   *
+   * @generated from field: bytes receipt = 5;
+   */
+  receipt: Uint8Array;
+
+  /**
+   * key_id is the key of the peer that signed.
+   *
+   * @generated from field: string key_id = 6;
+   */
+  keyId: string;
+
+  /**
+   * signature is Ed25519 over "quintet-receipt-v1", a zero byte and receipt.
+   *
+   * @generated from field: bytes signature = 7;
+   */
+  signature: Uint8Array;
+
+  /**
+   * time is when it came.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 8;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.PeerReceipt.
+ * Use `create(PeerReceiptSchema)` to create a new message.
+ */
+export const PeerReceiptSchema: GenMessage<PeerReceipt> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_evidence, 12);
+
+/**
+ * ListReceiptsResponse is a page of receipts.
+ *
+ * @generated from message quintet.federation.v1.ListReceiptsResponse
+ */
+export type ListReceiptsResponse = Message<"quintet.federation.v1.ListReceiptsResponse"> & {
+  /**
+   * receipts are ordered by peer, epoch, lane and sequence. After thirty days the last one of a lane and day stands for those
+   * before it.
+   *
+   * @generated from field: repeated quintet.federation.v1.PeerReceipt receipts = 1;
+   */
+  receipts: PeerReceipt[];
+
+  /**
+   * next_page_token continues the list; empty at the end.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.ListReceiptsResponse.
+ * Use `create(ListReceiptsResponseSchema)` to create a new message.
+ */
+export const ListReceiptsResponseSchema: GenMessage<ListReceiptsResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_evidence, 13);
 

@@ -23,7 +23,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/link.proto.
  */
 export const file_quintet_federation_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIq0BCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRITCgtzaWduaW5nX2tleRgFIAEoDBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCRIUCgxqb2luX2FkZHJlc3MYCCABKAkiYAoLSm9pblJlcXVlc3QSGgoFdG9rZW4YASABKAlCC9LzGAcIARDIAUABEjUKBGNhcmQYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmRCBtLzGAIIASLkAQoMSm9pblJlc3BvbnNlEi0KBGNhcmQYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmQSEwoLY2VydGlmaWNhdGUYAiABKAkSLQoEa2luZBgDIAEoDjIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyS2luZBIwCgdjaGFydGVyGAQgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0Ei8KBXN0YXRlGAUgASgOMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJTdGF0ZSKlAQoXUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QSLQoEbm9kZRgBIAEoCUIf0vMYGwgBIhdbYS16MC05XVthLXowLTktXXswLDYyfRImChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAIgASgJQgnS8xgFCAEQgEASFgoGa2V5X2lkGAMgASgJQgbS8xgCEEASGwoJc2lnbmF0dXJlGAQgASgMQgjS8xgECAEQQCIvChhSZW5ld0NlcnRpZmljYXRlUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAkilgUKBUZyYW1lEi0KBWhlbGxvGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkhlbGxvSAASMwoFYmF0Y2gYAiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkQmF0Y2hIABI3CgdyZWNlaXB0GAMgASgLMiQucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFJlY2VpcHRIABIvCgZjcmVkaXQYBCABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQ3JlZGl0SAASLQoFcXVlcnkYBSABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlIABIvCgZhbnN3ZXIYBiABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQW5zd2VySAASKwoEcGluZxgHIAEoCzIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QaW5nSAASNQoHcmVmdXNhbBgIIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaW5rUmVmdXNhbEgAEjIKBWNodW5rGAkgASgLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLkJhdGNoQ2h1bmtIABI0CgZjYW5jZWwYCiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuQ2FuY2VsUXVlcnlIABJIChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAsgASgLMikucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNlcnRpZmljYXRlUmVxdWVzdEgAEj8KC2NlcnRpZmljYXRlGAwgASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLklzc3VlZENlcnRpZmljYXRlSABCBgoEYm9keSI+Cg9FeGNoYW5nZVJlcXVlc3QSKwoFZnJhbWUYASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuRnJhbWUiPwoQRXhjaGFuZ2VSZXNwb25zZRIrCgVmcmFtZRgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GcmFtZSLFAQoFSGVsbG8SDAoEbm9kZRgBIAEoCRIQCghwcm90b2NvbBgCIAEoBRINCgVlcG9jaBgDIAEoCRIWCg5yZWNlaXZlZF9lcG9jaBgEIAEoCRITCgtjZXJ0aWZpY2F0ZRgFIAEoCRIyCgVsYW5lcxgGIAMoCzIjLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lUG9zaXRpb24SFgoOcHJldmlvdXNfZXBvY2gYByABKAkSFAoMdHJ1c3RfbnVtYmVyGAggASgDIrwBCgxMYW5lUG9zaXRpb24SKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhAKCHJlY2VpdmVkGAIgASgDEhYKDnJlY2VpdmVkX2NoYWluGAMgASgMEhUKDWxhc3RfYXNzaWduZWQYBCABKAMSFAoMYWNrbm93bGVkZ2VkGAUgASgDEhoKEmFja25vd2xlZGdlZF9jaGFpbhgGIAEoDBIOCgZjcmVkaXQYByABKAMirAYKCEVudmVsb3BlEhEKCXdpdGhkcmF3bhgBIAEoDBIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSEAoIY29udHJhY3QYAyABKAkSFgoOYWdyZWVtZW50X2hhc2gYBCABKAwSJQoEZmFjdBgFIAEoCzIVLnF1aW50ZXQuZmFjdC52MS5GYWN0SAASQgoQY29udHJhY3RfbWVzc2FnZRgGIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdE1lc3NhZ2VIABJCChB0cmFuc2Zlcl9tZXNzYWdlGAcgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRyYW5zZmVyTWVzc2FnZUgAEkQKEWRpcmVjdGl2ZV9tZXNzYWdlGAggASgLMicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZU1lc3NhZ2VIABI8Cgp0cnVzdF9saXN0GAkgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdEgAEkYKEm1lbWJlcnNoaXBfbWVzc2FnZRgKIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5NZW1iZXJzaGlwTWVzc2FnZUgAEkQKDmRlbGV0aW9uX3Byb29mGAsgASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZERlbGV0aW9uUHJvb2ZIABI8CgpjaGVja3BvaW50GAwgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNoZWNrcG9pbnRPZmZlckgAEjkKC2Nvc2lnbmF0dXJlGA0gASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvc2lnbmF0dXJlSAASQAoKc2V0dGxlbWVudBgOIAEoCzIqLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50U3RhdGVtZW50SAASNAoEZmxvdxgPIAEoCzIkLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GbG93U3RhdGVtZW50SABCBgoEYm9keSK4AQoFQmF0Y2gSDgoGc2VuZGVyGAEgASgJEhAKCHJlY2VpdmVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhEKCWVudmVsb3BlcxgEIAMoDBIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAYgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSFgoOZmlyc3Rfc2VxdWVuY2UYByABKAMiUwoLU2lnbmVkQmF0Y2gSDQoFYmF0Y2gYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBISCgpjb21wcmVzc2VkGAQgASgIImMKCkJhdGNoQ2h1bmsSKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEg0KBWluZGV4GAIgASgFEg0KBWNvdW50GAMgASgFEgwKBGRhdGEYBCABKAwixgEKB1JlY2VpcHQSEAoIcmVjZWl2ZXIYASABKAkSDgoGc2VuZGVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhAKCHNlcXVlbmNlGAQgASgDEhQKDGJhdGNoX2RpZ2VzdBgFIAEoDBIoCgR0aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAcgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSDQoFY2hhaW4YCCABKAwiQwoNU2lnbmVkUmVjZWlwdBIPCgdyZWNlaXB0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiRgoGQ3JlZGl0EhEKCWVudmVsb3BlcxgBIAEoAxIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUilwEKD0NvbnRyYWN0TWVzc2FnZRIKCgJpZBgBIAEoCRIMCgR0eXBlGAIgASgJEjEKCGNvbnRyYWN0GAMgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0EigKBHRpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWV2ZW50GAUgASgJIogBCg9UcmFuc2Zlck1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCgh0cmFuc2ZlchgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2ZlchIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ9ChBEaXJlY3RpdmVNZXNzYWdlEgoKAmlkGAEgASgJEjMKCWRpcmVjdGl2ZRgCIAEoCzIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmUSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidQoRTWVtYmVyc2hpcE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIMCgR6b25lGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKJAQoKVHJ1c3RlZEtleRIOCgZrZXlfaWQYASABKAkSCwoDa2V5GAIgASgMEi4KCnZhbGlkX2Zyb20YAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldGlyZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIuMBCglUcnVzdExpc3QSDAoEbm9kZRgBIAEoCRIOCgZudW1iZXIYAiABKAMSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEa2V5cxgEIAMoCzIhLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcnVzdGVkS2V5EhkKEXJvb3RfY2VydGlmaWNhdGVzGAUgAygJEg8KB3Jldm9rZWQYBiADKAkSMQoFcGVlcnMYByADKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZFBlZXIidAoLVHJ1c3RlZFBlZXISDAoEbm9kZRgBIAEoCRIvCgVzdGF0ZRgCIAEoDjIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyU3RhdGUSDAoEem9uZRgDIAEoCRIYChByb290X2ZpbmdlcnByaW50GAQgASgJIkIKD1NpZ25lZFRydXN0TGlzdBIMCgRsaXN0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiJQoSQ2VydGlmaWNhdGVSZXF1ZXN0Eg8KB3JlcXVlc3QYASABKAkiOAoRSXNzdWVkQ2VydGlmaWNhdGUSEwoLY2VydGlmaWNhdGUYASABKAkSDgoGcmVhc29uGAIgASgJIsQBCg1EZWxldGlvblByb29mEhAKCGNvbnRyYWN0GAEgASgJEgwKBG5vZGUYAiABKAkSDAoEcm93cxgDIAEoAxIOCgZkaWdlc3QYBCABKAwSDgoGcmVhc29uGAUgASgJEi8KC2hlbGRfYmVmb3JlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgR0aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJpZBgIIAEoCSJHChNTaWduZWREZWxldGlvblByb29mEg0KBXByb29mGAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwicwoPQ2hlY2twb2ludE9mZmVyEhEKCXN0YXRlbWVudBgBIAEoCRIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMEhMKC2NvbnNpc3RlbmN5GAQgAygMEhUKDXByZXZpb3VzX3NpemUYBSABKAMieQoLQ29zaWduYXR1cmUSEQoJc3RhdGVtZW50GAEgASgJEgwKBG5vZGUYAiABKAkSDgoGa2V5X2lkGAMgASgJEhEKCXNpZ25hdHVyZRgEIAEoDBIPCgdyZWZ1c2FsGAUgASgJEhUKDWNvc2lnbmVkX3NpemUYBiABKAMisQIKE1NldHRsZW1lbnRTdGF0ZW1lbnQSEAoIY29udHJhY3QYASABKAkSCwoDZGF5GAIgASgJEg0KBWZhY3RzGAMgASgDEgwKBHJvd3MYBCABKAMSDQoFYnl0ZXMYBSABKAMSDgoGZGlnZXN0GAYgASgMEg8KB3F1ZXJpZXMYByABKAMSEgoKcXVlcnlfcm93cxgIIAEoAxIMCgRhc2tzGAkgASgIEhQKDGNvdW50ZWRfbm9kZRgKIAEoCRI5Cgdwb3J0aW9uGAsgASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRQb3J0aW9uEjsKCGZpbmRpbmdzGAwgASgLMikucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRGaW5kaW5ncyLEAQoNRmxvd1N0YXRlbWVudBIQCghjb250cmFjdBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtvbGRlc3RfZmFjdBgDIAEoCRIxCg1vbGRlc3RfY2hhbmdlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt3YWl0c19zaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidAoRU2V0dGxlbWVudFBvcnRpb24SDQoFYWZ0ZXIYASABKAkSDwoHdGhyb3VnaBgCIAEoCRILCgNpZHMYAyADKAkSEgoKbmV2ZXJfc2VudBgEIAMoCRIQCghyZXBhaXJlZBgFIAEoAxIMCgRsYXN0GAYgASgIIkcKElNldHRsZW1lbnRGaW5kaW5ncxIPCgd0aHJvdWdoGAEgASgJEg8KB21pc3NpbmcYAiADKAkSDwoHdW5rbm93bhgDIAMoCSIZCgtDYW5jZWxRdWVyeRIKCgJpZBgBIAEoCSL2AQoFUXVlcnkSCgoCaWQYASABKAkSFAoMcmVtYWluaW5nX21zGAIgASgDEg0KBWFjdG9yGAMgASgJEhMKC3RyYWNlcGFyZW50GAQgASgJEjsKBHJvd3MYBSABKAsyKy5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlDb250cmFjdFJlcXVlc3RIABJCCghwcm9kdWN0cxgGIAEoCzIuLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0UGVlclByb2R1Y3RzUmVxdWVzdEgAEg4KBnN0cmVhbRgHIAEoCBIOCgZjcmVkaXQYCCABKAVCBgoEYm9keSLAAQoGQW5zd2VyEgoKAmlkGAEgASgJEgwKBGNvZGUYAiABKAUSDgoGcmVhc29uGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSJQoEcm93cxgFIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFwoPbmV4dF9wYWdlX3Rva2VuGAYgASgJEi0KCHByb2R1Y3RzGAcgAygLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3QSDAoEbW9yZRgIIAEoCCIwCgRQaW5nEigKBHRpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImsKC0xpbmtSZWZ1c2FsEg4KBnJlYXNvbhgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhAKCHNlcXVlbmNlGAMgASgDEikKBGxhbmUYBCABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZSpNCgRMYW5lEhQKEExBTkVfVU5TUEVDSUZJRUQQABIQCgxMQU5FX0NPTlRST0wQARIOCgpMQU5FX0ZBQ1RTEAISDQoJTEFORV9CVUxLEAMy7QEKEU1lbWJlcnNoaXBTZXJ2aWNlElkKBEpvaW4SIi5xdWludGV0LmZlZGVyYXRpb24udjEuSm9pblJlcXVlc3QaIy5xdWludGV0LmZlZGVyYXRpb24udjEuSm9pblJlc3BvbnNlIgjK8xgEMA84ARJ9ChBSZW5ld0NlcnRpZmljYXRlEi4ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJlbmV3Q2VydGlmaWNhdGVSZXF1ZXN0Gi8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJlbmV3Q2VydGlmaWNhdGVSZXNwb25zZSIIyvMYBDAPOAEyegoLTGlua1NlcnZpY2USawoIRXhjaGFuZ2USJi5xdWludGV0LmZlZGVyYXRpb24udjEuRXhjaGFuZ2VSZXF1ZXN0GicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkV4Y2hhbmdlUmVzcG9uc2UiCsrzGAYwgKMFOAEoATABYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
+  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIq0BCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRITCgtzaWduaW5nX2tleRgFIAEoDBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCRIUCgxqb2luX2FkZHJlc3MYCCABKAkiYAoLSm9pblJlcXVlc3QSGgoFdG9rZW4YASABKAlCC9LzGAcIARDIAUABEjUKBGNhcmQYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmRCBtLzGAIIASLkAQoMSm9pblJlc3BvbnNlEi0KBGNhcmQYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmQSEwoLY2VydGlmaWNhdGUYAiABKAkSLQoEa2luZBgDIAEoDjIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyS2luZBIwCgdjaGFydGVyGAQgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0Ei8KBXN0YXRlGAUgASgOMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJTdGF0ZSKlAQoXUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QSLQoEbm9kZRgBIAEoCUIf0vMYGwgBIhdbYS16MC05XVthLXowLTktXXswLDYyfRImChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAIgASgJQgnS8xgFCAEQgEASFgoGa2V5X2lkGAMgASgJQgbS8xgCEEASGwoJc2lnbmF0dXJlGAQgASgMQgjS8xgECAEQQCIvChhSZW5ld0NlcnRpZmljYXRlUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAkilgUKBUZyYW1lEi0KBWhlbGxvGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkhlbGxvSAASMwoFYmF0Y2gYAiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkQmF0Y2hIABI3CgdyZWNlaXB0GAMgASgLMiQucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFJlY2VpcHRIABIvCgZjcmVkaXQYBCABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQ3JlZGl0SAASLQoFcXVlcnkYBSABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlIABIvCgZhbnN3ZXIYBiABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQW5zd2VySAASKwoEcGluZxgHIAEoCzIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QaW5nSAASNQoHcmVmdXNhbBgIIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaW5rUmVmdXNhbEgAEjIKBWNodW5rGAkgASgLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLkJhdGNoQ2h1bmtIABI0CgZjYW5jZWwYCiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuQ2FuY2VsUXVlcnlIABJIChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAsgASgLMikucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNlcnRpZmljYXRlUmVxdWVzdEgAEj8KC2NlcnRpZmljYXRlGAwgASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLklzc3VlZENlcnRpZmljYXRlSABCBgoEYm9keSI+Cg9FeGNoYW5nZVJlcXVlc3QSKwoFZnJhbWUYASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuRnJhbWUiPwoQRXhjaGFuZ2VSZXNwb25zZRIrCgVmcmFtZRgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GcmFtZSLFAQoFSGVsbG8SDAoEbm9kZRgBIAEoCRIQCghwcm90b2NvbBgCIAEoBRINCgVlcG9jaBgDIAEoCRIWCg5yZWNlaXZlZF9lcG9jaBgEIAEoCRITCgtjZXJ0aWZpY2F0ZRgFIAEoCRIyCgVsYW5lcxgGIAMoCzIjLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lUG9zaXRpb24SFgoOcHJldmlvdXNfZXBvY2gYByABKAkSFAoMdHJ1c3RfbnVtYmVyGAggASgDIrwBCgxMYW5lUG9zaXRpb24SKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhAKCHJlY2VpdmVkGAIgASgDEhYKDnJlY2VpdmVkX2NoYWluGAMgASgMEhUKDWxhc3RfYXNzaWduZWQYBCABKAMSFAoMYWNrbm93bGVkZ2VkGAUgASgDEhoKEmFja25vd2xlZGdlZF9jaGFpbhgGIAEoDBIOCgZjcmVkaXQYByABKAMirAYKCEVudmVsb3BlEhEKCXdpdGhkcmF3bhgBIAEoDBIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSEAoIY29udHJhY3QYAyABKAkSFgoOYWdyZWVtZW50X2hhc2gYBCABKAwSJQoEZmFjdBgFIAEoCzIVLnF1aW50ZXQuZmFjdC52MS5GYWN0SAASQgoQY29udHJhY3RfbWVzc2FnZRgGIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdE1lc3NhZ2VIABJCChB0cmFuc2Zlcl9tZXNzYWdlGAcgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRyYW5zZmVyTWVzc2FnZUgAEkQKEWRpcmVjdGl2ZV9tZXNzYWdlGAggASgLMicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZU1lc3NhZ2VIABI8Cgp0cnVzdF9saXN0GAkgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdEgAEkYKEm1lbWJlcnNoaXBfbWVzc2FnZRgKIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5NZW1iZXJzaGlwTWVzc2FnZUgAEkQKDmRlbGV0aW9uX3Byb29mGAsgASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZERlbGV0aW9uUHJvb2ZIABI8CgpjaGVja3BvaW50GAwgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNoZWNrcG9pbnRPZmZlckgAEjkKC2Nvc2lnbmF0dXJlGA0gASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvc2lnbmF0dXJlSAASQAoKc2V0dGxlbWVudBgOIAEoCzIqLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50U3RhdGVtZW50SAASNAoEZmxvdxgPIAEoCzIkLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GbG93U3RhdGVtZW50SABCBgoEYm9keSK4AQoFQmF0Y2gSDgoGc2VuZGVyGAEgASgJEhAKCHJlY2VpdmVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhEKCWVudmVsb3BlcxgEIAMoDBIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAYgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSFgoOZmlyc3Rfc2VxdWVuY2UYByABKAMiUwoLU2lnbmVkQmF0Y2gSDQoFYmF0Y2gYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBISCgpjb21wcmVzc2VkGAQgASgIImMKCkJhdGNoQ2h1bmsSKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEg0KBWluZGV4GAIgASgFEg0KBWNvdW50GAMgASgFEgwKBGRhdGEYBCABKAwimQIKB1JlY2VpcHQSEAoIcmVjZWl2ZXIYASABKAkSDgoGc2VuZGVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhAKCHNlcXVlbmNlGAQgASgDEhQKDGJhdGNoX2RpZ2VzdBgFIAEoDBIoCgR0aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAcgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSDQoFY2hhaW4YCCABKAwSFgoOZmlyc3Rfc2VxdWVuY2UYCSABKAMSOQoJY29udHJhY3RzGAogAygLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJlY2VpcHRDb250cmFjdCI2Cg9SZWNlaXB0Q29udHJhY3QSEAoIY29udHJhY3QYASABKAkSEQoJZW52ZWxvcGVzGAIgASgDIkMKDVNpZ25lZFJlY2VpcHQSDwoHcmVjZWlwdBgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMIkYKBkNyZWRpdBIRCgllbnZlbG9wZXMYASABKAMSKQoEbGFuZRgCIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lIpcBCg9Db250cmFjdE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCghjb250cmFjdBgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdBIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVldmVudBgFIAEoCSKIAQoPVHJhbnNmZXJNZXNzYWdlEgoKAmlkGAEgASgJEgwKBHR5cGUYAiABKAkSMQoIdHJhbnNmZXIYAyABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXISKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAifQoQRGlyZWN0aXZlTWVzc2FnZRIKCgJpZBgBIAEoCRIzCglkaXJlY3RpdmUYAiABKAsyIC5xdWludGV0LmZlZGVyYXRpb24udjEuRGlyZWN0aXZlEigKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInUKEU1lbWJlcnNoaXBNZXNzYWdlEgoKAmlkGAEgASgJEgwKBHR5cGUYAiABKAkSDAoEem9uZRgDIAEoCRIOCgZyZWFzb24YBCABKAkSKAoEdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiiQEKClRydXN0ZWRLZXkSDgoGa2V5X2lkGAEgASgJEgsKA2tleRgCIAEoDBIuCgp2YWxpZF9mcm9tGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXRpcmVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLjAQoJVHJ1c3RMaXN0EgwKBG5vZGUYASABKAkSDgoGbnVtYmVyGAIgASgDEigKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KBGtleXMYBCADKAsyIS5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZEtleRIZChFyb290X2NlcnRpZmljYXRlcxgFIAMoCRIPCgdyZXZva2VkGAYgAygJEjEKBXBlZXJzGAcgAygLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0ZWRQZWVyInQKC1RydXN0ZWRQZWVyEgwKBG5vZGUYASABKAkSLwoFc3RhdGUYAiABKA4yIC5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlclN0YXRlEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9maW5nZXJwcmludBgEIAEoCSJCCg9TaWduZWRUcnVzdExpc3QSDAoEbGlzdBgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMIiUKEkNlcnRpZmljYXRlUmVxdWVzdBIPCgdyZXF1ZXN0GAEgASgJIjgKEUlzc3VlZENlcnRpZmljYXRlEhMKC2NlcnRpZmljYXRlGAEgASgJEg4KBnJlYXNvbhgCIAEoCSLEAQoNRGVsZXRpb25Qcm9vZhIQCghjb250cmFjdBgBIAEoCRIMCgRub2RlGAIgASgJEgwKBHJvd3MYAyABKAMSDgoGZGlnZXN0GAQgASgMEg4KBnJlYXNvbhgFIAEoCRIvCgtoZWxkX2JlZm9yZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoEdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCgoCaWQYCCABKAkiRwoTU2lnbmVkRGVsZXRpb25Qcm9vZhINCgVwcm9vZhgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMInMKD0NoZWNrcG9pbnRPZmZlchIRCglzdGF0ZW1lbnQYASABKAkSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBITCgtjb25zaXN0ZW5jeRgEIAMoDBIVCg1wcmV2aW91c19zaXplGAUgASgDInkKC0Nvc2lnbmF0dXJlEhEKCXN0YXRlbWVudBgBIAEoCRIMCgRub2RlGAIgASgJEg4KBmtleV9pZBgDIAEoCRIRCglzaWduYXR1cmUYBCABKAwSDwoHcmVmdXNhbBgFIAEoCRIVCg1jb3NpZ25lZF9zaXplGAYgASgDIrECChNTZXR0bGVtZW50U3RhdGVtZW50EhAKCGNvbnRyYWN0GAEgASgJEgsKA2RheRgCIAEoCRINCgVmYWN0cxgDIAEoAxIMCgRyb3dzGAQgASgDEg0KBWJ5dGVzGAUgASgDEg4KBmRpZ2VzdBgGIAEoDBIPCgdxdWVyaWVzGAcgASgDEhIKCnF1ZXJ5X3Jvd3MYCCABKAMSDAoEYXNrcxgJIAEoCBIUCgxjb3VudGVkX25vZGUYCiABKAkSOQoHcG9ydGlvbhgLIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50UG9ydGlvbhI7CghmaW5kaW5ncxgMIAEoCzIpLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50RmluZGluZ3MixAEKDUZsb3dTdGF0ZW1lbnQSEAoIY29udHJhY3QYASABKAkSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEwoLb2xkZXN0X2ZhY3QYAyABKAkSMQoNb2xkZXN0X2NoYW5nZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLd2FpdHNfc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInQKEVNldHRsZW1lbnRQb3J0aW9uEg0KBWFmdGVyGAEgASgJEg8KB3Rocm91Z2gYAiABKAkSCwoDaWRzGAMgAygJEhIKCm5ldmVyX3NlbnQYBCADKAkSEAoIcmVwYWlyZWQYBSABKAMSDAoEbGFzdBgGIAEoCCJHChJTZXR0bGVtZW50RmluZGluZ3MSDwoHdGhyb3VnaBgBIAEoCRIPCgdtaXNzaW5nGAIgAygJEg8KB3Vua25vd24YAyADKAkiGQoLQ2FuY2VsUXVlcnkSCgoCaWQYASABKAki9gEKBVF1ZXJ5EgoKAmlkGAEgASgJEhQKDHJlbWFpbmluZ19tcxgCIAEoAxINCgVhY3RvchgDIAEoCRITCgt0cmFjZXBhcmVudBgEIAEoCRI7CgRyb3dzGAUgASgLMisucXVpbnRldC5mZWRlcmF0aW9uLnYxLlF1ZXJ5Q29udHJhY3RSZXF1ZXN0SAASQgoIcHJvZHVjdHMYBiABKAsyLi5xdWludGV0LmZlZGVyYXRpb24udjEuTGlzdFBlZXJQcm9kdWN0c1JlcXVlc3RIABIOCgZzdHJlYW0YByABKAgSDgoGY3JlZGl0GAggASgFQgYKBGJvZHkiwAEKBkFuc3dlchIKCgJpZBgBIAEoCRIMCgRjb2RlGAIgASgFEg4KBnJlYXNvbhgDIAEoCRIPCgdtZXNzYWdlGAQgASgJEiUKBHJvd3MYBSADKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhcKD25leHRfcGFnZV90b2tlbhgGIAEoCRItCghwcm9kdWN0cxgHIAMoCzIbLnF1aW50ZXQuc2hhcmluZy52MS5Qcm9kdWN0EgwKBG1vcmUYCCABKAgiMAoEUGluZxIoCgR0aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJrCgtMaW5rUmVmdXNhbBIOCgZyZWFzb24YASABKAkSDwoHbWVzc2FnZRgCIAEoCRIQCghzZXF1ZW5jZRgDIAEoAxIpCgRsYW5lGAQgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUqTQoETGFuZRIUChBMQU5FX1VOU1BFQ0lGSUVEEAASEAoMTEFORV9DT05UUk9MEAESDgoKTEFORV9GQUNUUxACEg0KCUxBTkVfQlVMSxADMu0BChFNZW1iZXJzaGlwU2VydmljZRJZCgRKb2luEiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkpvaW5SZXF1ZXN0GiMucXVpbnRldC5mZWRlcmF0aW9uLnYxLkpvaW5SZXNwb25zZSIIyvMYBDAPOAESfQoQUmVuZXdDZXJ0aWZpY2F0ZRIuLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5SZW5ld0NlcnRpZmljYXRlUmVxdWVzdBovLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5SZW5ld0NlcnRpZmljYXRlUmVzcG9uc2UiCMrzGAQwDzgBMnoKC0xpbmtTZXJ2aWNlEmsKCEV4Y2hhbmdlEiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkV4Y2hhbmdlUmVxdWVzdBonLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FeGNoYW5nZVJlc3BvbnNlIgrK8xgGMICjBTgBKAEwAWIGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
 
 /**
  * NodeCard is how a node presents itself.
@@ -880,6 +880,20 @@ export type Receipt = Message<"quintet.federation.v1.Receipt"> & {
    * @generated from field: bytes chain = 8;
    */
   chain: Uint8Array;
+
+  /**
+   * first_sequence is the sequence of the batch's first envelope.
+   *
+   * @generated from field: int64 first_sequence = 9;
+   */
+  firstSequence: bigint;
+
+  /**
+   * contracts are the contracts of the batch's envelopes, by name.
+   *
+   * @generated from field: repeated quintet.federation.v1.ReceiptContract contracts = 10;
+   */
+  contracts: ReceiptContract[];
 };
 
 /**
@@ -888,6 +902,34 @@ export type Receipt = Message<"quintet.federation.v1.Receipt"> & {
  */
 export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_link, 14);
+
+/**
+ * ReceiptContract says how much of a batch was sent under one contract.
+ *
+ * @generated from message quintet.federation.v1.ReceiptContract
+ */
+export type ReceiptContract = Message<"quintet.federation.v1.ReceiptContract"> & {
+  /**
+   * contract is `contracts/{id}`.
+   *
+   * @generated from field: string contract = 1;
+   */
+  contract: string;
+
+  /**
+   * envelopes is the number of envelopes under it; what was refused of them is in the receiver's refusals.
+   *
+   * @generated from field: int64 envelopes = 2;
+   */
+  envelopes: bigint;
+};
+
+/**
+ * Describes the message quintet.federation.v1.ReceiptContract.
+ * Use `create(ReceiptContractSchema)` to create a new message.
+ */
+export const ReceiptContractSchema: GenMessage<ReceiptContract> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 15);
 
 /**
  * SignedReceipt is a receipt with the receiver's signature.
@@ -922,7 +964,7 @@ export type SignedReceipt = Message<"quintet.federation.v1.SignedReceipt"> & {
  * Use `create(SignedReceiptSchema)` to create a new message.
  */
 export const SignedReceiptSchema: GenMessage<SignedReceipt> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 15);
+  messageDesc(file_quintet_federation_v1_link, 16);
 
 /**
  * Credit lets the other side send more envelopes.
@@ -950,7 +992,7 @@ export type Credit = Message<"quintet.federation.v1.Credit"> & {
  * Use `create(CreditSchema)` to create a new message.
  */
 export const CreditSchema: GenMessage<Credit> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 16);
+  messageDesc(file_quintet_federation_v1_link, 17);
 
 /**
  * ContractMessage is one step of a negotiation or of an ending. Steps that were seen before are answered as before.
@@ -1001,7 +1043,7 @@ export type ContractMessage = Message<"quintet.federation.v1.ContractMessage"> &
  * Use `create(ContractMessageSchema)` to create a new message.
  */
 export const ContractMessageSchema: GenMessage<ContractMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 17);
+  messageDesc(file_quintet_federation_v1_link, 18);
 
 /**
  * TransferMessage is one step of a transfer. Steps that were seen before are answered as before.
@@ -1044,7 +1086,7 @@ export type TransferMessage = Message<"quintet.federation.v1.TransferMessage"> &
  * Use `create(TransferMessageSchema)` to create a new message.
  */
 export const TransferMessageSchema: GenMessage<TransferMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 18);
+  messageDesc(file_quintet_federation_v1_link, 19);
 
 /**
  * DirectiveMessage carries a directive down, and its acknowledgement, answer or end up.
@@ -1079,7 +1121,7 @@ export type DirectiveMessage = Message<"quintet.federation.v1.DirectiveMessage">
  * Use `create(DirectiveMessageSchema)` to create a new message.
  */
 export const DirectiveMessageSchema: GenMessage<DirectiveMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 19);
+  messageDesc(file_quintet_federation_v1_link, 20);
 
 /**
  * MembershipMessage says that the membership of the sender and the receiver changes.
@@ -1128,7 +1170,7 @@ export type MembershipMessage = Message<"quintet.federation.v1.MembershipMessage
  * Use `create(MembershipMessageSchema)` to create a new message.
  */
 export const MembershipMessageSchema: GenMessage<MembershipMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 20);
+  messageDesc(file_quintet_federation_v1_link, 21);
 
 /**
  * TrustedKey is a signing key of a node.
@@ -1170,7 +1212,7 @@ export type TrustedKey = Message<"quintet.federation.v1.TrustedKey"> & {
  * Use `create(TrustedKeySchema)` to create a new message.
  */
 export const TrustedKeySchema: GenMessage<TrustedKey> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 21);
+  messageDesc(file_quintet_federation_v1_link, 22);
 
 /**
  * TrustList is what a node wants its peers to trust: its keys, its roots, what it has revoked and with whom it exchanges.
@@ -1233,7 +1275,7 @@ export type TrustList = Message<"quintet.federation.v1.TrustList"> & {
  * Use `create(TrustListSchema)` to create a new message.
  */
 export const TrustListSchema: GenMessage<TrustList> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 22);
+  messageDesc(file_quintet_federation_v1_link, 23);
 
 /**
  * TrustedPeer is one node of a trust list.
@@ -1275,7 +1317,7 @@ export type TrustedPeer = Message<"quintet.federation.v1.TrustedPeer"> & {
  * Use `create(TrustedPeerSchema)` to create a new message.
  */
 export const TrustedPeerSchema: GenMessage<TrustedPeer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 23);
+  messageDesc(file_quintet_federation_v1_link, 24);
 
 /**
  * SignedTrustList is a trust list with the node's signature.
@@ -1310,7 +1352,7 @@ export type SignedTrustList = Message<"quintet.federation.v1.SignedTrustList"> &
  * Use `create(SignedTrustListSchema)` to create a new message.
  */
 export const SignedTrustListSchema: GenMessage<SignedTrustList> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 24);
+  messageDesc(file_quintet_federation_v1_link, 25);
 
 /**
  * CertificateRequest asks the receiver for the sender's next certificate.
@@ -1331,7 +1373,7 @@ export type CertificateRequest = Message<"quintet.federation.v1.CertificateReque
  * Use `create(CertificateRequestSchema)` to create a new message.
  */
 export const CertificateRequestSchema: GenMessage<CertificateRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 25);
+  messageDesc(file_quintet_federation_v1_link, 26);
 
 /**
  * IssuedCertificate is a certificate for calls to the sender, issued by its root.
@@ -1359,7 +1401,7 @@ export type IssuedCertificate = Message<"quintet.federation.v1.IssuedCertificate
  * Use `create(IssuedCertificateSchema)` to create a new message.
  */
 export const IssuedCertificateSchema: GenMessage<IssuedCertificate> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 26);
+  messageDesc(file_quintet_federation_v1_link, 27);
 
 /**
  * DeletionProof says that a consumer has deleted rows that it held under a contract.
@@ -1430,7 +1472,7 @@ export type DeletionProof = Message<"quintet.federation.v1.DeletionProof"> & {
  * Use `create(DeletionProofSchema)` to create a new message.
  */
 export const DeletionProofSchema: GenMessage<DeletionProof> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 27);
+  messageDesc(file_quintet_federation_v1_link, 28);
 
 /**
  * SignedDeletionProof is a deletion proof with the signature of the node that deleted.
@@ -1466,7 +1508,7 @@ export type SignedDeletionProof = Message<"quintet.federation.v1.SignedDeletionP
  * Use `create(SignedDeletionProofSchema)` to create a new message.
  */
 export const SignedDeletionProofSchema: GenMessage<SignedDeletionProof> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 28);
+  messageDesc(file_quintet_federation_v1_link, 29);
 
 /**
  * CheckpointOffer asks a peer to cosign how far an audit log of the sender has grown.
@@ -1515,7 +1557,7 @@ export type CheckpointOffer = Message<"quintet.federation.v1.CheckpointOffer"> &
  * Use `create(CheckpointOfferSchema)` to create a new message.
  */
 export const CheckpointOfferSchema: GenMessage<CheckpointOffer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 29);
+  messageDesc(file_quintet_federation_v1_link, 30);
 
 /**
  * Cosignature is a peer's word that it saw a checkpoint and that it continues the one before.
@@ -1572,7 +1614,7 @@ export type Cosignature = Message<"quintet.federation.v1.Cosignature"> & {
  * Use `create(CosignatureSchema)` to create a new message.
  */
 export const CosignatureSchema: GenMessage<Cosignature> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 30);
+  messageDesc(file_quintet_federation_v1_link, 31);
 
 /**
  * SettlementStatement is what the sender of the message has counted under a contract on one UTC day, of the facts and
@@ -1672,7 +1714,7 @@ export type SettlementStatement = Message<"quintet.federation.v1.SettlementState
  * Use `create(SettlementStatementSchema)` to create a new message.
  */
 export const SettlementStatementSchema: GenMessage<SettlementStatement> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 31);
+  messageDesc(file_quintet_federation_v1_link, 32);
 
 /**
  * FlowStatement says how far its sender is with the facts that it owes under a contract, so that the other end can tell
@@ -1722,7 +1764,7 @@ export type FlowStatement = Message<"quintet.federation.v1.FlowStatement"> & {
  * Use `create(FlowStatementSchema)` to create a new message.
  */
 export const FlowStatementSchema: GenMessage<FlowStatement> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 32);
+  messageDesc(file_quintet_federation_v1_link, 33);
 
 /**
  * SettlementPortion is a part of the ids counted, in their order as 16 bytes.
@@ -1779,7 +1821,7 @@ export type SettlementPortion = Message<"quintet.federation.v1.SettlementPortion
  * Use `create(SettlementPortionSchema)` to create a new message.
  */
 export const SettlementPortionSchema: GenMessage<SettlementPortion> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 33);
+  messageDesc(file_quintet_federation_v1_link, 34);
 
 /**
  * SettlementFindings is what a portion shows when it is held against the receiver's own ids.
@@ -1814,7 +1856,7 @@ export type SettlementFindings = Message<"quintet.federation.v1.SettlementFindin
  * Use `create(SettlementFindingsSchema)` to create a new message.
  */
 export const SettlementFindingsSchema: GenMessage<SettlementFindings> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 34);
+  messageDesc(file_quintet_federation_v1_link, 35);
 
 /**
  * CancelQuery takes a query back: the asker does not wait any more.
@@ -1835,7 +1877,7 @@ export type CancelQuery = Message<"quintet.federation.v1.CancelQuery"> & {
  * Use `create(CancelQuerySchema)` to create a new message.
  */
 export const CancelQuerySchema: GenMessage<CancelQuery> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 35);
+  messageDesc(file_quintet_federation_v1_link, 36);
 
 /**
  * Query asks a question of the peer, within a deadline.
@@ -1915,7 +1957,7 @@ export type Query = Message<"quintet.federation.v1.Query"> & {
  * Use `create(QuerySchema)` to create a new message.
  */
 export const QuerySchema: GenMessage<Query> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 36);
+  messageDesc(file_quintet_federation_v1_link, 37);
 
 /**
  * Answer answers a query.
@@ -1985,7 +2027,7 @@ export type Answer = Message<"quintet.federation.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 37);
+  messageDesc(file_quintet_federation_v1_link, 38);
 
 /**
  * Ping keeps a stream alive.
@@ -2006,7 +2048,7 @@ export type Ping = Message<"quintet.federation.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 38);
+  messageDesc(file_quintet_federation_v1_link, 39);
 
 /**
  * LinkRefusal says that a frame was not accepted.
@@ -2048,7 +2090,7 @@ export type LinkRefusal = Message<"quintet.federation.v1.LinkRefusal"> & {
  * Use `create(LinkRefusalSchema)` to create a new message.
  */
 export const LinkRefusalSchema: GenMessage<LinkRefusal> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 39);
+  messageDesc(file_quintet_federation_v1_link, 40);
 
 /**
  * Lane is the priority of an envelope. Each lane has its own sequence and its own credit; order holds within a lane, and a

@@ -66,7 +66,8 @@ def give(contract: ActiveContract, zones: ZoneTree, fact: Fact) -> Given | Refus
     counted = contract.terms.HasField("aggregation")
     try:
         if counted:
-            given, subjects = _counts(contract, written), ()  # counts are about nobody in particular
+            given = _counts(contract, written)
+            subjects: tuple[str, ...] = ()  # counts are about nobody in particular
         else:
             given, subjects = _masked(contract, written)
     except _RefusedError as error:

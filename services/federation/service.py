@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from services.federation.deletions import Deletions
     from services.federation.directives_service import DirectivesHandler
     from services.federation.disclosures_service import DisclosuresHandler
-    from services.federation.links_service import LinksHandler
     from services.federation.evidence_service import EvidenceHandler
+    from services.federation.links_service import LinksHandler
     from services.federation.peers_service import PeersHandler
     from services.federation.queries_service import QueriesHandler
     from services.federation.settlement_service import SettlementsHandler

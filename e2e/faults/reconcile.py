@@ -207,7 +207,7 @@ async def _compare_rows(verdict: Verdict, ledger: Ledger, city: Pool, contract: 
     verdict.applied += len(right) * 2
     verdict.lost += 2 * verdict.note("rows missing", [key for key in expected if key not in found])
     wrong = [f"{found[key]}" for key in expected if key in found and found[key] != expected[key]]
-    verdict.lost += verdict.note("rows other than the contract's projection", wrong)
+    verdict.lost += 2 * verdict.note("rows other than the contract's projection", wrong)
     verdict.note("rows that nobody wrote", [key for key in found if key not in expected])
 
 

@@ -64,7 +64,6 @@ async def hello(conn: Connection, node: str, peer: str) -> link_pb2.Hello:
         epoch=row.epoch,
         received_epoch=row.received_epoch,
         previous_epoch=row.previous_epoch,
-        certificate=row.issued_certificate,
         lanes=[_position(lane, sent[lane], received[lane]) for lane in LANES],
     )
 
@@ -113,8 +112,6 @@ async def agree(tx: Tx, told: link_pb2.Hello, heard: link_pb2.Hello) -> Agreed |
     if problem:
         await alarms.set_alarm(tx, peer=peer.node, name=SEQUENCE_REVERSED, text=problem)
         return Stopped(problem)
-    if heard.certificate and not peer.certificate:
-        await peers_store.set_certificate(tx.conn, peer.node, heard.certificate)
     await peers_store.touch(tx.conn, peer.node, tx.now)
     found = (await alarms.of_peers(tx.conn, [peer.node]))[peer.node]
     return Agreed(starts, alarmed=any(alarm.name == SEQUENCE_REVERSED for alarm in found))

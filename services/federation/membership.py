@@ -276,7 +276,6 @@ async def add_peer(tx: Tx, card: link_pb2.NodeCard, *, kind: int, state: int, ce
         root_certificate=card.root_certificate,
         signing_key=card.signing_key,
         certificate=certificate,
-        issued_certificate="",
         epoch=new_id(),
         joined_at=tx.now,
         join_address=card.join_address,

@@ -10,7 +10,6 @@ CREATE TABLE peers (
     root_certificate text NOT NULL,        -- the peer's own root, pinned
     signing_key bytea NOT NULL,            -- Ed25519, for batches, receipts and contracts
     certificate text NOT NULL,             -- ours for calls to the peer, issued by it; '' until it has
-    issued_certificate text NOT NULL,      -- the peer's for calls to us, handed over in Hello; '' for none
     epoch text NOT NULL,                   -- names the life of our sequence
     last_assigned bigint NOT NULL DEFAULT 0,
     acknowledged bigint NOT NULL DEFAULT 0,

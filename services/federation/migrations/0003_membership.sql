@@ -1,4 +1,4 @@
--- Approvals, trust lists, keys and revocations.
+-- Approvals, certificates and revocations.
 ALTER TABLE peers
     ADD COLUMN state_reason text NOT NULL DEFAULT '',
     ADD COLUMN state_since timestamptz NOT NULL DEFAULT now(),

@@ -56,7 +56,7 @@ class Kept:
 async def kept(transactions: MakeTransactions) -> Kept:
     node = await transactions("federation", MIGRATIONS)
     peer = NewPeer(
-        "d6", "", pb.PEER_KIND_CHILD, pb.PEER_STATE_ACTIVE, "d6", "", False, "", b"", "", "", "e", node.clock.now()
+        "d6", "", pb.PEER_KIND_CHILD, pb.PEER_STATE_ACTIVE, "d6", "", False, "", b"", "", "e", node.clock.now()
     )
     await node.run(lambda tx: peers_store.add(tx.conn, peer))
     return Kept(node)

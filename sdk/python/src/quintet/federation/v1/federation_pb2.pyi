@@ -274,7 +274,6 @@ class Peer(_message.Message):
     LANES_FIELD_NUMBER: _builtins.int
     BACKLOG_BYTES_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
-    TRUST_NUMBER_FIELD_NUMBER: _builtins.int
     DEAD_LETTERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `peers/{node}`."""
@@ -306,8 +305,6 @@ class Peer(_message.Message):
     """state_reason says why it is suspended, rejected, left or expelled; empty otherwise."""
     backlog_bytes: _builtins.int
     """backlog_bytes is the size of what waits for the peer."""
-    trust_number: _builtins.int
-    """trust_number is the number of the peer's trust list that this node holds."""
     dead_letters: _builtins.int
     """dead_letters is the number of envelopes from the peer that could not be applied and wait for a person."""
     @_builtins.property
@@ -365,12 +362,11 @@ class Peer(_message.Message):
         lanes: _abc.Iterable[Global___LaneStatus] | None = ...,
         backlog_bytes: _builtins.int = ...,
         alarms: _abc.Iterable[_builtins.str] | None = ...,
-        trust_number: _builtins.int = ...,
         dead_letters: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "joined_at", b"joined_at", "last_contact", b"last_contact", "oldest_unacknowledged", b"oldest_unacknowledged"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "approvals", b"approvals", "backlog", b"backlog", "backlog_bytes", b"backlog_bytes", "certificate_expires_at", b"certificate_expires_at", "connected", b"connected", "dead_letters", b"dead_letters", "joined_at", b"joined_at", "kind", b"kind", "lanes", b"lanes", "last_contact", b"last_contact", "last_error", b"last_error", "link_address", b"link_address", "name", b"name", "node", b"node", "oldest_unacknowledged", b"oldest_unacknowledged", "received", b"received", "root_fingerprint", b"root_fingerprint", "sent", b"sent", "state", b"state", "state_reason", b"state_reason", "title", b"title", "trust_number", b"trust_number", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "approvals", b"approvals", "backlog", b"backlog", "backlog_bytes", b"backlog_bytes", "certificate_expires_at", b"certificate_expires_at", "connected", b"connected", "dead_letters", b"dead_letters", "joined_at", b"joined_at", "kind", b"kind", "lanes", b"lanes", "last_contact", b"last_contact", "last_error", b"last_error", "link_address", b"link_address", "name", b"name", "node", b"node", "oldest_unacknowledged", b"oldest_unacknowledged", "received", b"received", "root_fingerprint", b"root_fingerprint", "sent", b"sent", "state", b"state", "state_reason", b"state_reason", "title", b"title", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,7 +34,7 @@ class _LaneEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lane.ValueType],
     LANE_UNSPECIFIED: _Lane.ValueType  # 0
     """LANE_UNSPECIFIED is no lane."""
     LANE_CONTROL: _Lane.ValueType  # 1
-    """LANE_CONTROL is for contracts, directives, trust and evidence; it goes before all others."""
+    """LANE_CONTROL is for contracts, directives, membership and evidence; it goes before all others."""
     LANE_FACTS: _Lane.ValueType  # 2
     """LANE_FACTS is for facts under a charter."""
     LANE_BULK: _Lane.ValueType  # 3
@@ -48,7 +48,7 @@ class Lane(_Lane, metaclass=_LaneEnumTypeWrapper):
 LANE_UNSPECIFIED: Lane.ValueType  # 0
 """LANE_UNSPECIFIED is no lane."""
 LANE_CONTROL: Lane.ValueType  # 1
-"""LANE_CONTROL is for contracts, directives, trust and evidence; it goes before all others."""
+"""LANE_CONTROL is for contracts, directives, membership and evidence; it goes before all others."""
 LANE_FACTS: Lane.ValueType  # 2
 """LANE_FACTS is for facts under a charter."""
 LANE_BULK: Lane.ValueType  # 3
@@ -387,10 +387,8 @@ class Hello(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     RECEIVED_EPOCH_FIELD_NUMBER: _builtins.int
-    CERTIFICATE_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
     PREVIOUS_EPOCH_FIELD_NUMBER: _builtins.int
-    TRUST_NUMBER_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """node is the sender's id; it must match the certificate."""
     protocol: _builtins.int
@@ -399,15 +397,9 @@ class Hello(_message.Message):
     """epoch names the life of the sender's sequences; it changes when people at the sender begin a new one after a restore."""
     received_epoch: _builtins.str
     """received_epoch is the life of the receiver's sequences that the sender knows; empty at first."""
-    certificate: _builtins.str
-    """certificate is the receiver's certificate for calls to the sender, PEM, when it asked for one on joining."""
     previous_epoch: _builtins.str
     """previous_epoch is the life before `epoch` when people at the sender have begun a new one after a restore; the receiver
     takes up the new life only when this is the one it knew.
-    """
-    trust_number: _builtins.int
-    """trust_number is the number of the receiver's trust list that the sender holds; the receiver sends its list when it
-    has a newer one.
     """
     @_builtins.property
     def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LanePosition]:
@@ -420,14 +412,12 @@ class Hello(_message.Message):
         protocol: _builtins.int = ...,
         epoch: _builtins.str = ...,
         received_epoch: _builtins.str = ...,
-        certificate: _builtins.str = ...,
         lanes: _abc.Iterable[Global___LanePosition] | None = ...,
         previous_epoch: _builtins.str = ...,
-        trust_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "epoch", b"epoch", "lanes", b"lanes", "node", b"node", "previous_epoch", b"previous_epoch", "protocol", b"protocol", "received_epoch", b"received_epoch", "trust_number", b"trust_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "lanes", b"lanes", "node", b"node", "previous_epoch", b"previous_epoch", "protocol", b"protocol", "received_epoch", b"received_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -495,7 +485,6 @@ class Envelope(_message.Message):
     CONTRACT_MESSAGE_FIELD_NUMBER: _builtins.int
     TRANSFER_MESSAGE_FIELD_NUMBER: _builtins.int
     DIRECTIVE_MESSAGE_FIELD_NUMBER: _builtins.int
-    TRUST_LIST_FIELD_NUMBER: _builtins.int
     MEMBERSHIP_MESSAGE_FIELD_NUMBER: _builtins.int
     DELETION_PROOF_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
@@ -525,10 +514,6 @@ class Envelope(_message.Message):
     @_builtins.property
     def directive_message(self) -> Global___DirectiveMessage:
         """directive_message is a directive on its way down, or what became of it on its way up."""
-
-    @_builtins.property
-    def trust_list(self) -> Global___SignedTrustList:
-        """trust_list is the sender's keys, roots and revocations."""
 
     @_builtins.property
     def membership_message(self) -> Global___MembershipMessage:
@@ -565,7 +550,6 @@ class Envelope(_message.Message):
         contract_message: Global___ContractMessage | None = ...,
         transfer_message: Global___TransferMessage | None = ...,
         directive_message: Global___DirectiveMessage | None = ...,
-        trust_list: Global___SignedTrustList | None = ...,
         membership_message: Global___MembershipMessage | None = ...,
         deletion_proof: Global___SignedDeletionProof | None = ...,
         checkpoint: Global___CheckpointOffer | None = ...,
@@ -573,11 +557,11 @@ class Envelope(_message.Message):
         settlement: Global___SettlementStatement | None = ...,
         flow: Global___FlowStatement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "checkpoint", b"checkpoint", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "flow", b"flow", "membership_message", b"membership_message", "settlement", b"settlement", "transfer_message", b"transfer_message", "trust_list", b"trust_list"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "checkpoint", b"checkpoint", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "flow", b"flow", "membership_message", b"membership_message", "settlement", b"settlement", "transfer_message", b"transfer_message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "body", b"body", "checkpoint", b"checkpoint", "contract", b"contract", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "flow", b"flow", "lane", b"lane", "membership_message", b"membership_message", "settlement", b"settlement", "transfer_message", b"transfer_message", "trust_list", b"trust_list", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_hash", b"agreement_hash", "body", b"body", "checkpoint", b"checkpoint", "contract", b"contract", "contract_message", b"contract_message", "cosignature", b"cosignature", "deletion_proof", b"deletion_proof", "directive_message", b"directive_message", "fact", b"fact", "flow", b"flow", "lane", b"lane", "membership_message", b"membership_message", "settlement", b"settlement", "transfer_message", b"transfer_message", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["fact", "contract_message", "transfer_message", "directive_message", "trust_list", "membership_message", "deletion_proof", "checkpoint", "cosignature", "settlement", "flow"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["fact", "contract_message", "transfer_message", "directive_message", "membership_message", "deletion_proof", "checkpoint", "cosignature", "settlement", "flow"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1007,164 +991,6 @@ class MembershipMessage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MembershipMessage: _TypeAlias = MembershipMessage  # noqa: Y015
-
-@_typing.final
-class TrustedKey(_message.Message):
-    """TrustedKey is a signing key of a node."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    KEY_ID_FIELD_NUMBER: _builtins.int
-    KEY_FIELD_NUMBER: _builtins.int
-    VALID_FROM_FIELD_NUMBER: _builtins.int
-    RETIRED_AT_FIELD_NUMBER: _builtins.int
-    key_id: _builtins.str
-    """key_id is the first 16 hex digits of SHA-256 of the key."""
-    key: _builtins.bytes
-    """key is the Ed25519 public key, 32 bytes."""
-    @_builtins.property
-    def valid_from(self) -> _timestamp_pb2.Timestamp:
-        """valid_from is when the key began to sign."""
-
-    @_builtins.property
-    def retired_at(self) -> _timestamp_pb2.Timestamp:
-        """retired_at is when it ceased to sign anything new; unset while it signs. What it signed before stays valid evidence."""
-
-    def __init__(
-        self,
-        *,
-        key_id: _builtins.str = ...,
-        key: _builtins.bytes = ...,
-        valid_from: _timestamp_pb2.Timestamp | None = ...,
-        retired_at: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["retired_at", b"retired_at", "valid_from", b"valid_from"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_id", b"key_id", "retired_at", b"retired_at", "valid_from", b"valid_from"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TrustedKey: _TypeAlias = TrustedKey  # noqa: Y015
-
-@_typing.final
-class TrustList(_message.Message):
-    """TrustList is what a node wants its peers to trust: its keys, its roots, what it has revoked and with whom it exchanges."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NODE_FIELD_NUMBER: _builtins.int
-    NUMBER_FIELD_NUMBER: _builtins.int
-    TIME_FIELD_NUMBER: _builtins.int
-    KEYS_FIELD_NUMBER: _builtins.int
-    ROOT_CERTIFICATES_FIELD_NUMBER: _builtins.int
-    REVOKED_FIELD_NUMBER: _builtins.int
-    PEERS_FIELD_NUMBER: _builtins.int
-    node: _builtins.str
-    """node is the node that states it."""
-    number: _builtins.int
-    """number counts the lists of the node from 1; a list with a lower number than one seen before is refused."""
-    @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp:
-        """time is when it was made."""
-
-    @_builtins.property
-    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrustedKey]:
-        """keys are the node's signing keys, past ones included."""
-
-    @_builtins.property
-    def root_certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """root_certificates are the node's own roots, PEM, the present one first; older ones overlap until they end."""
-
-    @_builtins.property
-    def revoked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """revoked are the serial numbers, in hex, of certificates that the node has issued and that are no longer good."""
-
-    @_builtins.property
-    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrustedPeer]:
-        """peers are the nodes that it exchanges with, as far as the receiver may know: its own, and for a child its siblings."""
-
-    def __init__(
-        self,
-        *,
-        node: _builtins.str = ...,
-        number: _builtins.int = ...,
-        time: _timestamp_pb2.Timestamp | None = ...,
-        keys: _abc.Iterable[Global___TrustedKey] | None = ...,
-        root_certificates: _abc.Iterable[_builtins.str] | None = ...,
-        revoked: _abc.Iterable[_builtins.str] | None = ...,
-        peers: _abc.Iterable[Global___TrustedPeer] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "node", b"node", "number", b"number", "peers", b"peers", "revoked", b"revoked", "root_certificates", b"root_certificates", "time", b"time"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TrustList: _TypeAlias = TrustList  # noqa: Y015
-
-@_typing.final
-class TrustedPeer(_message.Message):
-    """TrustedPeer is one node of a trust list."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NODE_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    ZONE_FIELD_NUMBER: _builtins.int
-    ROOT_FINGERPRINT_FIELD_NUMBER: _builtins.int
-    node: _builtins.str
-    """node is its id."""
-    state: _federation_pb2.PeerState.ValueType
-    """state is where its membership stands."""
-    zone: _builtins.str
-    """zone is the code of the zone delegated to it; empty for none."""
-    root_fingerprint: _builtins.str
-    """root_fingerprint is SHA-256 of its root certificate, in hex."""
-    def __init__(
-        self,
-        *,
-        node: _builtins.str = ...,
-        state: _federation_pb2.PeerState.ValueType = ...,
-        zone: _builtins.str = ...,
-        root_fingerprint: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "root_fingerprint", b"root_fingerprint", "state", b"state", "zone", b"zone"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TrustedPeer: _TypeAlias = TrustedPeer  # noqa: Y015
-
-@_typing.final
-class SignedTrustList(_message.Message):
-    """SignedTrustList is a trust list with the node's signature."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LIST_FIELD_NUMBER: _builtins.int
-    KEY_ID_FIELD_NUMBER: _builtins.int
-    SIGNATURE_FIELD_NUMBER: _builtins.int
-    list: _builtins.bytes
-    """list is the serialised TrustList; the signature is over these bytes after the prefix "quintet-trust-v1" and a zero byte."""
-    key_id: _builtins.str
-    """key_id is the key that signed: one that the receiver trusts already."""
-    signature: _builtins.bytes
-    """signature is Ed25519, 64 bytes."""
-    def __init__(
-        self,
-        *,
-        list: _builtins.bytes = ...,
-        key_id: _builtins.str = ...,
-        signature: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "list", b"list", "signature", b"signature"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SignedTrustList: _TypeAlias = SignedTrustList  # noqa: Y015
 
 @_typing.final
 class CertificateRequest(_message.Message):

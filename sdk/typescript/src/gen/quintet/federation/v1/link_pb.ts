@@ -23,7 +23,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/link.proto.
  */
 export const file_quintet_federation_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIq0BCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRITCgtzaWduaW5nX2tleRgFIAEoDBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCRIUCgxqb2luX2FkZHJlc3MYCCABKAkiYAoLSm9pblJlcXVlc3QSGgoFdG9rZW4YASABKAlCC9LzGAcIARDIAUABEjUKBGNhcmQYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmRCBtLzGAIIASLkAQoMSm9pblJlc3BvbnNlEi0KBGNhcmQYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmQSEwoLY2VydGlmaWNhdGUYAiABKAkSLQoEa2luZBgDIAEoDjIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyS2luZBIwCgdjaGFydGVyGAQgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0Ei8KBXN0YXRlGAUgASgOMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJTdGF0ZSKlAQoXUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QSLQoEbm9kZRgBIAEoCUIf0vMYGwgBIhdbYS16MC05XVthLXowLTktXXswLDYyfRImChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAIgASgJQgnS8xgFCAEQgEASFgoGa2V5X2lkGAMgASgJQgbS8xgCEEASGwoJc2lnbmF0dXJlGAQgASgMQgjS8xgECAEQQCIvChhSZW5ld0NlcnRpZmljYXRlUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAkilgUKBUZyYW1lEi0KBWhlbGxvGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkhlbGxvSAASMwoFYmF0Y2gYAiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkQmF0Y2hIABI3CgdyZWNlaXB0GAMgASgLMiQucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFJlY2VpcHRIABIvCgZjcmVkaXQYBCABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQ3JlZGl0SAASLQoFcXVlcnkYBSABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlIABIvCgZhbnN3ZXIYBiABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQW5zd2VySAASKwoEcGluZxgHIAEoCzIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QaW5nSAASNQoHcmVmdXNhbBgIIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaW5rUmVmdXNhbEgAEjIKBWNodW5rGAkgASgLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLkJhdGNoQ2h1bmtIABI0CgZjYW5jZWwYCiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuQ2FuY2VsUXVlcnlIABJIChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAsgASgLMikucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNlcnRpZmljYXRlUmVxdWVzdEgAEj8KC2NlcnRpZmljYXRlGAwgASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLklzc3VlZENlcnRpZmljYXRlSABCBgoEYm9keSI+Cg9FeGNoYW5nZVJlcXVlc3QSKwoFZnJhbWUYASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuRnJhbWUiPwoQRXhjaGFuZ2VSZXNwb25zZRIrCgVmcmFtZRgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GcmFtZSLFAQoFSGVsbG8SDAoEbm9kZRgBIAEoCRIQCghwcm90b2NvbBgCIAEoBRINCgVlcG9jaBgDIAEoCRIWCg5yZWNlaXZlZF9lcG9jaBgEIAEoCRITCgtjZXJ0aWZpY2F0ZRgFIAEoCRIyCgVsYW5lcxgGIAMoCzIjLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lUG9zaXRpb24SFgoOcHJldmlvdXNfZXBvY2gYByABKAkSFAoMdHJ1c3RfbnVtYmVyGAggASgDIrwBCgxMYW5lUG9zaXRpb24SKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhAKCHJlY2VpdmVkGAIgASgDEhYKDnJlY2VpdmVkX2NoYWluGAMgASgMEhUKDWxhc3RfYXNzaWduZWQYBCABKAMSFAoMYWNrbm93bGVkZ2VkGAUgASgDEhoKEmFja25vd2xlZGdlZF9jaGFpbhgGIAEoDBIOCgZjcmVkaXQYByABKAMirAYKCEVudmVsb3BlEhEKCXdpdGhkcmF3bhgBIAEoDBIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSEAoIY29udHJhY3QYAyABKAkSFgoOYWdyZWVtZW50X2hhc2gYBCABKAwSJQoEZmFjdBgFIAEoCzIVLnF1aW50ZXQuZmFjdC52MS5GYWN0SAASQgoQY29udHJhY3RfbWVzc2FnZRgGIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdE1lc3NhZ2VIABJCChB0cmFuc2Zlcl9tZXNzYWdlGAcgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRyYW5zZmVyTWVzc2FnZUgAEkQKEWRpcmVjdGl2ZV9tZXNzYWdlGAggASgLMicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZU1lc3NhZ2VIABI8Cgp0cnVzdF9saXN0GAkgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdEgAEkYKEm1lbWJlcnNoaXBfbWVzc2FnZRgKIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5NZW1iZXJzaGlwTWVzc2FnZUgAEkQKDmRlbGV0aW9uX3Byb29mGAsgASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZERlbGV0aW9uUHJvb2ZIABI8CgpjaGVja3BvaW50GAwgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNoZWNrcG9pbnRPZmZlckgAEjkKC2Nvc2lnbmF0dXJlGA0gASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvc2lnbmF0dXJlSAASQAoKc2V0dGxlbWVudBgOIAEoCzIqLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50U3RhdGVtZW50SAASNAoEZmxvdxgPIAEoCzIkLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GbG93U3RhdGVtZW50SABCBgoEYm9keSK4AQoFQmF0Y2gSDgoGc2VuZGVyGAEgASgJEhAKCHJlY2VpdmVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhEKCWVudmVsb3BlcxgEIAMoDBIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAYgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSFgoOZmlyc3Rfc2VxdWVuY2UYByABKAMiUwoLU2lnbmVkQmF0Y2gSDQoFYmF0Y2gYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBISCgpjb21wcmVzc2VkGAQgASgIImMKCkJhdGNoQ2h1bmsSKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEg0KBWluZGV4GAIgASgFEg0KBWNvdW50GAMgASgFEgwKBGRhdGEYBCABKAwimQIKB1JlY2VpcHQSEAoIcmVjZWl2ZXIYASABKAkSDgoGc2VuZGVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhAKCHNlcXVlbmNlGAQgASgDEhQKDGJhdGNoX2RpZ2VzdBgFIAEoDBIoCgR0aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAcgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSDQoFY2hhaW4YCCABKAwSFgoOZmlyc3Rfc2VxdWVuY2UYCSABKAMSOQoJY29udHJhY3RzGAogAygLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJlY2VpcHRDb250cmFjdCI2Cg9SZWNlaXB0Q29udHJhY3QSEAoIY29udHJhY3QYASABKAkSEQoJZW52ZWxvcGVzGAIgASgDIkMKDVNpZ25lZFJlY2VpcHQSDwoHcmVjZWlwdBgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMIkYKBkNyZWRpdBIRCgllbnZlbG9wZXMYASABKAMSKQoEbGFuZRgCIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lIpcBCg9Db250cmFjdE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCghjb250cmFjdBgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdBIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVldmVudBgFIAEoCSKIAQoPVHJhbnNmZXJNZXNzYWdlEgoKAmlkGAEgASgJEgwKBHR5cGUYAiABKAkSMQoIdHJhbnNmZXIYAyABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXISKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAifQoQRGlyZWN0aXZlTWVzc2FnZRIKCgJpZBgBIAEoCRIzCglkaXJlY3RpdmUYAiABKAsyIC5xdWludGV0LmZlZGVyYXRpb24udjEuRGlyZWN0aXZlEigKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInUKEU1lbWJlcnNoaXBNZXNzYWdlEgoKAmlkGAEgASgJEgwKBHR5cGUYAiABKAkSDAoEem9uZRgDIAEoCRIOCgZyZWFzb24YBCABKAkSKAoEdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiiQEKClRydXN0ZWRLZXkSDgoGa2V5X2lkGAEgASgJEgsKA2tleRgCIAEoDBIuCgp2YWxpZF9mcm9tGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXRpcmVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLjAQoJVHJ1c3RMaXN0EgwKBG5vZGUYASABKAkSDgoGbnVtYmVyGAIgASgDEigKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KBGtleXMYBCADKAsyIS5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZEtleRIZChFyb290X2NlcnRpZmljYXRlcxgFIAMoCRIPCgdyZXZva2VkGAYgAygJEjEKBXBlZXJzGAcgAygLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0ZWRQZWVyInQKC1RydXN0ZWRQZWVyEgwKBG5vZGUYASABKAkSLwoFc3RhdGUYAiABKA4yIC5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlclN0YXRlEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9maW5nZXJwcmludBgEIAEoCSJCCg9TaWduZWRUcnVzdExpc3QSDAoEbGlzdBgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMIiUKEkNlcnRpZmljYXRlUmVxdWVzdBIPCgdyZXF1ZXN0GAEgASgJIjgKEUlzc3VlZENlcnRpZmljYXRlEhMKC2NlcnRpZmljYXRlGAEgASgJEg4KBnJlYXNvbhgCIAEoCSLEAQoNRGVsZXRpb25Qcm9vZhIQCghjb250cmFjdBgBIAEoCRIMCgRub2RlGAIgASgJEgwKBHJvd3MYAyABKAMSDgoGZGlnZXN0GAQgASgMEg4KBnJlYXNvbhgFIAEoCRIvCgtoZWxkX2JlZm9yZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoEdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCgoCaWQYCCABKAkiRwoTU2lnbmVkRGVsZXRpb25Qcm9vZhINCgVwcm9vZhgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMInMKD0NoZWNrcG9pbnRPZmZlchIRCglzdGF0ZW1lbnQYASABKAkSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBITCgtjb25zaXN0ZW5jeRgEIAMoDBIVCg1wcmV2aW91c19zaXplGAUgASgDInkKC0Nvc2lnbmF0dXJlEhEKCXN0YXRlbWVudBgBIAEoCRIMCgRub2RlGAIgASgJEg4KBmtleV9pZBgDIAEoCRIRCglzaWduYXR1cmUYBCABKAwSDwoHcmVmdXNhbBgFIAEoCRIVCg1jb3NpZ25lZF9zaXplGAYgASgDIrECChNTZXR0bGVtZW50U3RhdGVtZW50EhAKCGNvbnRyYWN0GAEgASgJEgsKA2RheRgCIAEoCRINCgVmYWN0cxgDIAEoAxIMCgRyb3dzGAQgASgDEg0KBWJ5dGVzGAUgASgDEg4KBmRpZ2VzdBgGIAEoDBIPCgdxdWVyaWVzGAcgASgDEhIKCnF1ZXJ5X3Jvd3MYCCABKAMSDAoEYXNrcxgJIAEoCBIUCgxjb3VudGVkX25vZGUYCiABKAkSOQoHcG9ydGlvbhgLIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50UG9ydGlvbhI7CghmaW5kaW5ncxgMIAEoCzIpLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50RmluZGluZ3MixAEKDUZsb3dTdGF0ZW1lbnQSEAoIY29udHJhY3QYASABKAkSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEwoLb2xkZXN0X2ZhY3QYAyABKAkSMQoNb2xkZXN0X2NoYW5nZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLd2FpdHNfc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInQKEVNldHRsZW1lbnRQb3J0aW9uEg0KBWFmdGVyGAEgASgJEg8KB3Rocm91Z2gYAiABKAkSCwoDaWRzGAMgAygJEhIKCm5ldmVyX3NlbnQYBCADKAkSEAoIcmVwYWlyZWQYBSABKAMSDAoEbGFzdBgGIAEoCCJHChJTZXR0bGVtZW50RmluZGluZ3MSDwoHdGhyb3VnaBgBIAEoCRIPCgdtaXNzaW5nGAIgAygJEg8KB3Vua25vd24YAyADKAkiGQoLQ2FuY2VsUXVlcnkSCgoCaWQYASABKAki9gEKBVF1ZXJ5EgoKAmlkGAEgASgJEhQKDHJlbWFpbmluZ19tcxgCIAEoAxINCgVhY3RvchgDIAEoCRITCgt0cmFjZXBhcmVudBgEIAEoCRI7CgRyb3dzGAUgASgLMisucXVpbnRldC5mZWRlcmF0aW9uLnYxLlF1ZXJ5Q29udHJhY3RSZXF1ZXN0SAASQgoIcHJvZHVjdHMYBiABKAsyLi5xdWludGV0LmZlZGVyYXRpb24udjEuTGlzdFBlZXJQcm9kdWN0c1JlcXVlc3RIABIOCgZzdHJlYW0YByABKAgSDgoGY3JlZGl0GAggASgFQgYKBGJvZHkiwAEKBkFuc3dlchIKCgJpZBgBIAEoCRIMCgRjb2RlGAIgASgFEg4KBnJlYXNvbhgDIAEoCRIPCgdtZXNzYWdlGAQgASgJEiUKBHJvd3MYBSADKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhcKD25leHRfcGFnZV90b2tlbhgGIAEoCRItCghwcm9kdWN0cxgHIAMoCzIbLnF1aW50ZXQuc2hhcmluZy52MS5Qcm9kdWN0EgwKBG1vcmUYCCABKAgiMAoEUGluZxIoCgR0aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJrCgtMaW5rUmVmdXNhbBIOCgZyZWFzb24YASABKAkSDwoHbWVzc2FnZRgCIAEoCRIQCghzZXF1ZW5jZRgDIAEoAxIpCgRsYW5lGAQgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUqTQoETGFuZRIUChBMQU5FX1VOU1BFQ0lGSUVEEAASEAoMTEFORV9DT05UUk9MEAESDgoKTEFORV9GQUNUUxACEg0KCUxBTkVfQlVMSxADMu0BChFNZW1iZXJzaGlwU2VydmljZRJZCgRKb2luEiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkpvaW5SZXF1ZXN0GiMucXVpbnRldC5mZWRlcmF0aW9uLnYxLkpvaW5SZXNwb25zZSIIyvMYBDAPOAESfQoQUmVuZXdDZXJ0aWZpY2F0ZRIuLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5SZW5ld0NlcnRpZmljYXRlUmVxdWVzdBovLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5SZW5ld0NlcnRpZmljYXRlUmVzcG9uc2UiCMrzGAQwDzgBMnoKC0xpbmtTZXJ2aWNlEmsKCEV4Y2hhbmdlEiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkV4Y2hhbmdlUmVxdWVzdBonLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FeGNoYW5nZVJlc3BvbnNlIgrK8xgGMICjBTgBKAEwAWIGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
+  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIq0BCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRITCgtzaWduaW5nX2tleRgFIAEoDBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCRIUCgxqb2luX2FkZHJlc3MYCCABKAkiYAoLSm9pblJlcXVlc3QSGgoFdG9rZW4YASABKAlCC9LzGAcIARDIAUABEjUKBGNhcmQYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmRCBtLzGAIIASLkAQoMSm9pblJlc3BvbnNlEi0KBGNhcmQYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmQSEwoLY2VydGlmaWNhdGUYAiABKAkSLQoEa2luZBgDIAEoDjIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyS2luZBIwCgdjaGFydGVyGAQgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0Ei8KBXN0YXRlGAUgASgOMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJTdGF0ZSKlAQoXUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QSLQoEbm9kZRgBIAEoCUIf0vMYGwgBIhdbYS16MC05XVthLXowLTktXXswLDYyfRImChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAIgASgJQgnS8xgFCAEQgEASFgoGa2V5X2lkGAMgASgJQgbS8xgCEEASGwoJc2lnbmF0dXJlGAQgASgMQgjS8xgECAEQQCIvChhSZW5ld0NlcnRpZmljYXRlUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAkilgUKBUZyYW1lEi0KBWhlbGxvGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkhlbGxvSAASMwoFYmF0Y2gYAiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkQmF0Y2hIABI3CgdyZWNlaXB0GAMgASgLMiQucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFJlY2VpcHRIABIvCgZjcmVkaXQYBCABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQ3JlZGl0SAASLQoFcXVlcnkYBSABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlIABIvCgZhbnN3ZXIYBiABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQW5zd2VySAASKwoEcGluZxgHIAEoCzIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QaW5nSAASNQoHcmVmdXNhbBgIIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaW5rUmVmdXNhbEgAEjIKBWNodW5rGAkgASgLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLkJhdGNoQ2h1bmtIABI0CgZjYW5jZWwYCiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuQ2FuY2VsUXVlcnlIABJIChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAsgASgLMikucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNlcnRpZmljYXRlUmVxdWVzdEgAEj8KC2NlcnRpZmljYXRlGAwgASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLklzc3VlZENlcnRpZmljYXRlSABCBgoEYm9keSI+Cg9FeGNoYW5nZVJlcXVlc3QSKwoFZnJhbWUYASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuRnJhbWUiPwoQRXhjaGFuZ2VSZXNwb25zZRIrCgVmcmFtZRgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GcmFtZSKaAQoFSGVsbG8SDAoEbm9kZRgBIAEoCRIQCghwcm90b2NvbBgCIAEoBRINCgVlcG9jaBgDIAEoCRIWCg5yZWNlaXZlZF9lcG9jaBgEIAEoCRIyCgVsYW5lcxgFIAMoCzIjLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lUG9zaXRpb24SFgoOcHJldmlvdXNfZXBvY2gYBiABKAkivAEKDExhbmVQb3NpdGlvbhIpCgRsYW5lGAEgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSEAoIcmVjZWl2ZWQYAiABKAMSFgoOcmVjZWl2ZWRfY2hhaW4YAyABKAwSFQoNbGFzdF9hc3NpZ25lZBgEIAEoAxIUCgxhY2tub3dsZWRnZWQYBSABKAMSGgoSYWNrbm93bGVkZ2VkX2NoYWluGAYgASgMEg4KBmNyZWRpdBgHIAEoAyLuBQoIRW52ZWxvcGUSEQoJd2l0aGRyYXduGAEgASgMEikKBGxhbmUYAiABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRIQCghjb250cmFjdBgDIAEoCRIWCg5hZ3JlZW1lbnRfaGFzaBgEIAEoDBIlCgRmYWN0GAUgASgLMhUucXVpbnRldC5mYWN0LnYxLkZhY3RIABJCChBjb250cmFjdF9tZXNzYWdlGAYgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0TWVzc2FnZUgAEkIKEHRyYW5zZmVyX21lc3NhZ2UYByABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXJNZXNzYWdlSAASRAoRZGlyZWN0aXZlX21lc3NhZ2UYCCABKAsyJy5xdWludGV0LmZlZGVyYXRpb24udjEuRGlyZWN0aXZlTWVzc2FnZUgAEkYKEm1lbWJlcnNoaXBfbWVzc2FnZRgKIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5NZW1iZXJzaGlwTWVzc2FnZUgAEkQKDmRlbGV0aW9uX3Byb29mGAsgASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZERlbGV0aW9uUHJvb2ZIABI8CgpjaGVja3BvaW50GAwgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNoZWNrcG9pbnRPZmZlckgAEjkKC2Nvc2lnbmF0dXJlGA0gASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvc2lnbmF0dXJlSAASQAoKc2V0dGxlbWVudBgOIAEoCzIqLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50U3RhdGVtZW50SAASNAoEZmxvdxgPIAEoCzIkLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GbG93U3RhdGVtZW50SABCBgoEYm9keSK4AQoFQmF0Y2gSDgoGc2VuZGVyGAEgASgJEhAKCHJlY2VpdmVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhEKCWVudmVsb3BlcxgEIAMoDBIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAYgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSFgoOZmlyc3Rfc2VxdWVuY2UYByABKAMiUwoLU2lnbmVkQmF0Y2gSDQoFYmF0Y2gYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBISCgpjb21wcmVzc2VkGAQgASgIImMKCkJhdGNoQ2h1bmsSKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEg0KBWluZGV4GAIgASgFEg0KBWNvdW50GAMgASgFEgwKBGRhdGEYBCABKAwimQIKB1JlY2VpcHQSEAoIcmVjZWl2ZXIYASABKAkSDgoGc2VuZGVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhAKCHNlcXVlbmNlGAQgASgDEhQKDGJhdGNoX2RpZ2VzdBgFIAEoDBIoCgR0aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAcgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSDQoFY2hhaW4YCCABKAwSFgoOZmlyc3Rfc2VxdWVuY2UYCSABKAMSOQoJY29udHJhY3RzGAogAygLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJlY2VpcHRDb250cmFjdCI2Cg9SZWNlaXB0Q29udHJhY3QSEAoIY29udHJhY3QYASABKAkSEQoJZW52ZWxvcGVzGAIgASgDIkMKDVNpZ25lZFJlY2VpcHQSDwoHcmVjZWlwdBgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMIkYKBkNyZWRpdBIRCgllbnZlbG9wZXMYASABKAMSKQoEbGFuZRgCIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lIpcBCg9Db250cmFjdE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCghjb250cmFjdBgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdBIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVldmVudBgFIAEoCSKIAQoPVHJhbnNmZXJNZXNzYWdlEgoKAmlkGAEgASgJEgwKBHR5cGUYAiABKAkSMQoIdHJhbnNmZXIYAyABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXISKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAifQoQRGlyZWN0aXZlTWVzc2FnZRIKCgJpZBgBIAEoCRIzCglkaXJlY3RpdmUYAiABKAsyIC5xdWludGV0LmZlZGVyYXRpb24udjEuRGlyZWN0aXZlEigKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInUKEU1lbWJlcnNoaXBNZXNzYWdlEgoKAmlkGAEgASgJEgwKBHR5cGUYAiABKAkSDAoEem9uZRgDIAEoCRIOCgZyZWFzb24YBCABKAkSKAoEdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiJQoSQ2VydGlmaWNhdGVSZXF1ZXN0Eg8KB3JlcXVlc3QYASABKAkiOAoRSXNzdWVkQ2VydGlmaWNhdGUSEwoLY2VydGlmaWNhdGUYASABKAkSDgoGcmVhc29uGAIgASgJIsQBCg1EZWxldGlvblByb29mEhAKCGNvbnRyYWN0GAEgASgJEgwKBG5vZGUYAiABKAkSDAoEcm93cxgDIAEoAxIOCgZkaWdlc3QYBCABKAwSDgoGcmVhc29uGAUgASgJEi8KC2hlbGRfYmVmb3JlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgR0aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJpZBgIIAEoCSJHChNTaWduZWREZWxldGlvblByb29mEg0KBXByb29mGAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwicwoPQ2hlY2twb2ludE9mZmVyEhEKCXN0YXRlbWVudBgBIAEoCRIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMEhMKC2NvbnNpc3RlbmN5GAQgAygMEhUKDXByZXZpb3VzX3NpemUYBSABKAMieQoLQ29zaWduYXR1cmUSEQoJc3RhdGVtZW50GAEgASgJEgwKBG5vZGUYAiABKAkSDgoGa2V5X2lkGAMgASgJEhEKCXNpZ25hdHVyZRgEIAEoDBIPCgdyZWZ1c2FsGAUgASgJEhUKDWNvc2lnbmVkX3NpemUYBiABKAMisQIKE1NldHRsZW1lbnRTdGF0ZW1lbnQSEAoIY29udHJhY3QYASABKAkSCwoDZGF5GAIgASgJEg0KBWZhY3RzGAMgASgDEgwKBHJvd3MYBCABKAMSDQoFYnl0ZXMYBSABKAMSDgoGZGlnZXN0GAYgASgMEg8KB3F1ZXJpZXMYByABKAMSEgoKcXVlcnlfcm93cxgIIAEoAxIMCgRhc2tzGAkgASgIEhQKDGNvdW50ZWRfbm9kZRgKIAEoCRI5Cgdwb3J0aW9uGAsgASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRQb3J0aW9uEjsKCGZpbmRpbmdzGAwgASgLMikucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRGaW5kaW5ncyLEAQoNRmxvd1N0YXRlbWVudBIQCghjb250cmFjdBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtvbGRlc3RfZmFjdBgDIAEoCRIxCg1vbGRlc3RfY2hhbmdlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt3YWl0c19zaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidAoRU2V0dGxlbWVudFBvcnRpb24SDQoFYWZ0ZXIYASABKAkSDwoHdGhyb3VnaBgCIAEoCRILCgNpZHMYAyADKAkSEgoKbmV2ZXJfc2VudBgEIAMoCRIQCghyZXBhaXJlZBgFIAEoAxIMCgRsYXN0GAYgASgIIkcKElNldHRsZW1lbnRGaW5kaW5ncxIPCgd0aHJvdWdoGAEgASgJEg8KB21pc3NpbmcYAiADKAkSDwoHdW5rbm93bhgDIAMoCSIZCgtDYW5jZWxRdWVyeRIKCgJpZBgBIAEoCSL2AQoFUXVlcnkSCgoCaWQYASABKAkSFAoMcmVtYWluaW5nX21zGAIgASgDEg0KBWFjdG9yGAMgASgJEhMKC3RyYWNlcGFyZW50GAQgASgJEjsKBHJvd3MYBSABKAsyKy5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlDb250cmFjdFJlcXVlc3RIABJCCghwcm9kdWN0cxgGIAEoCzIuLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0UGVlclByb2R1Y3RzUmVxdWVzdEgAEg4KBnN0cmVhbRgHIAEoCBIOCgZjcmVkaXQYCCABKAVCBgoEYm9keSLAAQoGQW5zd2VyEgoKAmlkGAEgASgJEgwKBGNvZGUYAiABKAUSDgoGcmVhc29uGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSJQoEcm93cxgFIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFwoPbmV4dF9wYWdlX3Rva2VuGAYgASgJEi0KCHByb2R1Y3RzGAcgAygLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3QSDAoEbW9yZRgIIAEoCCIwCgRQaW5nEigKBHRpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImsKC0xpbmtSZWZ1c2FsEg4KBnJlYXNvbhgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhAKCHNlcXVlbmNlGAMgASgDEikKBGxhbmUYBCABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZSpNCgRMYW5lEhQKEExBTkVfVU5TUEVDSUZJRUQQABIQCgxMQU5FX0NPTlRST0wQARIOCgpMQU5FX0ZBQ1RTEAISDQoJTEFORV9CVUxLEAMy7QEKEU1lbWJlcnNoaXBTZXJ2aWNlElkKBEpvaW4SIi5xdWludGV0LmZlZGVyYXRpb24udjEuSm9pblJlcXVlc3QaIy5xdWludGV0LmZlZGVyYXRpb24udjEuSm9pblJlc3BvbnNlIgjK8xgEMA84ARJ9ChBSZW5ld0NlcnRpZmljYXRlEi4ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJlbmV3Q2VydGlmaWNhdGVSZXF1ZXN0Gi8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJlbmV3Q2VydGlmaWNhdGVSZXNwb25zZSIIyvMYBDAPOAEyegoLTGlua1NlcnZpY2USawoIRXhjaGFuZ2USJi5xdWludGV0LmZlZGVyYXRpb24udjEuRXhjaGFuZ2VSZXF1ZXN0GicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkV4Y2hhbmdlUmVzcG9uc2UiCsrzGAYwgKMFOAEoATABYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
 
 /**
  * NodeCard is how a node presents itself.
@@ -432,16 +432,9 @@ export type Hello = Message<"quintet.federation.v1.Hello"> & {
   receivedEpoch: string;
 
   /**
-   * certificate is the receiver's certificate for calls to the sender, PEM, when it asked for one on joining.
-   *
-   * @generated from field: string certificate = 5;
-   */
-  certificate: string;
-
-  /**
    * lanes say where each lane stands at the sender; a lane that is not named stands at 0.
    *
-   * @generated from field: repeated quintet.federation.v1.LanePosition lanes = 6;
+   * @generated from field: repeated quintet.federation.v1.LanePosition lanes = 5;
    */
   lanes: LanePosition[];
 
@@ -449,17 +442,9 @@ export type Hello = Message<"quintet.federation.v1.Hello"> & {
    * previous_epoch is the life before `epoch` when people at the sender have begun a new one after a restore; the receiver
    * takes up the new life only when this is the one it knew.
    *
-   * @generated from field: string previous_epoch = 7;
+   * @generated from field: string previous_epoch = 6;
    */
   previousEpoch: string;
-
-  /**
-   * trust_number is the number of the receiver's trust list that the sender holds; the receiver sends its list when it
-   * has a newer one.
-   *
-   * @generated from field: int64 trust_number = 8;
-   */
-  trustNumber: bigint;
 };
 
 /**
@@ -604,14 +589,6 @@ export type Envelope = Message<"quintet.federation.v1.Envelope"> & {
      */
     value: DirectiveMessage;
     case: "directiveMessage";
-  } | {
-    /**
-     * trust_list is the sender's keys, roots and revocations.
-     *
-     * @generated from field: quintet.federation.v1.SignedTrustList trust_list = 9;
-     */
-    value: SignedTrustList;
-    case: "trustList";
   } | {
     /**
      * membership_message says that the membership itself changes: suspended, resumed, left, expelled, a zone withdrawn.
@@ -1173,188 +1150,6 @@ export const MembershipMessageSchema: GenMessage<MembershipMessage> = /*@__PURE_
   messageDesc(file_quintet_federation_v1_link, 21);
 
 /**
- * TrustedKey is a signing key of a node.
- *
- * @generated from message quintet.federation.v1.TrustedKey
- */
-export type TrustedKey = Message<"quintet.federation.v1.TrustedKey"> & {
-  /**
-   * key_id is the first 16 hex digits of SHA-256 of the key.
-   *
-   * @generated from field: string key_id = 1;
-   */
-  keyId: string;
-
-  /**
-   * key is the Ed25519 public key, 32 bytes.
-   *
-   * @generated from field: bytes key = 2;
-   */
-  key: Uint8Array;
-
-  /**
-   * valid_from is when the key began to sign.
-   *
-   * @generated from field: google.protobuf.Timestamp valid_from = 3;
-   */
-  validFrom?: Timestamp | undefined;
-
-  /**
-   * retired_at is when it ceased to sign anything new; unset while it signs. What it signed before stays valid evidence.
-   *
-   * @generated from field: google.protobuf.Timestamp retired_at = 4;
-   */
-  retiredAt?: Timestamp | undefined;
-};
-
-/**
- * Describes the message quintet.federation.v1.TrustedKey.
- * Use `create(TrustedKeySchema)` to create a new message.
- */
-export const TrustedKeySchema: GenMessage<TrustedKey> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 22);
-
-/**
- * TrustList is what a node wants its peers to trust: its keys, its roots, what it has revoked and with whom it exchanges.
- *
- * @generated from message quintet.federation.v1.TrustList
- */
-export type TrustList = Message<"quintet.federation.v1.TrustList"> & {
-  /**
-   * node is the node that states it.
-   *
-   * @generated from field: string node = 1;
-   */
-  node: string;
-
-  /**
-   * number counts the lists of the node from 1; a list with a lower number than one seen before is refused.
-   *
-   * @generated from field: int64 number = 2;
-   */
-  number: bigint;
-
-  /**
-   * time is when it was made.
-   *
-   * @generated from field: google.protobuf.Timestamp time = 3;
-   */
-  time?: Timestamp | undefined;
-
-  /**
-   * keys are the node's signing keys, past ones included.
-   *
-   * @generated from field: repeated quintet.federation.v1.TrustedKey keys = 4;
-   */
-  keys: TrustedKey[];
-
-  /**
-   * root_certificates are the node's own roots, PEM, the present one first; older ones overlap until they end.
-   *
-   * @generated from field: repeated string root_certificates = 5;
-   */
-  rootCertificates: string[];
-
-  /**
-   * revoked are the serial numbers, in hex, of certificates that the node has issued and that are no longer good.
-   *
-   * @generated from field: repeated string revoked = 6;
-   */
-  revoked: string[];
-
-  /**
-   * peers are the nodes that it exchanges with, as far as the receiver may know: its own, and for a child its siblings.
-   *
-   * @generated from field: repeated quintet.federation.v1.TrustedPeer peers = 7;
-   */
-  peers: TrustedPeer[];
-};
-
-/**
- * Describes the message quintet.federation.v1.TrustList.
- * Use `create(TrustListSchema)` to create a new message.
- */
-export const TrustListSchema: GenMessage<TrustList> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 23);
-
-/**
- * TrustedPeer is one node of a trust list.
- *
- * @generated from message quintet.federation.v1.TrustedPeer
- */
-export type TrustedPeer = Message<"quintet.federation.v1.TrustedPeer"> & {
-  /**
-   * node is its id.
-   *
-   * @generated from field: string node = 1;
-   */
-  node: string;
-
-  /**
-   * state is where its membership stands.
-   *
-   * @generated from field: quintet.federation.v1.PeerState state = 2;
-   */
-  state: PeerState;
-
-  /**
-   * zone is the code of the zone delegated to it; empty for none.
-   *
-   * @generated from field: string zone = 3;
-   */
-  zone: string;
-
-  /**
-   * root_fingerprint is SHA-256 of its root certificate, in hex.
-   *
-   * @generated from field: string root_fingerprint = 4;
-   */
-  rootFingerprint: string;
-};
-
-/**
- * Describes the message quintet.federation.v1.TrustedPeer.
- * Use `create(TrustedPeerSchema)` to create a new message.
- */
-export const TrustedPeerSchema: GenMessage<TrustedPeer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 24);
-
-/**
- * SignedTrustList is a trust list with the node's signature.
- *
- * @generated from message quintet.federation.v1.SignedTrustList
- */
-export type SignedTrustList = Message<"quintet.federation.v1.SignedTrustList"> & {
-  /**
-   * list is the serialised TrustList; the signature is over these bytes after the prefix "quintet-trust-v1" and a zero byte.
-   *
-   * @generated from field: bytes list = 1;
-   */
-  list: Uint8Array;
-
-  /**
-   * key_id is the key that signed: one that the receiver trusts already.
-   *
-   * @generated from field: string key_id = 2;
-   */
-  keyId: string;
-
-  /**
-   * signature is Ed25519, 64 bytes.
-   *
-   * @generated from field: bytes signature = 3;
-   */
-  signature: Uint8Array;
-};
-
-/**
- * Describes the message quintet.federation.v1.SignedTrustList.
- * Use `create(SignedTrustListSchema)` to create a new message.
- */
-export const SignedTrustListSchema: GenMessage<SignedTrustList> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 25);
-
-/**
  * CertificateRequest asks the receiver for the sender's next certificate.
  *
  * @generated from message quintet.federation.v1.CertificateRequest
@@ -1373,7 +1168,7 @@ export type CertificateRequest = Message<"quintet.federation.v1.CertificateReque
  * Use `create(CertificateRequestSchema)` to create a new message.
  */
 export const CertificateRequestSchema: GenMessage<CertificateRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 26);
+  messageDesc(file_quintet_federation_v1_link, 22);
 
 /**
  * IssuedCertificate is a certificate for calls to the sender, issued by its root.
@@ -1401,7 +1196,7 @@ export type IssuedCertificate = Message<"quintet.federation.v1.IssuedCertificate
  * Use `create(IssuedCertificateSchema)` to create a new message.
  */
 export const IssuedCertificateSchema: GenMessage<IssuedCertificate> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 27);
+  messageDesc(file_quintet_federation_v1_link, 23);
 
 /**
  * DeletionProof says that a consumer has deleted rows that it held under a contract.
@@ -1472,7 +1267,7 @@ export type DeletionProof = Message<"quintet.federation.v1.DeletionProof"> & {
  * Use `create(DeletionProofSchema)` to create a new message.
  */
 export const DeletionProofSchema: GenMessage<DeletionProof> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 28);
+  messageDesc(file_quintet_federation_v1_link, 24);
 
 /**
  * SignedDeletionProof is a deletion proof with the signature of the node that deleted.
@@ -1508,7 +1303,7 @@ export type SignedDeletionProof = Message<"quintet.federation.v1.SignedDeletionP
  * Use `create(SignedDeletionProofSchema)` to create a new message.
  */
 export const SignedDeletionProofSchema: GenMessage<SignedDeletionProof> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 29);
+  messageDesc(file_quintet_federation_v1_link, 25);
 
 /**
  * CheckpointOffer asks a peer to cosign how far an audit log of the sender has grown.
@@ -1557,7 +1352,7 @@ export type CheckpointOffer = Message<"quintet.federation.v1.CheckpointOffer"> &
  * Use `create(CheckpointOfferSchema)` to create a new message.
  */
 export const CheckpointOfferSchema: GenMessage<CheckpointOffer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 30);
+  messageDesc(file_quintet_federation_v1_link, 26);
 
 /**
  * Cosignature is a peer's word that it saw a checkpoint and that it continues the one before.
@@ -1614,7 +1409,7 @@ export type Cosignature = Message<"quintet.federation.v1.Cosignature"> & {
  * Use `create(CosignatureSchema)` to create a new message.
  */
 export const CosignatureSchema: GenMessage<Cosignature> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 31);
+  messageDesc(file_quintet_federation_v1_link, 27);
 
 /**
  * SettlementStatement is what the sender of the message has counted under a contract on one UTC day, of the facts and
@@ -1714,7 +1509,7 @@ export type SettlementStatement = Message<"quintet.federation.v1.SettlementState
  * Use `create(SettlementStatementSchema)` to create a new message.
  */
 export const SettlementStatementSchema: GenMessage<SettlementStatement> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 32);
+  messageDesc(file_quintet_federation_v1_link, 28);
 
 /**
  * FlowStatement says how far its sender is with the facts that it owes under a contract, so that the other end can tell
@@ -1764,7 +1559,7 @@ export type FlowStatement = Message<"quintet.federation.v1.FlowStatement"> & {
  * Use `create(FlowStatementSchema)` to create a new message.
  */
 export const FlowStatementSchema: GenMessage<FlowStatement> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 33);
+  messageDesc(file_quintet_federation_v1_link, 29);
 
 /**
  * SettlementPortion is a part of the ids counted, in their order as 16 bytes.
@@ -1821,7 +1616,7 @@ export type SettlementPortion = Message<"quintet.federation.v1.SettlementPortion
  * Use `create(SettlementPortionSchema)` to create a new message.
  */
 export const SettlementPortionSchema: GenMessage<SettlementPortion> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 34);
+  messageDesc(file_quintet_federation_v1_link, 30);
 
 /**
  * SettlementFindings is what a portion shows when it is held against the receiver's own ids.
@@ -1856,7 +1651,7 @@ export type SettlementFindings = Message<"quintet.federation.v1.SettlementFindin
  * Use `create(SettlementFindingsSchema)` to create a new message.
  */
 export const SettlementFindingsSchema: GenMessage<SettlementFindings> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 35);
+  messageDesc(file_quintet_federation_v1_link, 31);
 
 /**
  * CancelQuery takes a query back: the asker does not wait any more.
@@ -1877,7 +1672,7 @@ export type CancelQuery = Message<"quintet.federation.v1.CancelQuery"> & {
  * Use `create(CancelQuerySchema)` to create a new message.
  */
 export const CancelQuerySchema: GenMessage<CancelQuery> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 36);
+  messageDesc(file_quintet_federation_v1_link, 32);
 
 /**
  * Query asks a question of the peer, within a deadline.
@@ -1957,7 +1752,7 @@ export type Query = Message<"quintet.federation.v1.Query"> & {
  * Use `create(QuerySchema)` to create a new message.
  */
 export const QuerySchema: GenMessage<Query> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 37);
+  messageDesc(file_quintet_federation_v1_link, 33);
 
 /**
  * Answer answers a query.
@@ -2027,7 +1822,7 @@ export type Answer = Message<"quintet.federation.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 38);
+  messageDesc(file_quintet_federation_v1_link, 34);
 
 /**
  * Ping keeps a stream alive.
@@ -2048,7 +1843,7 @@ export type Ping = Message<"quintet.federation.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 39);
+  messageDesc(file_quintet_federation_v1_link, 35);
 
 /**
  * LinkRefusal says that a frame was not accepted.
@@ -2090,7 +1885,7 @@ export type LinkRefusal = Message<"quintet.federation.v1.LinkRefusal"> & {
  * Use `create(LinkRefusalSchema)` to create a new message.
  */
 export const LinkRefusalSchema: GenMessage<LinkRefusal> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 40);
+  messageDesc(file_quintet_federation_v1_link, 36);
 
 /**
  * Lane is the priority of an envelope. Each lane has its own sequence and its own credit; order holds within a lane, and a
@@ -2107,7 +1902,7 @@ export enum Lane {
   UNSPECIFIED = 0,
 
   /**
-   * LANE_CONTROL is for contracts, directives, trust and evidence; it goes before all others.
+   * LANE_CONTROL is for contracts, directives, membership and evidence; it goes before all others.
    *
    * @generated from enum value: LANE_CONTROL = 1;
    */

@@ -10,7 +10,7 @@ PYTHON := .venv/bin/python
 VENV := .venv/.installed
 NPM := sdk/typescript/node_modules/.package-lock.json
 PROTO_IMPORTS := build/protos/google/api/annotations.proto
-SYSTEM_PACKAGES := ca-certificates faketime git nodejs npm python3 python3-venv
+SYSTEM_PACKAGES := ca-certificates git nodejs npm python3 python3-venv
 UV_COMPILE = .venv/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --only-binary :all: \
 	--no-emit-index-url --no-header
 # Folders with Python of ours; those that are not written yet are left out.
@@ -49,6 +49,10 @@ system: ## Debian packages that the other targets need (as root, or with sudo)
 	done; \
 	if [ -z "$$missing" ]; then echo "all system packages are there"; exit 0; fi; \
 	$$run apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -qq $$missing
+
+.PHONY: faults-machine
+faults-machine: ## Debian's libfaketime for make e2e-faults: without it the wrong clock is left out (as root, or with sudo)
+	@$(MAKE) system SYSTEM_PACKAGES=faketime
 
 .PHONY: compose-machine
 compose-machine: ## Debian packages for make e2e-compose: a Docker engine, compose, debootstrap (as root, or with sudo)

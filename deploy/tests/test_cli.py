@@ -19,11 +19,14 @@ NOW = datetime.now(UTC)
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], ["node", "prepare", "certificate", "audit", "load"]),
+        ([], ["node", "prepare", "server", "certificate", "audit", "load"]),
         (["node"], ["--config", "--services", "--log", "ready <url>", "python -m services.<name>"]),
         (["prepare"], ["--config", "postgres-admin-dsn"]),
         (["certificate", "verify"], ["--keys", "FILE"]),
-        (["audit", "verify"], ["--config", "--url", "--login", "--password-file"]),
+        (["server"], ["postgres", "nats", "--config", "--listen HOST:PORT"]),
+        (["audit", "check"], ["--config", "--url", "--login", "--password-file"]),
+        (["audit", "export"], ["--config", "--url", "--login", "--password-file", "--out"]),
+        (["audit", "verify"], ["FILE", "--keys"]),
         (["load"], ["--url", "--login", "--password-file", "FOLDER"]),
     ],
 )
@@ -137,8 +140,8 @@ def test_keys_that_are_none_are_a_wrong_use(
 
 
 def test_the_audit_needs_somewhere_to_ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["audit", "verify"]) == 2
-    assert cli.run(["audit", "verify", "--config", str(write_node_toml(tmp_path))]) == 2
+    assert cli.run(["audit", "check"]) == 2
+    assert cli.run(["audit", "check", "--config", str(write_node_toml(tmp_path))]) == 2
     told = capsys.readouterr().err
     assert "give --config, or --url and --login" in told
     assert "has not been started yet" in told
@@ -148,8 +151,16 @@ def test_a_node_that_is_away_is_worth_another_attempt(tmp_path: Path, capsys: py
     password = tmp_path / "password"
     password.write_text("not asked for\n")
     asked = ["--url", "http://127.0.0.1:1", "--login", "auditor.01", "--password-file", str(password)]
-    assert cli.run(["audit", "verify", *asked]) == 75
+    assert cli.run(["audit", "check", *asked]) == 75
     assert "not asked for" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("listen", ["5432", ":5432", "0.0.0.0:port", "0.0.0.0:"])
+def test_a_server_listens_on_a_host_and_a_port(tmp_path: Path, capsys: pytest.CaptureFixture[str], listen: str) -> None:
+    path = write_node_toml(tmp_path)
+    assert cli.run(["server", "postgres", "--config", str(path), "--listen", listen]) == 2
+    assert "must be HOST:PORT" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
 
 
 def test_passwords_are_never_arguments(capsys: pytest.CaptureFixture[str]) -> None:

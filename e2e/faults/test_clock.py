@@ -20,7 +20,7 @@ def _library() -> str:
     return next((str(found) for folder in FOLDERS for found in folder.glob(f"**/faketime/{LIBRARY}")), "")
 
 
-@pytest.mark.skipif(not _library(), reason="libfaketime is not installed: make system")
+@pytest.mark.skipif(not _library(), reason="libfaketime is not installed: make faults-machine")
 @pytest.mark.parametrize("skew_s", [SKEW_S, -SKEW_S])
 async def test_the_clock_of_the_district_is_an_hour_wrong(bench: Bench, skew_s: int) -> None:
     district = bench.federation.district

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 import quintet
 from libs.methods import access_of, methods_of
 
-SHARED = {"audit": "identity"}  # services of every part, whose permissions are those of one
+SHARED = {"audit": "identity", "deadletter": "identity"}  # services of every part, whose permissions are those of one
 
 
 def services() -> Iterator[ServiceDescriptor]:

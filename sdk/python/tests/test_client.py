@@ -219,7 +219,7 @@ async def test_every_public_service_has_an_attribute() -> None:
     packages = [quintet.__name__, *(found.name for found in pkgutil.walk_packages(quintet.__path__, "quintet."))]
     modules = [importlib.import_module(name) for name in packages if name.endswith("_pb2_grpc")]
     offered = {name for module in modules for name in vars(module) if name.endswith("ServiceStub")}
-    # The audit service is for the node's own services; membership and link are spoken between nodes.
-    offered -= {"AuditServiceStub", "MembershipServiceStub", "LinkServiceStub"}
+    # Audit and dead letters are for the node's own services; membership and link are spoken between nodes.
+    offered -= {"AuditServiceStub", "DeadLetterServiceStub", "MembershipServiceStub", "LinkServiceStub"}
     async with Client("127.0.0.1:1") as client:
         assert {type(value).__name__ for value in vars(client).values()} >= offered

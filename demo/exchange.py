@@ -24,6 +24,8 @@ PURPOSE = "Comparison of air quality between partner cities"
 # Days of readings before the contract, and up to its end; the rest comes afterwards.
 DAYS_BEFORE = 30
 DAYS_UNTIL_END = 45
+# Rows that the consumer asks for once, besides those that come by themselves.
+ROWS_ASKED = 10
 QUIET_S = 2.0
 TIMEOUT_S = 180.0
 
@@ -104,7 +106,7 @@ class Exchange:
     async def _ask_outside(self) -> None:
         """A field that the contract does not give is refused, with the reason."""
         steward = await self.clients.staff(CONSUMER, "data-steward")
-        inside = pb.QueryContractRequest(name=self.contract, fields=list(FIELDS), page_size=10)
+        inside = pb.QueryContractRequest(name=self.contract, fields=list(FIELDS), page_size=ROWS_ASKED)
         await ask(steward.federation.QueryContract, inside)
         outside = pb.QueryContractRequest(name=self.contract, fields=[FIELD_OUTSIDE])
         try:
@@ -113,7 +115,8 @@ class Exchange:
             self.refusal = error.reason
 
     async def _terminate(self) -> None:
-        self.rows_at_end = (await self._contract(CONSUMER)).rows_received
+        # Answers to questions are counted with the rows that came by themselves, but are not kept.
+        self.rows_at_end = (await self._contract(CONSUMER)).rows_received - ROWS_ASKED
         await self._until_held(self.rows_at_end)
         self.held = await self._read_held()
         provider = await self.clients.staff(PROVIDER, "data-steward")

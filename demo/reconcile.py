@@ -243,17 +243,20 @@ def check_contract(
     refusal: str,
     held: Sequence[Mapping[str, Any]] | None,
     evidence: Evidence,
+    *,
+    asked: int,
 ) -> list[Check]:
     """Rows sent = received = expected; ended for good, and then deleted.
 
-    `held` are the rows that the consumer had before the end; None when an earlier run went through this.
+    `held` are the rows that the consumer had before the end; None when an earlier run went through this. `asked` is the
+    number of rows that were given as answers, besides those that were sent by themselves.
     """
     provider = _exchange(evidence["beijing"])
     consumer = _exchange(evidence[CITY])
     left = [row for row in evidence[CITY].product_rows if row["contract"]]
     return [
-        Check("contract rows sent", len(expected), provider.rows_sent if provider else None),
-        Check("contract rows received", len(expected), consumer.rows_received if consumer else None),
+        Check("contract rows sent", len(expected), provider.rows_sent - asked if provider else None),
+        Check("contract rows received", len(expected), consumer.rows_received - asked if consumer else None),
         *(_check_held(expected, held) if held is not None else []),
         Check("contract rows left after the end", 0, len(left)),
         Check("a field outside the contract is refused", "FIELD_NOT_IN_CONTRACT", refusal),

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from demo.audits import AuditResult
 from demo.evidence import NodeEvidence
+from demo.exchange import ROWS_ASKED
 from demo.filing import Filed
 from demo.generated import LABEL
 from demo.job import Job
@@ -87,6 +88,7 @@ def _contract(result: Result, job: Job) -> dict[str, Any]:
     )
     return {
         "name": job.exchange.contract,
+        "rows_asked": ROWS_ASKED,
         "rows_sent": sum(contract.rows_sent for contract in provider),
         "rows_received": sum(contract.rows_received for contract in consumer),
         "refused": sum(contract.refused for contract in (*consumer, *provider)),

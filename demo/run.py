@@ -15,7 +15,7 @@ from demo import reconcile, report, try_it
 from demo.air import Air, read_air
 from demo.audits import AuditResult, verify_audit
 from demo.evidence import Database, open_databases
-from demo.exchange import DAYS_UNTIL_END
+from demo.exchange import DAYS_UNTIL_END, ROWS_ASKED
 from demo.expected import complete_days
 from demo.generated import LABEL
 from demo.items import items_folder
@@ -144,7 +144,7 @@ class Demo:
             *zone_checks,
             *reconcile.check_readings(len(air.hours), evidence),
             *reconcile.check_warnings(evidence, _rules_with_events()),
-            *reconcile.check_contract(expected, job.exchange.refusal, job.exchange.held, evidence),
+            *reconcile.check_contract(expected, job.exchange.refusal, job.exchange.held, evidence, asked=ROWS_ASKED),
             *reconcile.check_queues(evidence),
             reconcile.Check("certificate verifies offline", True, job.hall.verified),
             reconcile.Check("forged certificate is refused", True, job.hall.forgery_refused),

@@ -11,7 +11,7 @@ import asyncpg
 from libs.errors import Away, DomainError, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
     from asyncpg.pool import PoolConnectionProxy
 
@@ -88,10 +88,11 @@ class Pool:
         finally:
             await _close(connection)
 
-    def wake_duties(self) -> None:
-        """Tell the duties of this process that something was committed."""
-        for wake in self.duties.values():
-            wake()
+    def wake_duties(self, jobs: Iterable[str]) -> None:
+        """Tell those of the duties that this process holds that something was committed for them."""
+        for job in jobs:
+            if wake := self.duties.get(job):
+                wake()
 
     async def close(self) -> None:
         """Wait up to CLOSE_TIMEOUT_S for borrowed connections, then cut them."""

@@ -120,6 +120,10 @@ class Pending:
         if not self._entries:
             self.audit(method_of(request), resource_of(response) or resource_of(request), {})
 
+    def concerned(self) -> list[str]:
+        """Return the duties that have work once this is committed."""
+        return [RELAY_DUTY] * bool(self._facts) + [SEALER_DUTY] * bool(self._entries)
+
     async def flush(self, conn: Connection, memory: Memory | None, duties: Container[str]) -> None:
         """Write everything in one round trip. `duties` are those that this process holds.
 
@@ -137,8 +141,7 @@ class Pending:
         ]
         if memory is not None and remember:
             arguments += [memory.answer, memory.subject, memory.method, memory.request_id]
-        concerned = [RELAY_DUTY] * bool(self._facts) + [SEALER_DUTY] * bool(self._entries)
-        wake = _QUIETLY if all(duty in duties for duty in concerned) else _NOTIFY
+        wake = _QUIETLY if all(duty in duties for duty in self.concerned()) else _NOTIFY
         await conn.execute(_FLUSH + (_REMEMBER if remember else "") + wake, *arguments)
 
 

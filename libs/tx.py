@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import asyncpg
@@ -109,6 +110,13 @@ class Transactions:
         """Run `fn` in a read-only transaction in which all statements see the same state. Raises Away."""
         return await self._retry(fn, "repeatable_read", readonly=True, repeatable=True)
 
+    async def look(self, fn: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `fn`, which asks the server for one thing only, without the two round trips of a transaction around it.
+
+        One statement sees one state anyway. Raises Away.
+        """
+        return await self._retry(fn, None, readonly=True, repeatable=True)
+
     async def mutate(self, request: Message, response_type: type[M], fn: Callable[[Tx], Awaitable[M]]) -> M:
         """Run `fn` once per (caller, method, request.request_id): a repeated request gets the first answer again.
 
@@ -146,12 +154,13 @@ class Transactions:
         after.clear()  # of the attempt before
         result = await fn(Tx(conn, now, self.zone, pending, after))
         await pending.flush(conn, memory, self.pool.duties)
+        after.append(partial(self.pool.wake_duties, pending.concerned()))
         return result
 
     async def _retry(
         self,
         body: Callable[[Connection], Awaitable[T]],
-        isolation: Isolation,
+        isolation: Isolation | None,
         *,
         readonly: bool = False,
         repeatable: bool,
@@ -177,7 +186,9 @@ class Transactions:
             await backoff.wait()
         raise AssertionError("the last attempt returns or raises")
 
-    async def _attempt(self, body: Callable[[Connection], Awaitable[T]], isolation: Isolation, *, readonly: bool) -> T:
+    async def _attempt(
+        self, body: Callable[[Connection], Awaitable[T]], isolation: Isolation | None, *, readonly: bool
+    ) -> T:
         async with AsyncExitStack() as stack:
             try:
                 conn = await stack.enter_async_context(self.pool.acquire())
@@ -185,15 +196,12 @@ class Transactions:
                 if error.reason == Reason.DEPENDENCY_AWAY:
                     raise _LostError(error) from error
                 raise
-            transaction = conn.transaction(isolation=isolation, readonly=readonly)
-            result = await _transact(conn, transaction, body)
-            if not readonly:
-                self.pool.wake_duties()
-            return result
+            transaction = conn.transaction(isolation=isolation, readonly=readonly) if isolation else nullcontext()
+            return await _transact(conn, transaction, body)
 
 
 async def _transact(
-    conn: Connection, transaction: asyncpg.transaction.Transaction, body: Callable[[Connection], Awaitable[T]]
+    conn: Connection, transaction: AbstractAsyncContextManager[object], body: Callable[[Connection], Awaitable[T]]
 ) -> T:
     """Run `body` and commit, or roll back when anything at all goes wrong, cancellation included.
 

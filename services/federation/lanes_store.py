@@ -217,14 +217,18 @@ async def oldest_waiting(conn: Connection, nodes: Sequence[str]) -> dict[str, da
 async def waiting(conn: Connection, node: str, wanted: Sequence[Wanted]) -> list[Waiting]:
     """Return what is to be sent, all lanes as of one moment, in order; of each lane at least one if there is."""
     query = """
-        SELECT o.lane, o.sequence, o.envelope, o.total_bytes
+        SELECT w.lane, o.sequence, o.envelope, o.total_bytes
         FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS w(lane, after, envelopes, bytes)
-        JOIN peer_outbox o ON o.peer = $1 AND o.lane = w.lane
-            AND o.sequence > w.after AND o.sequence <= w.after + w.envelopes
-            AND (o.sequence = w.after + 1 OR o.total_bytes <= w.bytes)
-        -- One that is not active hears why, and nothing else; the rest is kept.
-        WHERE o.lane = $6 OR (SELECT p.state = $7 FROM peers p WHERE p.node = $1)
-        ORDER BY o.lane, o.sequence
+        -- The limit says what the planner cannot know: that only a few are read of however many there are.
+        CROSS JOIN LATERAL (
+            SELECT q.sequence, q.envelope, q.total_bytes FROM peer_outbox q
+            WHERE q.peer = $1 AND q.lane = w.lane AND q.sequence > w.after AND q.sequence <= w.after + w.envelopes
+            ORDER BY q.sequence LIMIT w.envelopes
+        ) AS o
+        WHERE (o.sequence = w.after + 1 OR o.total_bytes <= w.bytes)
+            -- One that is not active hears why, and nothing else; the rest is kept.
+            AND (w.lane = $6 OR (SELECT p.state = $7 FROM peers p WHERE p.node = $1))
+        ORDER BY w.lane, o.sequence
     """
     columns = [[each[column] for each in wanted] for column in range(len(Wanted._fields))]
     rows = await conn.fetch(query, node, *columns, link_pb2.LANE_CONTROL, pb.PEER_STATE_ACTIVE)
@@ -346,13 +350,19 @@ async def forget(conn: Connection, node: str, lane: Lane, last: int, retain_byte
     query = """
         WITH lane AS (
             SELECT acknowledged, acknowledged_bytes FROM peer_lanes WHERE peer = $1 AND lane = $2 FOR SHARE
+        ), first AS (
+            SELECT sequence, total_bytes FROM peer_outbox WHERE peer = $1 AND lane = $2 ORDER BY sequence LIMIT 1
         ), oldest AS (
-            SELECT sequence, total_bytes FROM peer_outbox WHERE peer = $1 AND lane = $2 ORDER BY sequence LIMIT $5
+            -- Nothing is read when the first of them stays: the others are younger.
+            SELECT sequence, total_bytes FROM peer_outbox WHERE peer = $1 AND lane = $2 AND EXISTS (
+                SELECT FROM first, lane WHERE sequence <= acknowledged
+                    AND (sequence <= $3 OR total_bytes <= acknowledged_bytes - $4))
+            ORDER BY sequence LIMIT $5
         ), gone AS (
-            SELECT sequence FROM oldest, lane
+            SELECT max(sequence) AS last FROM oldest, lane
             WHERE sequence <= acknowledged AND (sequence <= $3 OR total_bytes <= acknowledged_bytes - $4)
         )
-        DELETE FROM peer_outbox o USING gone WHERE o.peer = $1 AND o.lane = $2 AND o.sequence = gone.sequence
+        DELETE FROM peer_outbox WHERE peer = $1 AND lane = $2 AND sequence <= (SELECT last FROM gone)
     """
     status = await conn.execute(query, node, lane, last, retain_bytes, limit)
     return int(status.split()[-1])

@@ -116,7 +116,7 @@ class Sender:
             for lane in lanes
             if self._lanes[lane].credit > 0
         ]
-        rows = await self._transactions.read(lambda conn: lanes_store.waiting(conn, self._peer, wanted))
+        rows = await self._transactions.look(lambda conn: lanes_store.waiting(conn, self._peer, wanted))
         for lane, batch in groupby(rows, key=lambda row: row.lane):
             await self._send_batch(lane, list(batch))
             if lane == link_pb2.LANE_CONTROL:

@@ -49,6 +49,16 @@ _AWAY_ERRORS = (
 _SLOW_ERRORS = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, TimeoutError)
 
 
+class _Session(asyncpg.Connection):
+    """A connection whose COMMIT does not roll back in silence, as that of PostgreSQL does after a swallowed error."""
+
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109 - as there
+        status = await super().execute(query, *args, timeout=timeout)
+        if query == "COMMIT;" and status != "COMMIT":
+            raise asyncpg.InFailedSQLTransactionError("a statement had failed: nothing was committed")
+        return status
+
+
 class Pool:
     """Connections to one schema of one database."""
 
@@ -120,6 +130,7 @@ async def open_pool(
     """
     options: dict[str, Any] = {
         "dsn": dsn,
+        "connection_class": _Session,
         "user": user,
         "password": password,
         "timeout": CONNECT_TIMEOUT_S,

@@ -38,6 +38,8 @@ Handler: TypeAlias = Callable[[Tx, Fact, Message], Awaitable[None]]
 BatchHandler: TypeAlias = Callable[[Tx, list[Fact]], Awaitable[None]]
 
 INBOX_BATCH_FACTS = 100
+# For a handler that takes a batch as a whole: its statements cost the same for many.
+INBOX_BATCH_FACTS_WHOLE = 500
 FETCH_TIMEOUT_S = 2.0
 # After so many failures that are the fact's own fault, or the handler's, the fact is given up.
 MAX_DELIVERIES = 5
@@ -78,7 +80,7 @@ class FactConsumer:
         """Give either `handlers`, one for each type of fact, or `handle_all`, which gets every fact of the node.
 
         Both run inside the transaction and write through its Tx only. `handle_all` gets the new facts of a batch in
-        order, at most INBOX_BATCH_FACTS, and after a failure single ones. Raises ValueError for none or both.
+        order, at most INBOX_BATCH_FACTS_WHOLE, and after a failure single ones. Raises ValueError for none or both.
         While `admits` answers False nothing more is taken from the bus: it waits there, in its order.
         """
         if (handle_all is None) == (not handlers):
@@ -87,6 +89,7 @@ class FactConsumer:
         self._part = part
         self._handlers = {kind.DESCRIPTOR.full_name: (kind, handle) for kind, handle in (handlers or {}).items()}
         self._handle_all = handle_all
+        self._batch = INBOX_BATCH_FACTS_WHOLE if handle_all is not None else INBOX_BATCH_FACTS
         self._admits = admits
         self._subscription = Subscription(bus, part, [subject_of(name) for name in self._handlers])
         self._waiting_at = 0.0  # of the monotonic clock: when to look for waiting facts
@@ -116,7 +119,7 @@ class FactConsumer:
                 await asyncio.sleep(HELD_POLL_S)
                 continue
             patience_s = min(FETCH_TIMEOUT_S, max(0.01, self._waiting_at - time.monotonic()))
-            received = await self._subscription.fetch(INBOX_BATCH_FACTS, patience_s)
+            received = await self._subscription.fetch(self._batch, patience_s)
             if received:
                 await self._take_in(received)
                 await self._subscription.ack()

@@ -125,14 +125,9 @@ class Pending:
         return [RELAY_DUTY] * bool(self._facts) + [SEALER_DUTY] * bool(self._entries)
 
     async def flush(self, conn: Connection, memory: Memory | None, duties: Container[str]) -> None:
-        """Write everything in one round trip. `duties` are those that this process holds.
-
-        Also a transaction without facts asks the server something here: a COMMIT after a swallowed error would roll
-        back and say nothing.
-        """
+        """Write everything in one round trip; none when there is nothing. `duties` are those this process holds."""
         remember = memory is not None and memory.answer is not None
         if not (self._facts or self._entries or remember):
-            await conn.execute("SELECT 1")
             return
         arguments: list[object] = [
             *_columns(self._facts, len(_Stated._fields)),

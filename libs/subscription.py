@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # What was delivered and is not acknowledged after this time is delivered again. A batch must be done by then.
 ACK_WAIT_S = 60
 # One batch is in work while the next arrives; the rest is room for what was lost on the way.
-ACK_PENDING_MAX = 1_000
+ACK_PENDING_MAX = 2_000
 # How long the server keeps a request for facts open, and how often it says meanwhile that it still does.
 PULL_EXPIRES_S = 30.0
 HEARTBEAT_S = 5.0

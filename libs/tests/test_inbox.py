@@ -237,7 +237,7 @@ async def test_handle_all_gets_every_fact_in_batches(transactions: MakeTransacti
         batches.append([each.id for each in facts])
 
     sender = await bus("federation")
-    facts = [fact(str(number)) for number in range(inbox.INBOX_BATCH_FACTS + 3)]
+    facts = [fact(str(number)) for number in range(inbox.INBOX_BATCH_FACTS_WHOLE + 3)]
     facts[3] = Fact(id=new_id(), type="quintet.identity.v1.ZoneChanged", data=ZoneChanged().SerializeToString())
     facts[4] = Fact(id=new_id(), type="of.another.world")
     await publish(sender, facts)
@@ -249,7 +249,7 @@ async def test_handle_all_gets_every_fact_in_batches(transactions: MakeTransacti
     async with running(consumer.run()):
         await eventually(done)
     assert [fact_id for batch in batches for fact_id in batch] == [each.id for each in facts]
-    assert len(batches[0]) == inbox.INBOX_BATCH_FACTS
+    assert len(batches[0]) == inbox.INBOX_BATCH_FACTS_WHOLE
     assert [len(batch) for batch in batches[2:]] == [1, 1, 1]
 
 

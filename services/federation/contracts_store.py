@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from libs.errors import NotFound, Reason
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from libs.db import Connection, Record
     from quintet.fact.v1.fact_pb2 import Fact
 
+CONTRACTS_KEPT_MAX = 1_000
 # Of one contract and reason: a peer that does not stop must not fill the disk. All are counted.
 REFUSALS_LISTED_PER_DAY_MAX = 100
 
@@ -403,17 +405,38 @@ def _id(name: str) -> str:
     return name.removeprefix("contracts/")
 
 
+_ACTIVE = (
+    "id", "kind", "peer", "provider", "consumer", "terms", "agreement_hash", "terminates_at", "zone_withdrawn",
+)  # fmt: skip
+
+
 def _active(row: Record) -> ActiveContract:
+    return _made(*(row[name] for name in _ACTIVE))
+
+
+@lru_cache(CONTRACTS_KEPT_MAX)
+def _made(
+    id_: str,
+    kind: pb.ContractKind.ValueType,
+    peer: str,
+    provider: str,
+    consumer: str,
+    terms: bytes,
+    agreement_hash: bytes,
+    terminates_at: datetime | None,
+    zone_withdrawn: bool,
+) -> ActiveContract:
+    """Each batch of facts reads the contracts anew; what has not changed is not read again. Nobody writes to it."""
     return ActiveContract(
-        name=f"contracts/{row['id']}",
-        kind=row["kind"],
-        peer=row["peer"],
-        provider=row["provider"],
-        consumer=row["consumer"],
-        terms=pb.Terms.FromString(row["terms"]),
-        agreement_hash=row["agreement_hash"],
-        terminates_at=row["terminates_at"],
-        zone_withdrawn=row["zone_withdrawn"],
+        name=f"contracts/{id_}",
+        kind=kind,
+        peer=peer,
+        provider=provider,
+        consumer=consumer,
+        terms=pb.Terms.FromString(terms),
+        agreement_hash=agreement_hash,
+        terminates_at=terminates_at,
+        zone_withdrawn=zone_withdrawn,
     )
 
 

@@ -6,9 +6,9 @@ The day is that of the fact's own time, which both ends read from the same bytes
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One fact or answer to be counted. `contract` is its name; `sender` is the node that sent or answered."""
 
     contract: str
@@ -103,7 +102,7 @@ def entry_of(contract: str, sender: str, fact: Fact, rows: int) -> Entry:
 
 def placed(entries: Iterable[Entry], first: int, lane: int) -> list[Entry]:
     """Return entries with the lane and the sequences that their envelopes were given, `first` and on."""
-    return [replace(entry, lane=lane, sequence=sequence) for sequence, entry in enumerate(entries, start=first)]
+    return [entry._replace(lane=lane, sequence=sequence) for sequence, entry in enumerate(entries, start=first)]
 
 
 def time_of(stamp: Timestamp) -> datetime:

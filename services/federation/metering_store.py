@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 PURGE_DAYS_PER_BATCH = 100
 _FIGURES = "facts, rows, bytes, queries, query_rows, digest"
+_ADD = (
+    "facts = d.facts + excluded.facts, rows = d.rows + excluded.rows, bytes = d.bytes + excluded.bytes,"
+    " queries = d.queries + excluded.queries, query_rows = d.query_rows + excluded.query_rows,"
+    " digest = mod(d.digest + excluded.digest, {modulus}), newest = greatest(d.newest, excluded.newest),"
+    " noted_at = excluded.noted_at, check_at = coalesce(d.check_at, excluded.check_at)"
+)
 _OTHER = "other_facts, other_rows, other_bytes, other_queries, other_query_rows, other_digest"
 
 
@@ -69,24 +75,51 @@ class Noted:
 
 async def record(conn: Connection, node: str, entries: Sequence[Entry], now: datetime) -> None:
     """Count entries in the ledger and in their days' figures. What was counted before is not counted again."""
-    if not entries:
-        return
+    groups: dict[tuple[str, str, date, int, int], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.contract, entry.sender, entry.day, entry.kind, entry.lane), []).append(entry)
+    for key in sorted(groups):
+        await _record(conn, node, groups[key], now)
+
+
+async def _record(conn: Connection, node: str, entries: Sequence[Entry], now: datetime) -> None:
+    """Count entries of one contract, sender, day, kind and lane: in one statement when all of them are new."""
+    [(place, found)] = meter(entries).items()
+    contract, sender, day = place
     new = await conn.fetch(
-        "INSERT INTO settlement_ledger (contract, sender, day, id, kind, rows, bytes, lane, sequence, noted_at)"
-        " SELECT c, s, d, i, k, r, b, l, q, $10 FROM unnest($1::text[], $2::text[], $3::date[], $4::uuid[],"
-        " $5::smallint[], $6::bigint[], $7::bigint[], $8::smallint[], $9::bigint[]) AS t(c, s, d, i, k, r, b, l, q)"
-        " ON CONFLICT DO NOTHING RETURNING id",
-        [_id(entry.contract) for entry in entries],
-        *(
-            [getattr(entry, name) for entry in entries]
-            for name in ("sender", "day", "id", "kind", "rows", "bytes", "lane", "sequence")
-        ),
+        "WITH new AS ("
+        " INSERT INTO settlement_ledger (contract, sender, day, kind, lane, noted_at, id, rows, bytes, sequence)"
+        " SELECT $1, $2, $3, $4, $5, $6, t.id, t.rows, t.bytes, t.sequence"
+        " FROM unnest($7::uuid[], $8::bigint[], $9::bigint[], $10::bigint[]) AS t(id, rows, bytes, sequence)"
+        " ON CONFLICT DO NOTHING RETURNING id"
+        "), counted AS ("
+        " INSERT INTO settlement_days AS d (contract, sender, day, noted_at, facts, rows, bytes, queries, query_rows,"
+        " digest, newest, check_at)"
+        " SELECT $1, $2, $3, $6, $11, $12, $13, $14, $15, $16, $17, $18"
+        " WHERE (SELECT count(*) FROM new) = cardinality($7::uuid[])"
+        f" ON CONFLICT (contract, sender, day) DO UPDATE SET {_ADD.format(modulus='$19')}"
+        ") SELECT id FROM new WHERE (SELECT count(*) FROM new) <> cardinality($7::uuid[])",
+        _id(contract),
+        sender,
+        day,
+        entries[0].kind,
+        entries[0].lane,
         now,
+        [entry.id for entry in entries],
+        [entry.rows for entry in entries],
+        [entry.bytes for entry in entries],
+        [entry.sequence for entry in entries],
+        *(getattr(found, name) for name in ("facts", "rows", "bytes", "queries", "query_rows")),
+        Decimal(found.digest),
+        found.newest,
+        _check_at(day, now, own=sender == node),
+        Decimal(DIGEST_MODULUS),
     )
-    counted = {row["id"] for row in new}
-    # One id is counted once also when a batch has it twice: the later one is not new.
-    first = {entry.id: entry for entry in reversed(entries) if entry.id in counted}
-    await _add(conn, node, list(first.values()), now)
+    if new:
+        # Only some of them were. One id is counted once also when a batch has it twice: the later one is not new.
+        counted = {row["id"] for row in new}
+        first = {entry.id: entry for entry in reversed(entries) if entry.id in counted}
+        await _add(conn, node, list(first.values()), now)
 
 
 async def _add(conn: Connection, node: str, entries: Sequence[Entry], now: datetime) -> None:
@@ -101,11 +134,7 @@ async def _add(conn: Connection, node: str, entries: Sequence[Entry], now: datet
         " SELECT c, s, dd, f, r, b, q, qr, h, n, ca, $12 FROM unnest($1::text[], $2::text[], $3::date[], $4::bigint[],"
         " $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::numeric[], $10::timestamptz[],"
         " $11::timestamptz[]) AS t(c, s, dd, f, r, b, q, qr, h, n, ca)"
-        " ON CONFLICT (contract, sender, day) DO UPDATE SET facts = d.facts + excluded.facts,"
-        " rows = d.rows + excluded.rows, bytes = d.bytes + excluded.bytes, queries = d.queries + excluded.queries,"
-        " query_rows = d.query_rows + excluded.query_rows, digest = mod(d.digest + excluded.digest, $13),"
-        " newest = greatest(d.newest, excluded.newest), noted_at = excluded.noted_at,"
-        " check_at = coalesce(d.check_at, excluded.check_at)",
+        f" ON CONFLICT (contract, sender, day) DO UPDATE SET {_ADD.format(modulus='$13')}",
         [_id(contract) for contract, _, _ in places],
         [sender for _, sender, _ in places],
         [day for _, _, day in places],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from google.protobuf.json_format import MessageToDict
@@ -192,19 +193,27 @@ class ActiveContract:
         """Say whether the contract is valid now."""
         if self.terminates_at is not None and self.terminates_at <= now:
             return False
-        begun = not self.terms.HasField("valid_from") or self.terms.valid_from.ToDatetime(UTC) <= now
-        ended = self.terms.HasField("valid_until") and self.terms.valid_until.ToDatetime(UTC) <= now
-        return begun and not ended
+        begins, ends = self._valid
+        return (begins is None or begins <= now) and (ends is None or now < ends)
+
+    @cached_property
+    def _valid(self) -> tuple[datetime | None, datetime | None]:
+        terms = self.terms
+        return (
+            terms.valid_from.ToDatetime(UTC) if terms.HasField("valid_from") else None,
+            terms.valid_until.ToDatetime(UTC) if terms.HasField("valid_until") else None,
+        )
+
+    @cached_property
+    def _facts(self) -> dict[tuple[str, int], pb.FactTerms]:
+        return {(terms.type, terms.direction): terms for terms in reversed(self.terms.facts)}
 
     def fact_terms(self, fact_type: str, sender: str) -> pb.FactTerms | None:
         """Return the terms for a fact that `sender` may send, None when it may not."""
         direction = DOWN if sender == self.provider else UP
         if self.zone_withdrawn and direction == DOWN and fact_type in HANDING_OVER:
             return None
-        for terms in self.terms.facts:
-            if terms.type == fact_type and terms.direction == direction:
-                return terms
-        return None
+        return self._facts.get((fact_type, direction))
 
     def covers(self, zones: ZoneTree, zone: str) -> bool:
         """Say whether a fact about `zone` is within the contract's zone.

@@ -327,6 +327,7 @@ async def test_a_transfer_begins_when_its_contract_becomes_valid(two: Two) -> No
 
 async def test_a_transfer_that_is_not_asked_for_again_ends_by_itself(two: Two) -> None:
     name = await two.in_force(terms())
+    await eventually(partial(two.consumer.transfers, name, pb.TRANSFER_STATE_STARTED))
     transfer = (await two.provider.transfers(name))[0].name
     await two.take(
         two.consumer,

@@ -29,6 +29,8 @@ COMMAND_TIMEOUT_S = 35.0
 LOCK_TIMEOUT_S = 10.0
 IDLE_IN_TRANSACTION_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 5.0
+# Of each session, prepared: more than any service has, so that none is prepared again and again.
+STATEMENTS_KEPT_MAX = 500
 # A vanished peer is noticed after IDLE + COUNT * INTERVAL seconds; meanwhile it would keep its locks.
 KEEPALIVE_IDLE_S = 10
 KEEPALIVE_INTERVAL_S = 5
@@ -131,6 +133,7 @@ async def open_pool(
     options: dict[str, Any] = {
         "dsn": dsn,
         "connection_class": _Session,
+        "statement_cache_size": STATEMENTS_KEPT_MAX,
         "user": user,
         "password": password,
         "timeout": CONNECT_TIMEOUT_S,

@@ -31,6 +31,9 @@ HEARTBEATS_MISSED_MAX = 2
 _NS_PER_S = 1_000_000_000
 # After the first fact of a batch, for the others on their way.
 GATHER_S = 0.002
+# The subject of an acknowledgement: its length without domain and account, and where the numbers begin.
+_ACK_TOKENS = 9
+_ACK_NUMBERS_AT = 4
 # Statuses of a request for facts: still open; none there; its time is over. All others mean that it failed.
 _HEARTBEAT = "100"
 _STATUSES_OF_AN_END = {"404", "408"}
@@ -44,6 +47,14 @@ class Received(NamedTuple):
     data: bytes
     stream_sequence: int
     subject: str = ""
+
+
+class _Place(NamedTuple):
+    """Of one delivery: its place in the stream, its number since the last reset, and how many were behind it then."""
+
+    stream: int
+    delivery: int
+    behind: int
 
 
 class Subscription:
@@ -100,13 +111,14 @@ class Subscription:
                 log.warning("bus.silent", consumer=self._name)
                 await self.close()
             return []
-        if not self._continues(messages):
+        places = [_place(each) for each in messages]
+        if not self._continues(places):
             log.warning("bus.gap", consumer=self._name)
             await self.close()
             return []
         self._last = messages[-1]
-        self.behind = self._last.metadata.num_pending + len(self._arrived)
-        return [Received(each.data, each.metadata.sequence.stream, each.subject) for each in messages]
+        self.behind = places[-1].behind + len(self._arrived)
+        return [Received(each.data, place.stream, each.subject) for each, place in zip(messages, places, strict=True)]
 
     async def ack(self) -> None:
         """Acknowledge everything fetched so far. An acknowledgement that gets lost leads to repetition, not to loss."""
@@ -170,7 +182,7 @@ class Subscription:
                     self._news.clear()
                     await self._request(limit)
                     await self._news.wait()
-                if self._requested > 0 and self._arrived and self._arrived[-1].metadata.num_pending:
+                if self._requested > 0 and self._arrived and _place(self._arrived[-1]).behind:
                     await asyncio.sleep(GATHER_S)
         # The next batch may come while this one is in work.
         if len(self._arrived) + self._requested <= limit // 2:
@@ -188,8 +200,18 @@ class Subscription:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
         await self._bus.client.publish(subject, json.dumps(request).encode(), self._inbox.subject)
 
-    def _continues(self, messages: Sequence[Msg]) -> bool:
+    def _continues(self, places: Sequence[_Place]) -> bool:
         """Tell whether the deliveries follow on each other and on the last ones."""
         first = self._delivered + 1
-        self._delivered += len(messages)
-        return all(m.metadata.sequence.consumer == first + place for place, m in enumerate(messages))
+        self._delivered += len(places)
+        return all(place.delivery == number for number, place in enumerate(places, first))
+
+
+def _place(message: Msg) -> _Place:
+    """Read the numbers in where a message is acknowledged. The client's own `metadata` makes five objects of them.
+
+    $JS.ACK.[domain.account.]stream.consumer.attempts.place in the stream.delivery.time.pending[.random]
+    """
+    tokens = message.reply.split(".")
+    at = _ACK_NUMBERS_AT if len(tokens) == _ACK_TOKENS else _ACK_NUMBERS_AT + 2
+    return _Place(int(tokens[at + 1]), int(tokens[at + 2]), int(tokens[at + 4]))

@@ -175,7 +175,9 @@ class Acceptor:
         actor = caller_subject.set(f"nodes/{node}")
         try:
             peer = await peers_store.get(tx.conn, node)
-            await self._apply_envelopes(tx, peer, lane, sequence, [_read(data)])
+            envelopes = [_read(data)]
+            known = await inbox_store.known(tx.conn, _fact_ids(envelopes))
+            await self._apply_envelopes(tx, peer, lane, sequence, envelopes, known)
         finally:
             caller_subject.reset(actor)
 
@@ -195,19 +197,24 @@ class Acceptor:
             return Accepted(before.received, before.chain, controlled=False)
         chain = lanes_store.extend(before.chain, opened.raw[known:])[-1]
         sequence = before.received + len(new)
-        await lanes_store.set_received(tx.conn, node, opened.lane, sequence, chain)
-        controlled = await self._apply_envelopes(tx, peer, opened.lane, before.received + 1, new)
+        taken = await lanes_store.go_on(tx.conn, node, opened.lane, sequence, chain, _fact_ids(new))
+        controlled = await self._apply_envelopes(tx, peer, opened.lane, before.received + 1, new, taken)
         return Accepted(sequence, chain, controlled)
 
     async def _apply_envelopes(
-        self, tx: Tx, peer: Peer, lane: Lane, first: int, envelopes: Sequence[link_pb2.Envelope | None]
+        self,
+        tx: Tx,
+        peer: Peer,
+        lane: Lane,
+        first: int,
+        envelopes: Sequence[link_pb2.Envelope | None],
+        known: set[str],
     ) -> bool:
         contracts = await contracts_store.accepting_from(tx.conn, peer.node)
         tallies: dict[str, Tally] = defaultdict(Tally)
         entries: list[Entry] = []
         refusals: list[NewRefusal] = []
         controlled = False
-        known = await inbox_store.known(tx.conn, _fact_ids(envelopes))
         for sequence, envelope in enumerate(envelopes, first):
             refusal = _check_envelope(envelope, lane)
             if envelope is None or refusal is not None:

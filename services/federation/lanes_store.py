@@ -13,6 +13,7 @@ from quintet.federation.v1 import link_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from libs.db import Connection
 
@@ -413,6 +414,22 @@ async def lock_received(conn: Connection, node: str, lane: Lane) -> Received:
     if row is None:
         raise NotFound(Reason.PEER_NOT_FOUND, f"peers/{node} does not exist", peer=node)
     return Received(**dict(row))
+
+
+async def go_on(
+    conn: Connection, node: str, lane: Lane, sequence: int, chain: bytes, fact_ids: Sequence[UUID]
+) -> set[str]:
+    """Note how far a lane from a peer is committed; return which of the facts were taken in before."""
+    rows = await conn.fetch(
+        "WITH noted AS (UPDATE peer_received SET received = $3, chain = $4 WHERE peer = $1 AND lane = $2)"
+        " SELECT fact_id FROM inbox WHERE fact_id = ANY($5::uuid[])",
+        node,
+        lane,
+        sequence,
+        chain,
+        fact_ids,
+    )
+    return {str(row["fact_id"]) for row in rows}
 
 
 async def set_received(conn: Connection, node: str, lane: Lane, sequence: int, chain: bytes) -> None:

@@ -13,7 +13,6 @@ from libs.testing import eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from quintet.fact.v1.fact_pb2 import Fact
 
 FACTS = 50_000
 FACTS_PER_WRITE = 1_000
@@ -57,7 +56,7 @@ async def _catch_up(both: Pair) -> tuple[float, float]:
     up = perf_counter()
     await starting
     first = await both.until_applied(facts[:1], poll_s=FIRST_POLL_S, within_s=APPLIED_TIMEOUT_S)
-    last = await _until_last(both, facts)
+    last = await both.until_all_applied(facts, poll_s=LAST_POLL_S, within_s=APPLIED_TIMEOUT_S)
     return first - up, last - up
 
 
@@ -65,9 +64,3 @@ async def _all_queued(both: Pair) -> bool:
     query = "SELECT sum(last_assigned - acknowledged) FROM federation.peer_lanes WHERE peer = $1"
     async with both.district.database.acquire() as conn:
         return int(await conn.fetchval(query, CITY) or 0) >= FACTS
-
-
-async def _until_last(both: Pair, facts: list[Fact]) -> float:
-    """The last one is looked for first: counting all of them takes the machine's time from what is measured."""
-    await both.until_applied(facts[-1:], poll_s=LAST_POLL_S, within_s=APPLIED_TIMEOUT_S)
-    return await both.until_applied(facts, poll_s=LAST_POLL_S, within_s=APPLIED_TIMEOUT_S)

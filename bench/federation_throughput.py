@@ -44,7 +44,7 @@ async def _facts_per_s(both: Pair, count: int) -> float:
     facts = warnings(count)
     started = perf_counter()
     writing = asyncio.create_task(_write(both, facts))
-    ended = await both.until_applied(facts, poll_s=POLL_S)
+    ended = await both.until_all_applied(facts, poll_s=POLL_S)
     await writing
     return count / (ended - started)
 

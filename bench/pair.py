@@ -132,6 +132,13 @@ class Pair:
                 await asyncio.sleep(poll_s)
         return perf_counter()
 
+    async def until_all_applied(self, facts: Sequence[Fact], *, poll_s: float, within_s: float = 120.0) -> float:
+        """Like `until_applied`, for many. The last one is looked for first: counting all of them again and again takes
+        the machine's time from what is measured.
+        """
+        await self.until_applied(facts[-1:], poll_s=poll_s, within_s=within_s)
+        return await self.until_applied(facts, poll_s=poll_s, within_s=within_s)
+
 
 def warnings(count: int) -> list[Fact]:
     """Return facts that the charter gives to the city."""

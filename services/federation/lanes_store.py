@@ -205,14 +205,17 @@ async def sent_to_all(conn: Connection, nodes: Sequence[str]) -> dict[str, dict[
     return found
 
 
-async def oldest_waiting(conn: Connection, nodes: Sequence[str]) -> dict[str, datetime]:
-    """Return when the oldest envelope without a receipt was written, for the peers that have one."""
+async def oldest_waiting(conn: Connection, nodes: Sequence[str]) -> dict[str, dict[Lane, datetime]]:
+    """Return when the oldest envelope without a receipt was written, for the peers and lanes that have one."""
     query = """
-        SELECT l.peer, min(o.created_at) AS oldest FROM peer_lanes l
+        SELECT l.peer, l.lane, o.created_at FROM peer_lanes l
         JOIN peer_outbox o ON o.peer = l.peer AND o.lane = l.lane AND o.sequence = l.acknowledged + 1
-        WHERE l.peer = ANY($1::text[]) GROUP BY l.peer
+        WHERE l.peer = ANY($1::text[])
     """
-    return {row["peer"]: row["oldest"] for row in await conn.fetch(query, list(nodes))}
+    found: dict[str, dict[Lane, datetime]] = {}
+    for row in await conn.fetch(query, list(nodes)):
+        found.setdefault(row["peer"], {})[row["lane"]] = row["created_at"]
+    return found
 
 
 async def waiting(conn: Connection, node: str, wanted: Sequence[Wanted]) -> list[Waiting]:

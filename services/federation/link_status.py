@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LinkStatus:
-    """One peer. `oldest` is when the oldest envelope without a receipt was written."""
+    """One peer. `waiting_since` is when the oldest envelope without a receipt was written, of lanes that have one."""
 
     sent: Mapping[Lane, Sent]
     received: Mapping[Lane, Received]
-    oldest: datetime | None
+    waiting_since: Mapping[Lane, datetime]
     alarms: Sequence[Alarm]
     dead_letters: int
+
+    @property
+    def oldest(self) -> datetime | None:
+        """When the oldest of all envelopes without a receipt was written."""
+        return min(self.waiting_since.values(), default=None)
 
     @property
     def backlog(self) -> int:
@@ -43,7 +48,7 @@ async def of_peers(conn: Connection, nodes: Sequence[str]) -> dict[str, LinkStat
     oldest, alarmed = await lanes_store.oldest_waiting(conn, nodes), await alarms.of_peers(conn, nodes)
     dead = await dead_letters.counts(conn, nodes)
     return {
-        node: LinkStatus(sent[node], received[node], oldest.get(node), alarmed[node], dead.get(node, 0))
+        node: LinkStatus(sent[node], received[node], oldest.get(node, {}), alarmed[node], dead.get(node, 0))
         for node in nodes
     }
 

@@ -13,6 +13,8 @@ from services.federation import alarms, link_status, peers_store, pki
 from services.federation.lanes_store import LANE_NAMES
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from libs.db import Connection
     from libs.tx import Transactions
     from services.federation.hub import Hub
@@ -27,6 +29,7 @@ READY = Gauge(
 BACKLOG = Gauge("quintet_peer_backlog_envelopes", "Envelopes that the peer has not acknowledged.", ["peer", "lane"])
 BACKLOG_BYTES = Gauge("quintet_peer_backlog_bytes", "Size of the envelopes not acknowledged.", ["peer", "lane"])
 OLDEST = Gauge("quintet_peer_oldest_unacknowledged_seconds", "Age of the oldest of them.", ["peer"])
+LAG = Gauge("quintet_peer_lag_seconds", "Age of the oldest envelope not acknowledged; 0 for none.", ["peer", "lane"])
 ASSIGNED = Gauge("quintet_peer_assigned_sequence", "Last sequence given out to the peer.", ["peer", "lane"])
 SENT = Gauge("quintet_peer_acknowledged_sequence", "Last sequence that the peer has acknowledged.", ["peer", "lane"])
 RECEIVED = Gauge("quintet_peer_received_sequence", "Last sequence received from the peer.", ["peer", "lane"])
@@ -53,16 +56,17 @@ async def _refresh(conn: Connection, transactions: Transactions, hub: Hub) -> No
         expires = pki.expires_at(peer.certificate)
         if expires is not None:
             EXPIRES.labels(peer.node).set((expires - now).total_seconds())
-        _lanes(peer.node, status)
+        _lanes(peer.node, status, now)
     ALARMS.clear()
     for alarm in await alarms.all_set(conn):
         ALARMS.labels(alarm.peer, alarm.name).inc()
 
 
-def _lanes(node: str, status: LinkStatus) -> None:
+def _lanes(node: str, status: LinkStatus, now: datetime) -> None:
     for sent in status.sent.values():
         name = LANE_NAMES[sent.lane]
         BACKLOG.labels(node, name).set(sent.backlog)
+        LAG.labels(node, name).set(max(0.0, (now - status.waiting_since.get(sent.lane, now)).total_seconds()))
         BACKLOG_BYTES.labels(node, name).set(sent.backlog_bytes)
         ASSIGNED.labels(node, name).set(sent.last_assigned)
         SENT.labels(node, name).set(sent.acknowledged)

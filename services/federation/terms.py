@@ -175,7 +175,7 @@ HANDING_OVER = frozenset({"quintet.delivery.v1.RequestFiled"})
 
 @dataclass(frozen=True)
 class ActiveContract:
-    """A contract in force, as the code that lets facts through sees it."""
+    """A contract in force, as the code that lets facts through sees it. Its terms do not change any more."""
 
     name: str
     kind: pb.ContractKind.ValueType

@@ -130,6 +130,7 @@ async def test_people_see_what_waits_in_each_lane(pair: Pair) -> None:
     assert shown.backlog_bytes > 200
     assert shown.HasField("oldest_unacknowledged")
     assert found["nobody"].backlog == 0
+    assert found["sf"].waiting_since.keys() == {BULK}
 
 
 async def test_what_was_withdrawn_before_it_was_sent_keeps_the_chain(pair: Pair) -> None:

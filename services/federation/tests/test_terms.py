@@ -75,9 +75,10 @@ def test_a_charter_covers_its_zone_and_what_lies_below() -> None:
 def test_validity_bounds_a_contract() -> None:
     contract = charter()
     assert contract.in_time(NOW)
+    contract = charter()
     contract.terms.valid_from.FromDatetime(datetime(2026, 2, 1))  # noqa: DTZ001 - protobuf takes it as UTC
     assert not contract.in_time(NOW)
-    contract.terms.ClearField("valid_from")
+    contract = charter()
     contract.terms.valid_until.FromDatetime(datetime(2026, 1, 1))  # noqa: DTZ001
     assert not contract.in_time(NOW)
 

@@ -40,9 +40,10 @@ async def run(folder: Path) -> Measured:
 
 async def _latencies_ms(both: Pair, count: int) -> list[float]:
     found = []
-    for fact in warnings(count):
-        await asyncio.sleep(random.uniform(*PAUSE_S))  # noqa: S311 - nothing to guess
-        await both.write([fact])
-        written = perf_counter()
-        found.append((await both.until_applied([fact]) - written) * 1000)
+    async with both.watched() as until:
+        for fact in warnings(count):
+            await asyncio.sleep(random.uniform(*PAUSE_S))  # noqa: S311 - nothing to guess
+            await both.write([fact])
+            written = perf_counter()
+            found.append((await until(fact) - written) * 1000)
     return found

@@ -31,7 +31,7 @@ from quintet.perception.v1 import facts_pb2
 from quintet_sdk import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
     from quintet.perception.v1 import perception_pb2
@@ -57,6 +57,14 @@ WITH stated AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[])
 ) SELECT pg_notify('quintet_perception', '')
 """
+APPLIED_TIMEOUT_S = 120.0
+TOLD = "bench_applied"
+TELL = f"""
+CREATE FUNCTION management.bench_tell() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN NOTIFY {TOLD}; RETURN NULL; END $$;
+CREATE TRIGGER bench_tell AFTER INSERT ON management.inbox EXECUTE FUNCTION management.bench_tell();
+"""
+TELL_NO_MORE = "DROP FUNCTION management.bench_tell() CASCADE"
 COUNT_APPLIED = "SELECT count(*) FROM management.inbox WHERE fact_id = ANY($1::uuid[])"
 
 
@@ -131,6 +139,39 @@ class Pair:
             while await self.applied(facts) < len(facts):  # noqa: ASYNC110 - the event is in another process
                 await asyncio.sleep(poll_s)
         return perf_counter()
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[Callable[[Fact], Awaitable[float]]]:
+        """Within the block, wait for one fact without asking for it again and again, which would take a core.
+
+        The city's database says when something was applied, with a trigger that belongs to what is measured. Returns
+        the moment (perf_counter) at which the word of it came.
+        """
+        told = asyncio.Event()
+        heard_at = 0.0
+
+        def hear(*_: object) -> None:
+            nonlocal heard_at
+            heard_at = perf_counter()
+            told.set()
+
+        async def until(fact: Fact) -> float:
+            started = perf_counter()
+            async with asyncio.timeout(APPLIED_TIMEOUT_S):
+                while True:
+                    told.clear()
+                    at = heard_at
+                    if await self.applied([fact]):
+                        return at if at > started else perf_counter()
+                    await told.wait()
+
+        async with self.city.database.dedicated("bench") as conn:
+            await conn.execute(TELL)
+            await conn.add_listener(TOLD, hear)
+            try:
+                yield until
+            finally:
+                await conn.execute(TELL_NO_MORE)
 
     async def until_all_applied(self, facts: Sequence[Fact], *, poll_s: float, within_s: float = 120.0) -> float:
         """Like `until_applied`, for many. The last one is looked for first: counting all of them again and again takes

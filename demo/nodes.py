@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import socket
@@ -9,7 +10,7 @@ import string
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0
 READY_POLL_S = 0.1
 LOG_TAIL_BYTES = 2_000
+PORTS_TAKEN_FROM = range(20_000, 32_000)
 PORTS = ("gateway_port", "join_port", "link_port", "mqtt_port")
 
 
@@ -173,12 +175,18 @@ def make_nodes(folder: Path) -> dict[str, Node]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on now, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Ports of 127.0.0.1 that nobody listens on now, all different.
+
+    They lie below the range from which the kernel gives ports to connections: those of the nodes that start first
+    must not take the port of one that starts last.
+    """
+    ports: list[int] = []
+    candidates = random.sample(PORTS_TAKEN_FROM, len(PORTS_TAKEN_FROM))
+    while len(ports) < count:
+        with socket.socket() as each, suppress(OSError):
+            each.bind(("127.0.0.1", candidates.pop()))
+            ports.append(each.getsockname()[1])
+    return ports
 
 
 def end_leftovers(folder: Path) -> None:

@@ -24,8 +24,8 @@ def test_a_node_shows_its_peers(federation: Federation, name: str) -> None:
         for peer in NEIGHBOURS[name]:
             assert peer in page
             for line in (
-                f'quintet_peer_connected{{peer="{peer}"}} 1.0',
-                f'quintet_peer_backlog_envelopes{{peer="{peer}"}}',
+                f'quintet_peer_ready{{peer="{peer}"}} 1.0',
+                f'quintet_peer_backlog_envelopes{{lane="facts",peer="{peer}"}}',
             ):
                 # Taken every few seconds.
                 until(line, lambda line=line: line in anybody.http.get("/metrics").text)  # type: ignore[misc]

@@ -39,7 +39,6 @@ class Exchange:
     refusal: str = ""
     offered: int = 0
     rows_at_end: int = 0
-    rows_afterwards: int = 0
     # What the consumer held before the end, when it has to delete it; none when an earlier run went through this.
     held: list[Mapping[str, Any]] | None = None
 
@@ -179,4 +178,3 @@ class Exchange:
             return (await ask(steward.sharing.GetProduct, request)).product.rows >= expected
 
         await until(f"{expected} rows of {PRODUCT}", produced, TIMEOUT_S)
-        self.rows_afterwards = (await self._contract(CONSUMER)).rows_received if self.contract else 0

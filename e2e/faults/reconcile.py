@@ -38,7 +38,6 @@ class Verdict:
     lost: int = 0
     doubled: int = 0
     disordered: int = 0
-    settled_s: float = 0.0
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -77,7 +76,6 @@ class Reconciler:
             if verdict.ok or verdict.doubled or verdict.disordered:
                 break
             await asyncio.sleep(SETTLE_POLL_S)
-        verdict.settled_s = monotonic() - started
         return verdict
 
     async def compare(self, ledger: Ledger) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -63,14 +63,6 @@ class Refused:
     description: str
     actor: str
     node: str
-
-
-@dataclass
-class Quota:
-    """How many rows went out on a day."""
-
-    day: date | None
-    rows: int = field(default=0)
 
 
 async def insert(conn: Connection, contract: pb.Contract, peer: str, agreement_hash: bytes, now: datetime) -> None:

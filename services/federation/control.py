@@ -29,8 +29,8 @@ Refusal = tuple[str, str]
 ControlHandler = Callable[[Tx, Peer, link_pb2.Envelope], Awaitable[Refusal | None]]
 
 UNKNOWN = Counter("quintet_federation_unknown_bodies", "Envelopes of a kind that this release does not know.", ["peer"])
-# What a suspended peer may still say: that the membership changes, and which keys it has.
-WHILE_SUSPENDED = frozenset({"membership_message", "trust_list"})
+# What a suspended peer may still say: that the membership changes.
+WHILE_SUSPENDED = frozenset({"membership_message"})
 
 log = structlog.get_logger()
 

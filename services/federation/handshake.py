@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from services.federation import alarms, lanes_store, peers_store
 from services.federation.lanes_store import CHAIN_START, LANE_NAMES, LANES, Lane, Received, Sent
@@ -113,8 +114,11 @@ async def agree(tx: Tx, told: link_pb2.Hello, heard: link_pb2.Hello) -> Agreed |
         await alarms.set_alarm(tx, peer=peer.node, name=SEQUENCE_REVERSED, text=problem)
         return Stopped(problem)
     await peers_store.touch(tx.conn, peer.node, tx.now)
-    found = (await alarms.of_peers(tx.conn, [peer.node]))[peer.node]
-    return Agreed(starts, alarmed=any(alarm.name == SEQUENCE_REVERSED for alarm in found))
+    found = {alarm.name for alarm in (await alarms.of_peers(tx.conn, [peer.node]))[peer.node]}
+    if alarms.SUSPENDED_BY_PEER in found and peer.state == pb.PEER_STATE_ACTIVE:
+        # Who is suspended there is turned away before it can say hello.
+        await alarms.clear_alarm(tx, peer=peer.node, name=alarms.SUSPENDED_BY_PEER)
+    return Agreed(starts, alarmed=SEQUENCE_REVERSED in found)
 
 
 async def _begin(tx: Tx, peer: Peer, lane: Sent, position: link_pb2.LanePosition) -> Start | Stopped:

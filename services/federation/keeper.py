@@ -17,9 +17,9 @@ import structlog
 
 from libs import db
 from libs.errors import Away
-from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
-from services.federation import alarms, contracts_store, lanes_store, peers_store
+from quintet.federation.v1 import link_pb2
+from services.federation import alarms, contracts_store, lanes_store, peers_store, transfers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,7 +126,7 @@ class Keeper:
         return {}
 
     async def _state_anew(self, node: str) -> None:
-        """Sharing states all rows of a contract when it hears that the contract is in force."""
+        """Sharing states all rows of a contract when it hears that its transfer has started."""
         skipped = await self._transactions.read(lambda conn: contracts_store.bulk_skipped(conn, node))
         if skipped:
             await self._transactions.run(lambda tx: _state_anew(tx, skipped))
@@ -171,5 +171,5 @@ async def _state_anew(tx: Tx, names: list[str]) -> None:
     for name in names:
         contract, _ = await contracts_store.get(tx.conn, name, lock=True)
         if await contracts_store.clear_bulk_skipped(tx.conn, name) and contract.state == pb.CONTRACT_STATE_FINALIZED:
-            tx.publish(facts_pb2.ContractChanged(contract=contract), zone=tx.zone, key=contract.name)
+            await transfers.restate(tx, contract)
             tx.audit("federation.contracts.state_anew", contract.name)

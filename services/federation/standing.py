@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SUSPENDED, RESUMED, LEFT, EXPELLED, ZONE_WITHDRAWN = "SUSPENDED", "RESUMED", "LEFT", "EXPELLED", "ZONE_WITHDRAWN"
 # Alarms: what a peer has decided about this node.
-SUSPENDED_BY_PEER = "SUSPENDED_BY_PEER"
 MEMBERSHIP_ENDED = "MEMBERSHIP_ENDED"
 ZONE_TAKEN_BACK = "ZONE_TAKEN_BACK"
 CONTRACTS_MAX = 10_000
@@ -59,10 +58,6 @@ class Standing:
         await self._set(tx, node, pb.PEER_STATE_SUSPENDED, reason)
         await self._tell(tx, node, SUSPENDED, reason)
         tx.audit("federation.peers.suspend", f"peers/{node}", reason=reason)
-
-    async def connected(self, tx: Tx, node: str) -> None:
-        """The peer exchanges with this node: whatever it held against it is over."""
-        await alarms.clear_alarm(tx, peer=node, name=SUSPENDED_BY_PEER)
 
     async def resume(self, tx: Tx, node: str, reason: str) -> None:
         """Go on with a peer that was suspended; repeating it changes nothing."""
@@ -138,9 +133,9 @@ class Standing:
             return
         text = f"{peer.node}: {message.reason}"
         if message.type == SUSPENDED:
-            await alarms.set_alarm(tx, peer=peer.node, name=SUSPENDED_BY_PEER, text=text)
+            await alarms.set_alarm(tx, peer=peer.node, name=alarms.SUSPENDED_BY_PEER, text=text)
         elif message.type == RESUMED:
-            await alarms.clear_alarm(tx, peer=peer.node, name=SUSPENDED_BY_PEER)
+            await alarms.clear_alarm(tx, peer=peer.node, name=alarms.SUSPENDED_BY_PEER)
         elif message.type == ZONE_WITHDRAWN:
             await alarms.set_alarm(tx, peer=peer.node, name=ZONE_TAKEN_BACK, text=f"zones/{message.zone}, {text}")
         elif message.type in {LEFT, EXPELLED}:
@@ -155,7 +150,7 @@ class Standing:
             kind = LEFT if error.message.startswith(LEFT) else EXPELLED
             await self.ended_by_peer(tx, node, kind, error.message.partition(": ")[2])
         elif error.reason == Reason.PEER_SUSPENDED:
-            await alarms.set_alarm(tx, peer=node, name=SUSPENDED_BY_PEER, text=error.message)
+            await alarms.set_alarm(tx, peer=node, name=alarms.SUSPENDED_BY_PEER, text=error.message)
 
     async def ended_by_peer(self, tx: Tx, node: str, kind: str, reason: str) -> None:
         """End a membership that the peer has ended: it left, or it expelled this node."""
@@ -165,7 +160,7 @@ class Standing:
         state = pb.PEER_STATE_LEFT if kind == LEFT else pb.PEER_STATE_EXPELLED
         await self._withdraw_zones(tx, node)
         await self._end_contracts(tx, node, reason)
-        await alarms.clear_alarm(tx, peer=node, name=SUSPENDED_BY_PEER)
+        await alarms.clear_alarm(tx, peer=node, name=alarms.SUSPENDED_BY_PEER)
         word = "left" if kind == LEFT else "expelled this node"
         await alarms.set_alarm(tx, peer=node, name=MEMBERSHIP_ENDED, text=f"{node} {word}: {reason}")
         await self._set(tx, node, state, f"by {node}: {reason}")

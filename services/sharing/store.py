@@ -87,11 +87,6 @@ async def products_from(conn: Connection, fact: str) -> list[Product]:
     return [_product(row) for row in rows]
 
 
-async def products_named(conn: Connection, names: Sequence[str]) -> dict[str, Product]:
-    rows = await conn.fetch(f"SELECT {_PRODUCT} FROM products p WHERE p.name = ANY($1::text[])", names)
-    return {row["name"]: _product(row) for row in rows}
-
-
 def _product(row: Record) -> Product:
     source = None
     if row["source_fact"]:

@@ -78,7 +78,11 @@ async def test_bulk_has_a_share_of_its_own_and_is_stated_anew_when_there_is_room
         "INSERT INTO contracts (id, kind, peer, provider, consumer, state, terms, created_at, updated_at)"
         " VALUES ('x', 2, 'd6', 'sf', 'd6', 6, '', now(), now())"
     )
-    await kept.node.run(lambda tx: tx.conn.execute(query))
+    started = (
+        "INSERT INTO transfers (id, contract, state, step, by_provider, changed_by, created_at, updated_at)"
+        f" VALUES ('t', 'x', {pb.TRANSFER_STATE_STARTED}, 2, true, 'sf', now(), now())"
+    )
+    await kept.node.run(lambda tx: tx.conn.execute(f"{query}; {started}"))
     await kept.queue(BULK, 2)
     assert (kept.keeper.bulk_admits("d6"), kept.keeper.admits()) == (False, True)
     assert await kept.alarms() == [alarms.BACKLOG_FULL]
@@ -89,7 +93,8 @@ async def test_bulk_has_a_share_of_its_own_and_is_stated_anew_when_there_is_room
     assert kept.keeper.bulk_admits("d6")
     assert await kept.node.read(lambda conn: contracts_store.bulk_skipped(conn, "d6")) == []
     stated = await kept.node.read(lambda conn: conn.fetch("SELECT subject FROM outbox ORDER BY id"))
-    assert stated[-1]["subject"] == "facts.federation.ContractChanged"
+    # What sharing begins anew on: that the contract still stands would tell it nothing.
+    assert stated[-1]["subject"] == "facts.federation.TransferChanged"
 
 
 async def test_what_was_acknowledged_is_kept_for_a_time_and_a_size(kept: Kept, clock: ManualClock) -> None:

@@ -34,6 +34,22 @@ class Pair:
         self.world = world
         self.city = city
         self.district = district
+        self._dialling: asyncio.Task[None] | None = None
+
+    async def dial(self) -> None:
+        """Let the district call, until the test ends or the link is cut."""
+        self._dialling = await self.world.dial(self.district)
+
+    async def cut(self) -> None:
+        """Leave no stream open, and none to come before the district dials again."""
+        assert self._dialling is not None
+        self._dialling.cancel()
+        await asyncio.gather(self._dialling, return_exceptions=True)
+
+        async def gone() -> bool:
+            return not self.city.hub.sessions() and not self.district.hub.sessions()
+
+        await eventually(gone)
 
 
 @pytest_asyncio.fixture
@@ -49,11 +65,12 @@ async def made(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[
 async def pair(made: World) -> Pair:
     city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
     await made.join(city, district, "d10")
-    await made.dial(district)
+    joined = Pair(made, city, district)
+    await joined.dial()
     for node in (city, district):
         await eventually(partial(in_force, node))
         await node.pump()
-    return Pair(made, city, district)
+    return joined
 
 
 async def in_force(node: Node) -> bool:

@@ -64,11 +64,12 @@ async def pair(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[
     async with world(tmp_path, live) as made:  # type: ignore[arg-type]
         city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
         await made.join(city, district, "d10")
-        await made.dial(district)
+        joined = Pair(made, city, district)
+        await joined.dial()
         for node in (city, district):
             await eventually(partial(in_force, node))
             await node.pump()
-        yield Pair(made, city, district)
+        yield joined
 
 
 async def state(pair: Pair, *numbers: int) -> None:
@@ -166,10 +167,11 @@ async def test_new_content_under_old_sequences_is_noticed(pair: Pair) -> None:
     await state(pair, 2, 3)
     await arrived(pair, 3)
     await take_in(pair.city)
-    session = pair.district.hub.session("sf")
-    session.close()
+    # A node that is restored does not run meanwhile: no stream may be open that knows what came after the backup.
+    await pair.cut()
     await backup.restore()
     await state(pair, 12, 13, 14, 15)
+    await pair.dial()
     for node in (pair.city, pair.district):
         await eventually(partial(has_alarm, node, alarms.SEQUENCE_REVERSED))
     await resynchronise(pair.district, "sf")

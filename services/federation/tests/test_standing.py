@@ -182,3 +182,8 @@ async def test_revoked_certificates_end_the_stream_and_need_two_people(pair: Pai
 
     await eventually(lambda: names_at(city))
     assert len(await city.contracts()) == 1
+
+    async def calm() -> bool:
+        return not await set_alarms(district)
+
+    await eventually(calm)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from libs import names
 from quintet.federation.v1 import federation_pb2 as pb
@@ -16,9 +16,28 @@ if TYPE_CHECKING:
 
     # Describes a peer, within the transaction that changes it.
     Describe = Callable[[Connection, str], Awaitable[pb.Peer]]
+    # Does it to a node, or a zone, for a reason; returns the node that it was done to where its name was not given.
+    Act = Callable[[Tx, str, str], Awaitable[str | None]]
+    Request = (
+        pb.SuspendPeerRequest
+        | pb.ResumePeerRequest
+        | pb.LeavePeerRequest
+        | pb.ExpelPeerRequest
+        | pb.WithdrawZoneRequest
+        | pb.RevokeCertificateRequest
+    )
 
 PEER = "peers/{peer}"
 ZONE = "zones/{zone}"
+Response = TypeVar(
+    "Response",
+    pb.SuspendPeerResponse,
+    pb.ResumePeerResponse,
+    pb.LeavePeerResponse,
+    pb.ExpelPeerResponse,
+    pb.WithdrawZoneResponse,
+    pb.RevokeCertificateResponse,
+)
 
 
 class StandingHandler:
@@ -30,55 +49,29 @@ class StandingHandler:
         self._describe = describe
 
     async def suspend(self, request: pb.SuspendPeerRequest) -> pb.SuspendPeerResponse:
-        node = names.parse(request.name, PEER)["peer"]
-
-        async def work(tx: Tx) -> pb.SuspendPeerResponse:
-            await self._standing.suspend(tx, node, request.reason)
-            return pb.SuspendPeerResponse(peer=await self._describe(tx.conn, node))
-
-        return await self._transactions.mutate(request, pb.SuspendPeerResponse, work)
+        return await self._change(request, pb.SuspendPeerResponse, self._standing.suspend)
 
     async def resume(self, request: pb.ResumePeerRequest) -> pb.ResumePeerResponse:
-        node = names.parse(request.name, PEER)["peer"]
-
-        async def work(tx: Tx) -> pb.ResumePeerResponse:
-            await self._standing.resume(tx, node, request.reason)
-            return pb.ResumePeerResponse(peer=await self._describe(tx.conn, node))
-
-        return await self._transactions.mutate(request, pb.ResumePeerResponse, work)
+        return await self._change(request, pb.ResumePeerResponse, self._standing.resume)
 
     async def leave(self, request: pb.LeavePeerRequest) -> pb.LeavePeerResponse:
-        node = names.parse(request.name, PEER)["peer"]
-
-        async def work(tx: Tx) -> pb.LeavePeerResponse:
-            await self._standing.leave(tx, node, request.reason)
-            return pb.LeavePeerResponse(peer=await self._describe(tx.conn, node))
-
-        return await self._transactions.mutate(request, pb.LeavePeerResponse, work)
+        return await self._change(request, pb.LeavePeerResponse, self._standing.leave)
 
     async def expel(self, request: pb.ExpelPeerRequest) -> pb.ExpelPeerResponse:
-        node = names.parse(request.name, PEER)["peer"]
-
-        async def work(tx: Tx) -> pb.ExpelPeerResponse:
-            await self._standing.expel(tx, node, request.reason)
-            return pb.ExpelPeerResponse(peer=await self._describe(tx.conn, node))
-
-        return await self._transactions.mutate(request, pb.ExpelPeerResponse, work)
+        return await self._change(request, pb.ExpelPeerResponse, self._standing.expel)
 
     async def withdraw_zone(self, request: pb.WithdrawZoneRequest) -> pb.WithdrawZoneResponse:
-        zone = names.parse(request.name, ZONE)["zone"]
-
-        async def work(tx: Tx) -> pb.WithdrawZoneResponse:
-            node = await self._standing.withdraw_zone(tx, zone, request.reason)
-            return pb.WithdrawZoneResponse(peer=await self._describe(tx.conn, node))
-
-        return await self._transactions.mutate(request, pb.WithdrawZoneResponse, work)
+        return await self._change(request, pb.WithdrawZoneResponse, self._standing.withdraw_zone, ZONE)
 
     async def revoke(self, request: pb.RevokeCertificateRequest) -> pb.RevokeCertificateResponse:
-        node = names.parse(request.name, PEER)["peer"]
+        return await self._change(request, pb.RevokeCertificateResponse, self._standing.revoke)
 
-        async def work(tx: Tx) -> pb.RevokeCertificateResponse:
-            await self._standing.revoke(tx, node, request.reason)
-            return pb.RevokeCertificateResponse(peer=await self._describe(tx.conn, node))
+    async def _change(self, request: Request, response: type[Response], act: Act, pattern: str = PEER) -> Response:
+        """Act on what the request names, for its reason, and describe the peer as it is then."""
+        (target,) = names.parse(request.name, pattern).values()
 
-        return await self._transactions.mutate(request, pb.RevokeCertificateResponse, work)
+        async def work(tx: Tx) -> Response:
+            node = await act(tx, target, request.reason) or target
+            return response(peer=await self._describe(tx.conn, node))
+
+        return await self._transactions.mutate(request, response, work)

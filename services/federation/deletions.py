@@ -11,7 +11,7 @@ from libs.errors import Forbidden, Invalid, Reason
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.sharing.v1.facts_pb2 import RowsDeleted
-from services.federation import contracts_store, peers_store
+from services.federation import contracts_store, deletions_store, peers_store
 from services.federation.control import control_envelope
 from services.federation.signing import open_deletion
 
@@ -60,7 +60,7 @@ class Deletions:
             id=deleted.id,
         )
         signed = self._signer.deletion(proof)
-        if not await _keep(tx.conn, proof, signed):
+        if not await deletions_store.keep(tx.conn, proof, signed):
             return
         envelope = control_envelope(deletion_proof=signed)
         await peers_store.enqueue(tx.conn, found[1], [("", envelope)], link_pb2.LANE_CONTROL)
@@ -83,7 +83,7 @@ class Deletions:
             peer.node,
         ):
             raise Forbidden(Reason.NOT_PERMITTED, f"{peer.node} does not hold rows of this node under {proof.contract}")
-        if await _keep(tx.conn, proof, signed):
+        if await deletions_store.keep(tx.conn, proof, signed):
             told = {"reason": proof.reason, "digest": proof.digest.hex()}
             tx.audit("federation.deletions.take", proof.contract, rows=proof.rows, **told)
         return None
@@ -96,35 +96,8 @@ class Deletions:
 
         async def read(conn: Connection) -> list[tuple[UUID, pb.StoredDeletionProof]]:
             await contracts_store.get(conn, request.contract)
-            rows = await conn.fetch(
-                """SELECT id, proof, key_id, signature FROM deletion_proofs
-                WHERE contract = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3""",
-                request.contract, before, size + 1,
-            )  # fmt: skip
-            return [(row["id"], _stored(row["proof"], row["key_id"], row["signature"])) for row in rows]
+            return await deletions_store.page(conn, request.contract, before, size + 1)
 
         found = await self._transactions.read(read)
         page, token = paging.page(found, size, lambda one: (str(one[0]),), of=of)
         return pb.ListDeletionProofsResponse(proofs=[proof for _, proof in page], next_page_token=token)
-
-
-async def _keep(conn: Connection, proof: link_pb2.DeletionProof, signed: link_pb2.SignedDeletionProof) -> bool:
-    """Store a proof; False when it was stored before."""
-    query = """INSERT INTO deletion_proofs (id, contract, proof, key_id, signature) VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT DO NOTHING RETURNING true"""
-    values = (UUID(proof.id), proof.contract, signed.proof, signed.key_id, signed.signature)
-    return bool(await conn.fetchval(query, *values))
-
-
-def _stored(data: bytes, key_id: str, signature: bytes) -> pb.StoredDeletionProof:
-    proof = link_pb2.DeletionProof.FromString(data)
-    return pb.StoredDeletionProof(
-        node=proof.node,
-        reason=proof.reason,
-        rows=proof.rows,
-        digest=proof.digest,
-        time=proof.time,
-        proof=data,
-        key_id=key_id,
-        signature=signature,
-    )

@@ -27,15 +27,18 @@ from services.federation import (
     contracts_store,
     control,
     dead_letters,
+    incoming_store,
     lanes_store,
     metering_store,
     peers_store,
     receipts_store,
+    refusals_store,
     rows,
 )
-from services.federation.contracts_store import NewRefusal, Tally
+from services.federation.contracts_store import Tally
 from services.federation.lanes_store import LANE_NAMES, LANES, Lane
 from services.federation.metering import Entry, entry_of
+from services.federation.refusals_store import NewRefusal
 from services.federation.signing import digest, open_batch
 
 if TYPE_CHECKING:
@@ -159,11 +162,11 @@ class Acceptor:
         return await self._transactions.run(lambda tx: self._bury(tx, node, single, failure))
 
     async def _bury(self, tx: Tx, node: str, single: Opened, error: Exception) -> Accepted:
-        before = await lanes_store.lock_received(tx.conn, node, single.lane)
+        before = await incoming_store.lock_received(tx.conn, node, single.lane)
         if before.received >= single.first:
             return Accepted(before.received, before.chain, controlled=False)
         chain = lanes_store.extend(before.chain, single.raw)[-1]
-        await lanes_store.set_received(tx.conn, node, single.lane, single.first, chain)
+        await incoming_store.set_received(tx.conn, node, single.lane, single.first, chain)
         envelope = single.envelopes[0]
         kind = envelope.WhichOneof("body") or "" if envelope is not None else ""
         contract = control.contract_of(envelope) if envelope is not None else ""
@@ -182,7 +185,7 @@ class Acceptor:
             caller_subject.reset(actor)
 
     async def _apply(self, tx: Tx, node: str, opened: Opened) -> Accepted:
-        before = await lanes_store.lock_received(tx.conn, node, opened.lane)
+        before = await incoming_store.lock_received(tx.conn, node, opened.lane)
         peer = await peers_store.get(tx.conn, node)
         if peer.received_epoch != opened.epoch:
             raise WrongState("SEQUENCE_REVERSED", f"{node} has begun another life of its lanes")
@@ -197,7 +200,7 @@ class Acceptor:
             return Accepted(before.received, before.chain, controlled=False)
         chain = lanes_store.extend(before.chain, opened.raw[known:])[-1]
         sequence = before.received + len(new)
-        taken = await lanes_store.go_on(tx.conn, node, opened.lane, sequence, chain, _fact_ids(new))
+        taken = await incoming_store.go_on(tx.conn, node, opened.lane, sequence, chain, _fact_ids(new))
         controlled = await self._apply_envelopes(tx, peer, opened.lane, before.received + 1, new, taken)
         return Accepted(sequence, chain, controlled)
 
@@ -235,7 +238,7 @@ class Acceptor:
                 refusals.append(NewRefusal(name, reason, text, f"nodes/{peer.node}", self._node))
         await contracts_store.count(tx.conn, tallies)
         await metering_store.record(tx.conn, self._node, entries, tx.now)
-        await contracts_store.refuse(tx.conn, refusals, tx.now)
+        await refusals_store.refuse(tx.conn, refusals, tx.now)
         return controlled
 
     async def _take(

@@ -10,7 +10,7 @@ from libs import names, paging
 from libs.errors import Forbidden, Invalid, NotFound
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.identity.v1 import directory_pb2
-from services.federation import alarms, contracts_store, machine, objectives, peers_store, steps_store
+from services.federation import alarms, contracts_store, machine, objectives, peers_store, refusals_store, steps_store
 from services.federation import terms as contract_terms
 from services.federation.ledger import without_salt
 from services.federation.rows import check_terms
@@ -228,9 +228,9 @@ class ContractsHandler:
         after = paging.after(request.page_token, int, of=of)
         before = after[0] if after else None
 
-        async def read(conn: Any) -> list[contracts_store.Refused]:
+        async def read(conn: Any) -> list[refusals_store.Refused]:
             await contracts_store.get(conn, request.contract)
-            return await contracts_store.refusals(conn, request.contract, before, size + 1)
+            return await refusals_store.refusals(conn, request.contract, before, size + 1)
 
         rows = await self._transactions.read(read)
         page, token = paging.page(rows, size, lambda row: (row.id,), of=of)
@@ -242,7 +242,7 @@ def _contract_keys(contract: pb.Contract) -> tuple[datetime, str]:
     return contract.created_at.ToDatetime(UTC), names_of["contract"]
 
 
-def _refusal(row: contracts_store.Refused) -> pb.ContractRefusal:
+def _refusal(row: refusals_store.Refused) -> pb.ContractRefusal:
     refusal = pb.ContractRefusal(reason=row.reason, description=row.description, actor=row.actor, node=row.node)
     refusal.time.FromDatetime(row.time)
     return refusal

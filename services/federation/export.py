@@ -22,15 +22,17 @@ from services.federation import (
     ledger,
     metering_store,
     peers_store,
+    refusals_store,
     rows,
     transfers_store,
 )
 from services.federation.amendments import CONTRACT_SWITCHED
-from services.federation.contracts_store import NewRefusal, Tally
+from services.federation.contracts_store import Tally
 from services.federation.disclosures import Disclosed, Disclosures
 from services.federation.known_facts import parse
 from services.federation.lanes_store import Lane, Queued
 from services.federation.metering import Entry, entry_of, placed
+from services.federation.refusals_store import NewRefusal
 from services.federation.terms import ActiveContract, clear_masked
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ class Exporter:
         await self._queue(tx, outgoing)
         await disclosures_store.record(tx.conn, outgoing.disclosed, tx.now)
         await contracts_store.count(tx.conn, outgoing.tallies)
-        await contracts_store.refuse(tx.conn, outgoing.refusals, tx.now)
+        await refusals_store.refuse(tx.conn, outgoing.refusals, tx.now)
 
     async def _queue(self, tx: Tx, outgoing: Outgoing) -> None:
         for (peer, lane), envelopes in sorted(outgoing.envelopes.items()):
@@ -148,7 +150,7 @@ class Exporter:
         if sent is None:
             return
         projected, count = sent
-        lane = lane_of(contract)
+        lane = ledger.lane_of(contract.kind)
         outgoing.envelopes[contract.peer, lane].append(Queued(contract.name, _envelope(contract, projected)))
         outgoing.entries[contract.peer, lane].append(entry_of(contract.name, self._node, projected, count))
         outgoing.tallies[contract.name].facts_sent += 1
@@ -199,15 +201,10 @@ class Exporter:
         return None
 
 
-def lane_of(contract: ActiveContract) -> Lane:
-    """Return the lane of what flows under a contract: rows must not hold up what happens."""
-    return ledger.lane_of(contract.kind)
-
-
 def _envelope(contract: ActiveContract, fact: Fact) -> bytes:
     """Return the envelope without its sequence; what concerns only this node is taken out of the fact."""
     envelope = link_pb2.Envelope(
-        lane=lane_of(contract), contract=contract.name, agreement_hash=contract.agreement_hash, fact=fact
+        lane=ledger.lane_of(contract.kind), contract=contract.name, agreement_hash=contract.agreement_hash, fact=fact
     )
     envelope.fact.ClearField("received_from")
     envelope.fact.ClearField("contract")

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import alarms, lanes_store, peers_store
-from services.federation.lanes_store import CHAIN_START, LANE_NAMES, LANES, Lane, Received, Sent
+from services.federation import alarms, incoming_store, lanes_store, peers_store
+from services.federation.lanes_store import CHAIN_START, LANE_NAMES, LANES, Lane, Sent
 
 if TYPE_CHECKING:
     from libs.db import Connection
     from libs.tx import Tx
+    from services.federation.incoming_store import Received
     from services.federation.peers_store import Peer
 
 PROTOCOL = 1
@@ -58,7 +59,7 @@ class Stopped:
 async def hello(conn: Connection, node: str, peer: str) -> link_pb2.Hello:
     """Return the first frame of this node to a peer."""
     row = await peers_store.get(conn, peer)
-    sent, received = await lanes_store.sent(conn, peer), await lanes_store.received(conn, peer)
+    sent, received = await lanes_store.sent(conn, peer), await incoming_store.received(conn, peer)
     return link_pb2.Hello(
         node=node,
         protocol=PROTOCOL,
@@ -160,7 +161,7 @@ async def _take_up(
     if peer.received_epoch in {"", heard.epoch}:
         if not peer.received_epoch:
             await peers_store.set_received_epoch(tx.conn, peer.node, heard.epoch)
-        for lane, received in (await lanes_store.received(tx.conn, peer.node)).items():
+        for lane, received in (await incoming_store.received(tx.conn, peer.node)).items():
             position = positions.get(lane) or link_pb2.LanePosition(lane=lane)
             if position.last_assigned < received.received:
                 return (
@@ -172,10 +173,10 @@ async def _take_up(
         return f"{peer.node} has begun another life of its lanes, which does not follow the one known here"
     await peers_store.set_received_epoch(tx.conn, peer.node, heard.epoch)
     detail: dict[str, int] = {}
-    for lane, received in (await lanes_store.received(tx.conn, peer.node)).items():
+    for lane, received in (await incoming_store.received(tx.conn, peer.node)).items():
         position = positions.get(lane) or link_pb2.LanePosition(lane=lane)
         chain = position.acknowledged_chain or CHAIN_START
-        await lanes_store.set_received(tx.conn, peer.node, lane, position.acknowledged, chain)
+        await incoming_store.set_received(tx.conn, peer.node, lane, position.acknowledged, chain)
         detail |= {f"{LANE_NAMES[lane]}_before": received.received, f"{LANE_NAMES[lane]}_now": position.acknowledged}
     tx.audit("federation.peers.take_up", f"peers/{peer.node}", epoch=heard.epoch, **detail)
     return None

@@ -13,7 +13,6 @@ from quintet.federation.v1 import link_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
-    from uuid import UUID
 
     from libs.db import Connection
 
@@ -90,15 +89,6 @@ class Place:
     total_bytes: int
 
 
-@dataclass(frozen=True)
-class Received:
-    """One row of `peer_received`: how far a lane from a peer is committed here."""
-
-    lane: Lane
-    received: int
-    chain: bytes
-
-
 _SENT = (
     "lane, last_assigned, last_chain, assigned_bytes, acknowledged, acknowledged_chain, acknowledged_bytes,"
     " healing_until"
@@ -135,9 +125,6 @@ async def close_lanes(conn: Connection, node: str) -> None:
     """Forget the lanes of a peer whose membership is over, and what waits in them."""
     for table in ("peer_outbox", "peer_lanes", "peer_received"):
         await conn.execute(f"DELETE FROM {table} WHERE peer = $1", node)
-
-
-# -------------------------------------------------------------------------------------------- outgoing
 
 
 async def enqueue(
@@ -370,76 +357,6 @@ async def forget(conn: Connection, node: str, lane: Lane, last: int, retain_byte
     """
     status = await conn.execute(query, node, lane, last, retain_bytes, limit)
     return int(status.split()[-1])
-
-
-async def keep_receipts(
-    conn: Connection, node: str, epoch: str, receipts: Sequence[tuple[Lane, int, link_pb2.SignedReceipt]], now: datetime
-) -> None:
-    """Keep a peer's signed receipts as evidence."""
-    await conn.execute(
-        "INSERT INTO receipts (peer, epoch, lane, sequence, receipt, key_id, signature, received_at)"
-        " SELECT $1, $2, lane, sequence, receipt, key_id, signature, $3"
-        " FROM unnest($4::smallint[], $5::bigint[], $6::bytea[], $7::text[], $8::bytea[])"
-        " AS t(lane, sequence, receipt, key_id, signature) ON CONFLICT DO NOTHING",
-        node,
-        epoch,
-        now,
-        [lane for lane, _, _ in receipts],
-        [sequence for _, sequence, _ in receipts],
-        [signed.receipt for _, _, signed in receipts],
-        [signed.key_id for _, _, signed in receipts],
-        [signed.signature for _, _, signed in receipts],
-    )
-
-
-# -------------------------------------------------------------------------------------------- incoming
-
-
-async def received(conn: Connection, node: str) -> dict[Lane, Received]:
-    """Return how far the lanes from a peer are committed here."""
-    query = "SELECT lane, received, chain FROM peer_received WHERE peer = $1"
-    return {row["lane"]: Received(**dict(row)) for row in await conn.fetch(query, node)}
-
-
-async def received_from_all(conn: Connection, nodes: Sequence[str]) -> dict[str, dict[Lane, Received]]:
-    """Return how far the lanes from each of the peers are committed here."""
-    found: dict[str, dict[Lane, Received]] = {node: {} for node in nodes}
-    query = "SELECT peer, lane, received, chain FROM peer_received WHERE peer = ANY($1::text[])"
-    for row in await conn.fetch(query, list(nodes)):
-        found[row["peer"]][row["lane"]] = Received(row["lane"], row["received"], row["chain"])
-    return found
-
-
-async def lock_received(conn: Connection, node: str, lane: Lane) -> Received:
-    """Return how far a lane is committed, and keep others from going on with it. Raises NotFound."""
-    query = "SELECT lane, received, chain FROM peer_received WHERE peer = $1 AND lane = $2 FOR NO KEY UPDATE"
-    row = await conn.fetchrow(query, node, lane)
-    if row is None:
-        raise NotFound(Reason.PEER_NOT_FOUND, f"peers/{node} does not exist", peer=node)
-    return Received(**dict(row))
-
-
-async def go_on(
-    conn: Connection, node: str, lane: Lane, sequence: int, chain: bytes, fact_ids: Sequence[UUID]
-) -> set[str]:
-    """Note how far a lane from a peer is committed; return which of the facts were taken in before."""
-    rows = await conn.fetch(
-        "WITH noted AS (UPDATE peer_received SET received = $3, chain = $4 WHERE peer = $1 AND lane = $2)"
-        " SELECT fact_id FROM inbox WHERE fact_id = ANY($5::uuid[])",
-        node,
-        lane,
-        sequence,
-        chain,
-        fact_ids,
-    )
-    return {str(row["fact_id"]) for row in rows}
-
-
-async def set_received(conn: Connection, node: str, lane: Lane, sequence: int, chain: bytes) -> None:
-    """Note how far a lane from a peer is committed."""
-    await conn.execute(
-        "UPDATE peer_received SET received = $3, chain = $4 WHERE peer = $1 AND lane = $2", node, lane, sequence, chain
-    )
 
 
 def _columns(table: str) -> str:

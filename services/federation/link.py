@@ -17,7 +17,7 @@ import structlog
 from libs.errors import Exhausted, Forbidden, Invalid, Reason, WrongState
 from libs.tx import Transactions
 from quintet.federation.v1 import link_pb2
-from services.federation import alarms, handshake, lanes_store, peers_store
+from services.federation import alarms, handshake, lanes_store, peers_store, receipts_store
 from services.federation.accept import Acceptor
 from services.federation.handshake import PROTOCOL, SEQUENCE_REVERSED, Agreed, Stopped
 from services.federation.queries import Questions
@@ -273,7 +273,7 @@ class LinkSession:
 
     async def _note(self, tx: Tx, receipts: list[tuple[link_pb2.Receipt, link_pb2.SignedReceipt]]) -> bool:
         kept = [(receipt.lane, receipt.sequence, signed) for receipt, signed in receipts]
-        await lanes_store.keep_receipts(tx.conn, self.peer, self._epoch, kept, tx.now)
+        await receipts_store.keep(tx.conn, self.peer, self._epoch, kept, tx.now)
         last = {receipt.lane: receipt for receipt, _ in receipts}
         for receipt in last.values():
             lane = await lanes_store.acknowledge(tx.conn, self.peer, receipt.lane, receipt.sequence, receipt.chain)

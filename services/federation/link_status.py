@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from services.federation import alarms, dead_letters, lanes_store
+from services.federation import alarms, dead_letters, incoming_store, lanes_store
 from services.federation.alarms import Alarm
-from services.federation.lanes_store import LANE_NAMES, LANES, Lane, Received, Sent
+from services.federation.incoming_store import Received
+from services.federation.lanes_store import LANE_NAMES, LANES, Lane, Sent
 
 if TYPE_CHECKING:
     from libs.db import Connection
@@ -44,7 +45,7 @@ class LinkStatus:
 
 async def of_peers(conn: Connection, nodes: Sequence[str]) -> dict[str, LinkStatus]:
     """Return the status of each of the peers."""
-    sent, received = await lanes_store.sent_to_all(conn, nodes), await lanes_store.received_from_all(conn, nodes)
+    sent, received = await lanes_store.sent_to_all(conn, nodes), await incoming_store.received_from_all(conn, nodes)
     oldest, alarmed = await lanes_store.oldest_waiting(conn, nodes), await alarms.of_peers(conn, nodes)
     dead = await dead_letters.counts(conn, nodes)
     return {

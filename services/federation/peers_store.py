@@ -1,4 +1,4 @@
-"""Peers, invitations and delegations. What goes to and fro is in `lanes_store`."""
+"""Peers, invitations and delegations. What goes to them is in `lanes_store`, what comes in `incoming_store`."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 from libs.errors import Exhausted, Invalid, Reason, WrongState
-from services.federation import contracts_store, disclosures_store, metering_store
-from services.federation.contracts_store import NewRefusal, Tally
+from services.federation import contracts_store, disclosures_store, metering_store, refusals_store
+from services.federation.contracts_store import Tally
 from services.federation.metering import QUERY, Entry
+from services.federation.refusals_store import NewRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +75,7 @@ async def take(transactions: Transactions, contract: ActiveContract, asked: Aske
 async def refuse(transactions: Transactions, contract: str, error: DomainError, *, actor: str, node: str) -> None:
     """Keep and count a refusal at this node, so that both stewards can see it."""
     refusal = NewRefusal(contract, error.reason, error.message, actor, node)
-    await transactions.run(lambda tx: contracts_store.refuse(tx.conn, [refusal], tx.now))
+    await transactions.run(lambda tx: refusals_store.refuse(tx.conn, [refusal], tx.now))
 
 
 async def _count(

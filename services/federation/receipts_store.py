@@ -1,4 +1,4 @@
-"""The peers' receipts as evidence: listed, and thinned out when they are old."""
+"""The peers' receipts as evidence: kept, listed, and thinned out when they are old."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from libs.db import Connection
+    from services.federation.lanes_store import Lane
 
 # Each receipt stands for all sequences before it: of the older ones the last of a lane and UTC day is kept.
 RECEIPTS_KEEP = timedelta(days=30)
@@ -41,6 +42,26 @@ def contracts_in(envelopes: Sequence[link_pb2.Envelope | None]) -> list[link_pb2
     """Return what a receipt says of a batch: under which contracts it was sent, by name."""
     counts = Counter(control.contract_of(envelope) for envelope in envelopes if envelope is not None)
     return [link_pb2.ReceiptContract(contract=name, envelopes=counts[name]) for name in sorted(counts) if name]
+
+
+async def keep(
+    conn: Connection, node: str, epoch: str, receipts: Sequence[tuple[Lane, int, link_pb2.SignedReceipt]], now: datetime
+) -> None:
+    """Keep a peer's signed receipts as evidence."""
+    await conn.execute(
+        "INSERT INTO receipts (peer, epoch, lane, sequence, receipt, key_id, signature, received_at)"
+        " SELECT $1, $2, lane, sequence, receipt, key_id, signature, $3"
+        " FROM unnest($4::smallint[], $5::bigint[], $6::bytea[], $7::text[], $8::bytea[])"
+        " AS t(lane, sequence, receipt, key_id, signature) ON CONFLICT DO NOTHING",
+        node,
+        epoch,
+        now,
+        [lane for lane, _, _ in receipts],
+        [sequence for _, sequence, _ in receipts],
+        [signed.receipt for _, _, signed in receipts],
+        [signed.key_id for _, _, signed in receipts],
+        [signed.signature for _, _, signed in receipts],
+    )
 
 
 async def page(conn: Connection, peer: str, after: tuple[str, str, int, int] | None, limit: int) -> list[Kept]:

@@ -8,9 +8,10 @@ from uuid import UUID
 from libs.errors import Invalid
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import contracts_store, metering_store, peers_store, settlement_store
-from services.federation.contracts_store import NewRefusal, Tally
+from services.federation import contracts_store, metering_store, peers_store, refusals_store, settlement_store
+from services.federation.contracts_store import Tally
 from services.federation.metering import QUERY
+from services.federation.refusals_store import NewRefusal
 from services.federation.transfers import restate
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Repair:
             return found
         text = f"{len(gone)} facts of {found.day} were counted here but never sent by {found.sender}, first {gone[0]}"
         refusal = NewRefusal(found.contract, "NEVER_SENT", text, f"nodes/{peer.node}", self._node)
-        await contracts_store.refuse(tx.conn, [refusal], tx.now)
+        await refusals_store.refuse(tx.conn, [refusal], tx.now)
         _audit(tx, found, "drop", never_sent=gone)
         return await metering_store.recount(tx.conn, found.contract, found.sender, found.day, tx.now) or found
 

@@ -14,7 +14,7 @@ from libs.testing import MakeTransactions, eventually
 from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import sharing_pb2
-from services.federation import contracts_store, machine, peers_store, waiting
+from services.federation import contracts_store, machine, peers_store, refusals_store, waiting
 from services.federation import terms as contract_terms
 from services.federation.ledger import envelope_of
 from services.federation.tests.contracting import Two, on_manual_clock, terms
@@ -293,7 +293,7 @@ async def test_a_peer_cannot_touch_what_is_not_with_it(two: Two) -> None:
     await two.take(two.consumer, lie)
     await two.idle()
     assert await two.provider.contracts() == []
-    refused = await two.provider.transactions.read(lambda conn: contracts_store.refusals(conn, foreign.name, None, 10))
+    refused = await two.provider.transactions.read(lambda conn: refusals_store.refusals(conn, foreign.name, None, 10))
     assert [each.reason for each in refused] == ["NOT_PERMITTED"] * 3
 
 

@@ -9,10 +9,10 @@ from libs.testing import eventually
 from libs.tx import Tx
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import alarms, contracts_store, dead_letters, link_status
-from services.federation.contracts_store import REFUSALS_LISTED_PER_DAY_MAX, NewRefusal
+from services.federation import alarms, dead_letters, link_status, refusals_store
 from services.federation.links_service import LinksHandler
 from services.federation.peers_store import Peer
+from services.federation.refusals_store import REFUSALS_LISTED_PER_DAY_MAX, NewRefusal
 from services.federation.tests.test_lanes import Pair, directive, pair
 
 __all__ = ["pair"]
@@ -79,10 +79,10 @@ async def test_refusals_are_all_counted_and_the_first_ones_listed(pair: Pair) ->
     half = REFUSALS_LISTED_PER_DAY_MAX // 2 + 10
     for _ in range(2):
         refused = [NewRefusal("contracts/x", "QUOTA", str(number), "", "") for number in range(half)]
-        await node.run(lambda tx, some=refused: contracts_store.refuse(tx.conn, some, tx.now))  # type: ignore[misc]
+        await node.run(lambda tx, some=refused: refusals_store.refuse(tx.conn, some, tx.now))  # type: ignore[misc]
     other = [NewRefusal("contracts/x", "FIELD_INVALID", "last", "", "")]
-    await node.run(lambda tx: contracts_store.refuse(tx.conn, other, tx.now))
-    listed = await node.read(lambda conn: contracts_store.refusals(conn, "contracts/x", None, 1000))
+    await node.run(lambda tx: refusals_store.refuse(tx.conn, other, tx.now))
+    listed = await node.read(lambda conn: refusals_store.refusals(conn, "contracts/x", None, 1000))
     assert len(listed) == REFUSALS_LISTED_PER_DAY_MAX + 1
     assert listed[0].description == "last"
     counted = await node.read(lambda conn: conn.fetchval("SELECT refused FROM contracts WHERE id = 'x'"))

@@ -10,7 +10,7 @@ from libs.testing import MakeTransactions
 from libs.tx import Transactions
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import alarms, contracts_store, lanes_store, peers_store
+from services.federation import alarms, contracts_store, lanes_store, peers_store, receipts_store
 from services.federation.keeper import BYTES_PER_MB, Keeper, Limits
 from services.federation.lanes_store import Lane, Place, Queued
 from services.federation.peers_store import NewPeer
@@ -40,7 +40,7 @@ class Kept:
             assert isinstance(place, Place)
             await lanes_store.acknowledge(conn, "d6", lane, sequence, place.chain)
             receipts = [(lane, sequence, link_pb2.SignedReceipt())]
-            await lanes_store.keep_receipts(conn, "d6", "e", receipts, tx.now)  # type: ignore[attr-defined]
+            await receipts_store.keep(conn, "d6", "e", receipts, tx.now)  # type: ignore[attr-defined]
 
         await self.node.run(work)
         await self.keeper.measure()

@@ -17,7 +17,7 @@ from libs.tx import Tx
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import lanes_store, link_status, peers_store, receiving, sending
+from services.federation import incoming_store, lanes_store, link_status, peers_store, receiving, sending
 from services.federation.control import control_envelope
 from services.federation.tests.world import Node, World, world
 
@@ -38,7 +38,7 @@ class Pair:
         self.partner.hub.wake("sf")
 
     async def received(self) -> dict[int, int]:
-        found = await self.city.transactions.read(lambda conn: lanes_store.received(conn, "beijing"))
+        found = await self.city.transactions.read(lambda conn: incoming_store.received(conn, "beijing"))
         return {lane: each.received for lane, each in found.items()}
 
     async def caught_up(self) -> bool:
@@ -114,7 +114,7 @@ async def test_both_ends_agree_on_the_chain(pair: Pair) -> None:
         await pair.queue(BULK, rows(10), rows(200_000))
     await eventually(pair.caught_up)
     sent = await pair.partner.transactions.read(lambda conn: lanes_store.sent(conn, "sf"))
-    received = await pair.city.transactions.read(lambda conn: lanes_store.received(conn, "beijing"))
+    received = await pair.city.transactions.read(lambda conn: incoming_store.received(conn, "beijing"))
     assert received[BULK].received == 6
     assert sent[BULK].acknowledged_chain == received[BULK].chain != lanes_store.CHAIN_START
     assert sent[BULK].backlog_bytes == 0

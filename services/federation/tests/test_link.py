@@ -23,7 +23,7 @@ from quintet.federation.v1 import link_pb2
 from quintet.management.v1 import facts_pb2 as management_facts
 from quintet.sharing.v1 import facts_pb2 as sharing_facts
 from quintet.sharing.v1 import sharing_pb2
-from services.federation import contracts_store, lanes_store, peers_store
+from services.federation import contracts_store, lanes_store, peers_store, refusals_store
 from services.federation.tests.world import Node, World, world
 
 
@@ -190,7 +190,7 @@ async def test_what_the_charter_does_not_allow_is_refused_and_holds_up_nobody(pa
     pair.district.hub.wake("sf")
     await eventually(lambda: names_at(pair.city))
     assert await names_at(pair.city) == ["zones/d10/events/4"]
-    refused = await pair.city.transactions.read(lambda conn: contracts_store.refusals(conn, contract.name, None, 10))
+    refused = await pair.city.transactions.read(lambda conn: refusals_store.refusals(conn, contract.name, None, 10))
     assert len(refused) == len(bad)
     assert (await pair.city.contracts())[0].refused == len(bad)
 

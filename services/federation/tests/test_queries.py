@@ -15,7 +15,7 @@ from libs.testing import MakeTransactions, eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.sharing.v1.sharing_pb2 import Aggregation, RowFilter
-from services.federation import contracts_store
+from services.federation import refusals_store
 from services.federation.answering import ANSWERING_MAX
 from services.federation.asking import STREAMS_MAX
 from services.federation.query_rules import STREAM_CREDIT
@@ -158,7 +158,7 @@ async def test_the_quota_holds_at_both_ends(make: Make) -> None:
         await found.stub().QueryContract(question(page_size=20))
     assert caught.value.reason == Reason.QUOTA
     assert (await found.contract(found.provider)).rows_sent == 20
-    refused = await found.provider.transactions.read(lambda conn: contracts_store.refusals(conn, CONTRACT, None, 9))
+    refused = await found.provider.transactions.read(lambda conn: refusals_store.refusals(conn, CONTRACT, None, 9))
     assert [(each.reason, each.actor) for each in refused] == [("QUOTA", f"{STEWARD}@sf")]
     # A provider that does not count: the consumer does.
     await found.provider.transactions.run(lambda tx: tx.conn.execute("UPDATE contracts SET quota_rows = 0"))

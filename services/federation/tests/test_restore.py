@@ -15,7 +15,7 @@ from libs.inbox_store import Taken
 from libs.testing import MakeTransactions, eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import alarms, lanes_store
+from services.federation import alarms, incoming_store, lanes_store
 from services.federation.links_service import LinksHandler
 from services.federation.tests.test_link import Pair, caught_up, event, in_force, names_at
 from services.federation.tests.world import Node, world
@@ -198,7 +198,7 @@ async def test_both_directions_of_a_restored_node(pair: Pair) -> None:
     await resynchronise(pair.district, "sf")
     await eventually(partial(no_alarms, pair.city, pair.district))
     await eventually(partial(caught_up, pair.city, "sf-d10"))
-    received = await pair.district.transactions.read(lambda conn: lanes_store.received(conn, "sf"))
+    received = await pair.district.transactions.read(lambda conn: incoming_store.received(conn, "sf"))
     assert received[link_pb2.LANE_FACTS].received == 1
     await state(pair, 3)
     await arrived(pair, 3)

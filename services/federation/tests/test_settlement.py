@@ -16,7 +16,14 @@ from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.federation.v1.facts_pb2 import TransferChanged
 from quintet.management.v1 import facts_pb2 as management_facts
-from services.federation import alarms, contracts_store, lanes_store, metering_store, peers_store, settlement_service
+from services.federation import (
+    alarms,
+    lanes_store,
+    metering_store,
+    peers_store,
+    refusals_store,
+    settlement_service,
+)
 from services.federation.control import control_envelope
 from services.federation.metering_store import Settlement
 from services.federation.settlement import SETTLEMENT_DIFFERS
@@ -201,7 +208,7 @@ async def test_what_the_provider_never_sent_is_dropped_and_listed(exchange: Two)
     await exchange.reconcile(exchange.receiver, day)
     await eventually(partial(exchange.settled, day, FACTS - 3))
     refused = await exchange.receiver.transactions.read(
-        lambda conn: contracts_store.refusals(conn, exchange.contract, None, 10)
+        lambda conn: refusals_store.refusals(conn, exchange.contract, None, 10)
     )
     assert [each.reason for each in refused] == ["NEVER_SENT"]
     assert refused[0].description.startswith("3 facts")
@@ -273,7 +280,7 @@ async def test_only_the_parties_of_a_contract_state_its_figures(exchange: Two) -
 
     async def refused() -> list[str]:
         rows = await exchange.sender.transactions.read(
-            lambda conn: contracts_store.refusals(conn, exchange.contract, None, 10)
+            lambda conn: refusals_store.refusals(conn, exchange.contract, None, 10)
         )
         return [each.reason for each in rows]
 

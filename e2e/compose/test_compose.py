@@ -15,11 +15,11 @@ from e2e.compose.federation import (
     verify_audit,
 )
 from e2e.compose.nodes import ADMIN
-from e2e.federation import Caller, Refused, until
+from e2e.contracts import FIELDS, negotiate
+from e2e.federation import Refused, until
 
 REPORTS = 20
 REPORTS_CUT_OFF = 15
-FIELDS = ("station", "day", "pm25_mean")
 STATIONS = ("tiantan", "dongsi")
 DAYS = 3
 PURPOSE = "Comparison of air quality between partner cities"
@@ -82,7 +82,7 @@ def test_a_partner_gives_the_fields_of_the_contract(composed: Composed) -> None:
     with ExitStack() as stack:
         consumer = stack.enter_context(composed.city.gateway.signed_in("data-steward.sf"))
         provider = stack.enter_context(composed.partner.gateway.signed_in("data-steward.bj"))
-        contract = _negotiate(consumer, provider)
+        contract = negotiate(consumer, provider, PURPOSE)
 
         def rows() -> list[Any]:
             body = {"purpose": PURPOSE, "pageSize": 100}
@@ -124,32 +124,3 @@ def _readings(composed: Composed) -> dict[tuple[str, str], float]:
             answer = admin.post("/v1/readings:ingest", {"readings": readings})
             assert not answer.get("refused"), answer
     return expected
-
-
-def _negotiate(consumer: Caller, provider: Caller) -> str:
-    """Requested, agreed, verified and then finalised; returns the contract's name."""
-    offered = consumer.get("/v1/peers/beijing/products")["products"]
-    product = next(product for product in offered if product["name"] == "products/pm25-daily")
-    terms = {
-        "product": product["name"],
-        "productVersion": product["version"],
-        "fields": [{"field": field} for field in FIELDS],
-        "zone": product["zone"],
-        "purpose": PURPOSE,
-    }
-    name: str = consumer.post("/v1/contracts:request", {"peer": "peers/beijing", "terms": terms})["contract"]["name"]
-    _until_state(provider, name, "REQUESTED")
-    provider.post(f"/v1/{name}:agree")
-    _until_state(consumer, name, "AGREED")
-    consumer.post(f"/v1/{name}:verify")
-    for side in (consumer, provider):
-        _until_state(side, name, "FINALIZED")
-    return name
-
-
-def _until_state(side: Caller, name: str, state: str) -> None:
-    def reached() -> bool:
-        listed: list[Any] = side.get("/v1/contracts", pageSize=500)["contracts"]
-        return any(found["name"] == name and found["state"] == f"CONTRACT_STATE_{state}" for found in listed)
-
-    until(f"{name} {state}", reached)

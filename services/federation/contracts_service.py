@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from libs import names, paging
 from libs.errors import Forbidden, Invalid, NotFound
@@ -16,15 +16,30 @@ from services.federation.ledger import without_salt
 from services.federation.rows import check_terms
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from google.protobuf.message import Message
+
     from libs.tx import Transactions, Tx
     from quintet.identity.v1 import directory_pb2_grpc
     from quintet.sharing.v1 import sharing_pb2_grpc
     from services.federation.hub import Hub
     from services.federation.negotiation import Negotiator
 
+    # Takes one step of a contract and returns it as it is then.
+    Step = Callable[[Tx], Awaitable[pb.Contract]]
+
 CONTRACT = "contracts/{contract}"
 LIST_DEFAULT = 50
 LIST_MAX = 500
+Response = TypeVar(
+    "Response",
+    pb.AmendContractResponse,
+    pb.AcceptContractResponse,
+    pb.AgreeContractResponse,
+    pb.VerifyContractResponse,
+    pb.TerminateContractResponse,
+)
 
 
 class ContractsHandler:
@@ -92,25 +107,15 @@ class ContractsHandler:
         contract_terms.check_understood(request.terms)
         before, peer = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
         await self._check_ours(before, request.terms)
-
-        async def work(tx: Tx) -> pb.AmendContractResponse:
-            contract = await self._negotiator.amend(tx, request.name, request.terms)
-            return pb.AmendContractResponse(contract=without_salt(contract))
-
-        response = await self._transactions.mutate(request, pb.AmendContractResponse, work)
-        self._hub.wake(peer)
-        return response
+        return await self._take(
+            request, pb.AmendContractResponse, peer, lambda tx: self._negotiator.amend(tx, request.name, request.terms)
+        )
 
     async def accept(self, request: pb.AcceptContractRequest) -> pb.AcceptContractResponse:
         _, peer = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
-
-        async def work(tx: Tx) -> pb.AcceptContractResponse:
-            contract = await self._negotiator.accept(tx, request.name)
-            return pb.AcceptContractResponse(contract=without_salt(contract))
-
-        response = await self._transactions.mutate(request, pb.AcceptContractResponse, work)
-        self._hub.wake(peer)
-        return response
+        return await self._take(
+            request, pb.AcceptContractResponse, peer, lambda tx: self._negotiator.accept(tx, request.name)
+        )
 
     async def agree(self, request: pb.AgreeContractRequest) -> pb.AgreeContractResponse:
         """Ask sharing whether the product may be given so, then agree."""
@@ -120,14 +125,12 @@ class ContractsHandler:
             raise Invalid("approver", "is required to give data classified IMPORTANT")
         if request.approver:
             await self._check_approver(request.approver)
-
-        async def work(tx: Tx) -> pb.AgreeContractResponse:
-            agreed = await self._negotiator.agree(tx, request.name, request.approver, checked=contract.terms)
-            return pb.AgreeContractResponse(contract=without_salt(agreed))
-
-        response = await self._transactions.mutate(request, pb.AgreeContractResponse, work)
-        self._hub.wake(peer)
-        return response
+        return await self._take(
+            request,
+            pb.AgreeContractResponse,
+            peer,
+            lambda tx: self._negotiator.agree(tx, request.name, request.approver, checked=contract.terms),
+        )
 
     async def _check_ours(self, contract: pb.Contract, terms: pb.Terms) -> bool:
         """Ask sharing whether terms under which this node would give data may be given so.
@@ -155,25 +158,28 @@ class ContractsHandler:
 
     async def verify(self, request: pb.VerifyContractRequest) -> pb.VerifyContractResponse:
         _, peer = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
-
-        async def work(tx: Tx) -> pb.VerifyContractResponse:
-            verified = await self._negotiator.verify(tx, request.name)
-            return pb.VerifyContractResponse(contract=without_salt(verified))
-
-        response = await self._transactions.mutate(request, pb.VerifyContractResponse, work)
-        self._hub.wake(peer)
-        return response
+        return await self._take(
+            request, pb.VerifyContractResponse, peer, lambda tx: self._negotiator.verify(tx, request.name)
+        )
 
     async def terminate(self, request: pb.TerminateContractRequest) -> pb.TerminateContractResponse:
         _, peer = await self._transactions.read(lambda conn: contracts_store.get(conn, request.name))
+        return await self._take(
+            request,
+            pb.TerminateContractResponse,
+            peer,
+            lambda tx: self._negotiator.end(tx, request.name, request.reason, for_cause=request.for_cause),
+        )
 
-        async def work(tx: Tx) -> pb.TerminateContractResponse:
-            ended = await self._negotiator.end(tx, request.name, request.reason, for_cause=request.for_cause)
-            return pb.TerminateContractResponse(contract=without_salt(ended))
+    async def _take(self, request: Message, response: type[Response], peer: str, step: Step) -> Response:
+        """Take a step of a running contract, and let it go to the peer."""
 
-        response = await self._transactions.mutate(request, pb.TerminateContractResponse, work)
+        async def work(tx: Tx) -> Response:
+            return response(contract=without_salt(await step(tx)))
+
+        answer = await self._transactions.mutate(request, response, work)
         self._hub.wake(peer)
-        return response
+        return answer
 
     # --------------------------------------------------------------------------------------------- looking
 

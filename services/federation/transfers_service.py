@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from libs import names, paging
 from quintet.federation.v1 import federation_pb2 as pb
@@ -15,9 +15,20 @@ if TYPE_CHECKING:
     from services.federation.hub import Hub
     from services.federation.transfers import Transfers
 
+    Step = (
+        pb.StartTransferRequest | pb.SuspendTransferRequest | pb.CompleteTransferRequest | pb.TerminateTransferRequest
+    )
+
 TRANSFER = "transfers/{transfer}"
 LIST_DEFAULT = 50
 LIST_MAX = 500
+Response = TypeVar(
+    "Response",
+    pb.StartTransferResponse,
+    pb.SuspendTransferResponse,
+    pb.CompleteTransferResponse,
+    pb.TerminateTransferResponse,
+)
 
 
 class TransfersHandler:
@@ -59,35 +70,24 @@ class TransfersHandler:
         return await self._transactions.mutate(request, pb.RequestTransferResponse, work)
 
     async def start(self, request: pb.StartTransferRequest) -> pb.StartTransferResponse:
-        async def work(tx: Tx) -> pb.StartTransferResponse:
-            return pb.StartTransferResponse(transfer=await self._take(tx, request.name, transfer_machine.START))
-
-        return await self._transactions.mutate(request, pb.StartTransferResponse, work)
+        return await self._take(request, pb.StartTransferResponse, transfer_machine.START)
 
     async def suspend(self, request: pb.SuspendTransferRequest) -> pb.SuspendTransferResponse:
-        async def work(tx: Tx) -> pb.SuspendTransferResponse:
-            taken = await self._take(tx, request.name, transfer_machine.SUSPENSION, request.reason)
-            return pb.SuspendTransferResponse(transfer=taken)
-
-        return await self._transactions.mutate(request, pb.SuspendTransferResponse, work)
+        return await self._take(request, pb.SuspendTransferResponse, transfer_machine.SUSPENSION, request.reason)
 
     async def complete(self, request: pb.CompleteTransferRequest) -> pb.CompleteTransferResponse:
-        async def work(tx: Tx) -> pb.CompleteTransferResponse:
-            return pb.CompleteTransferResponse(transfer=await self._take(tx, request.name, transfer_machine.COMPLETION))
-
-        return await self._transactions.mutate(request, pb.CompleteTransferResponse, work)
+        return await self._take(request, pb.CompleteTransferResponse, transfer_machine.COMPLETION)
 
     async def terminate(self, request: pb.TerminateTransferRequest) -> pb.TerminateTransferResponse:
-        async def work(tx: Tx) -> pb.TerminateTransferResponse:
-            taken = await self._take(tx, request.name, transfer_machine.TERMINATION, request.reason)
-            return pb.TerminateTransferResponse(transfer=taken)
+        return await self._take(request, pb.TerminateTransferResponse, transfer_machine.TERMINATION, request.reason)
 
-        return await self._transactions.mutate(request, pb.TerminateTransferResponse, work)
+    async def _take(self, request: Step, response: type[Response], message: str, reason: str = "") -> Response:
+        async def work(tx: Tx) -> Response:
+            transfer, peer = await self._transfers.take(tx, request.name, message, reason)
+            tx.after_commit(partial(self._hub.wake, peer))
+            return response(transfer=transfer)
 
-    async def _take(self, tx: Tx, name: str, message: str, reason: str = "") -> pb.Transfer:
-        transfer, peer = await self._transfers.take(tx, name, message, reason)
-        tx.after_commit(partial(self._hub.wake, peer))
-        return transfer
+        return await self._transactions.mutate(request, response, work)
 
 
 def _keys(transfer: pb.Transfer) -> tuple[datetime, str]:

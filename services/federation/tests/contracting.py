@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from libs.clock import ManualClock
-from libs.ids import new_id
 from libs.testing import eventually
-from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import sharing_pb2
 from services.federation import contracts_store, lanes_store, steps_store
 from services.federation.deadlines import Deadlines
-from services.federation.tests.world import Node, World, world
+from services.federation.tests import pairs
+from services.federation.tests.world import Node, World
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from google.protobuf.message import Message
 
-    from libs.testing import MakeTransactions
     from libs.tx import Tx
 
 Step = Callable[["Tx"], Awaitable[Any]]
@@ -83,11 +78,7 @@ class Two:
         return (await node.transactions.read(lambda conn: contracts_store.get(conn, name)))[0]
 
     async def state_is(self, node: Node, name: str, state: int) -> None:
-        async def reached() -> bool:
-            found = await node.transactions.read(lambda conn: contracts_store.find(conn, name))
-            return found is not None and found[0].state == state
-
-        await eventually(reached)
+        await pairs.state_is(node, name, state)
 
     async def ended_alike(self, name: str) -> pb.Contract:
         """Wait until both have ended a contract, for the same reason; return it as the consumer sees it."""
@@ -133,18 +124,6 @@ class Two:
         return [kind.FromString(each.data) for each in facts]
 
 
-@asynccontextmanager
-async def on_manual_clock(folder: Path, transactions: MakeTransactions) -> AsyncIterator[tuple[World, ManualClock]]:
-    # TLS knows only the machine's time: the test begins now.
-    clock = ManualClock(datetime.now(UTC))
-
-    async def made(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=clock)
-
-    async with world(folder, made) as found:  # type: ignore[arg-type]
-        yield found, clock
-
-
 def terms(**changes: Any) -> pb.Terms:
     fields = [sharing_pb2.FieldTerms(field=name) for name in ("station", "day", "mean")]
     plain: dict[str, Any] = {
@@ -156,10 +135,3 @@ def terms(**changes: Any) -> pb.Terms:
         "consumer_contact": "people/sf",
     }
     return pb.Terms(**(plain | changes))
-
-
-def fact_of(node: str, zone: str, message: Message) -> Fact:
-    name = message.DESCRIPTOR.full_name
-    made = Fact(id=new_id(), type=name, node=node, zone=zone, key=f"zones/{zone}", data=message.SerializeToString())
-    made.time.FromDatetime(datetime.now(UTC))
-    return made

@@ -1,15 +1,14 @@
 """Rows and facts around a suspension and around the switch to an amendment: none lost, none under both contracts."""
 
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from libs import rows
+from libs.clock import ManualClock
 from libs.errors import Invalid, WrongState
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.delivery.v1 import delivery_pb2
 from quintet.delivery.v1 import facts_pb2 as delivery_facts
 from quintet.fact.v1.fact_pb2 import Fact
@@ -17,35 +16,16 @@ from quintet.federation.v1 import federation_pb2 as pb
 from quintet.management.v1 import facts_pb2 as management_facts
 from quintet.sharing.v1 import facts_pb2 as sharing_facts
 from services.federation import contracts_store, machine, transfer_machine
-from services.federation.tests.contracting import Two, fact_of, on_manual_clock, terms
-from services.federation.tests.world import Node
+from services.federation.tests.contracting import Two, terms
+from services.federation.tests.pairs import fact, linked
+from services.federation.tests.world import Node, World
 
 
 @pytest_asyncio.fixture
-async def partners(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Two]:
-    async with on_manual_clock(tmp_path, transactions) as (world, clock):
-        city, partner = await world.node("sf", "city"), await world.node("beijing", "d6")
-        await world.join(city, partner)
-        await world.dial(partner)
-        yield Two(world, city, partner, clock)
-
-
-@pytest_asyncio.fixture
-async def tiers(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Two]:
+async def tiers(timed: World, present: ManualClock) -> Two:
     """A district and its city, with the charter in force and flowing."""
-    async with on_manual_clock(tmp_path, transactions) as (world, clock):
-        city, district = await world.node("sf", "city"), await world.node("sf-d10", "d10")
-        await world.join(city, district, "d10")
-        await world.dial(district)
-        two = Two(world, district, city, clock)
-        for node in two.both:
-            await eventually(partial(in_force, node))
-            await node.pump()
-        yield two
-
-
-async def in_force(node: Node) -> bool:
-    return [contract.state for contract in await node.contracts()] == [pb.CONTRACT_STATE_FINALIZED]
+    pair = await linked(timed)
+    return Two(timed, pair.district, pair.city, present)
 
 
 async def write(two: Two, day: int) -> None:
@@ -58,21 +38,20 @@ async def write(two: Two, day: int) -> None:
         count=1,
         key_fields=["station", "day"],
     )
-    await two.provider.state(fact_of("beijing", "d6", written))
+    await two.provider.state(fact("beijing", "d6", written))
     await two.provider.pump()
 
 
 async def arrived(two: Two) -> list[tuple[int, str]]:
     """Return the days of the rows that the consumer has, each with the contract under which it came."""
     found = []
-    for fact in await two.consumer.received("ProductRowsWritten"):
-        written = sharing_facts.ProductRowsWritten.FromString(fact.data)
-        found += [(int(str(row[1])[-2:]), fact.contract) for row in rows.loads(written.rows, 3)]
+    for each in await two.consumer.received("ProductRowsWritten"):
+        written = sharing_facts.ProductRowsWritten.FromString(each.data)
+        found += [(int(str(row[1])[-2:]), each.contract) for row in rows.loads(written.rows, 3)]
     return found
 
 
-async def test_rows_stand_still_while_a_transfer_is_suspended_by_either_side(partners: Two) -> None:
-    two = partners
+async def test_rows_stand_still_while_a_transfer_is_suspended_by_either_side(two: Two) -> None:
     name = await two.in_force(terms())
     (transfer,) = await two.provider.transfers(name)
     await write(two, 1)
@@ -98,8 +77,7 @@ async def came(two: Two, count: int) -> bool:
     return len(await arrived(two)) >= count
 
 
-async def test_an_amendment_takes_over_after_the_notice_and_no_row_goes_under_both(partners: Two) -> None:
-    two = partners
+async def test_an_amendment_takes_over_after_the_notice_and_no_row_goes_under_both(two: Two) -> None:
     old = await two.in_force(terms(notice_days=5))
     await write(two, 1)
     amended = await two.take(
@@ -132,8 +110,7 @@ async def test_an_amendment_takes_over_after_the_notice_and_no_row_goes_under_bo
         assert [each.refused for each in await node.contracts()] == [0, 0]
 
 
-async def test_both_may_agree_to_waive_the_notice(partners: Two) -> None:
-    two = partners
+async def test_both_may_agree_to_waive_the_notice(two: Two) -> None:
     old = await two.in_force(terms(notice_days=300))
     amended = await two.take(two.provider, lambda tx: two.provider.negotiator.amend(tx, old, terms(waive_notice=True)))
     await two.state_is(two.consumer, amended.name, pb.CONTRACT_STATE_OFFERED)
@@ -145,8 +122,7 @@ async def test_both_may_agree_to_waive_the_notice(partners: Two) -> None:
     await two.ended_alike(old)
 
 
-async def test_what_ends_takes_its_amendment_with_it(partners: Two) -> None:
-    two = partners
+async def test_what_ends_takes_its_amendment_with_it(two: Two) -> None:
     old = await two.in_force(terms(notice_days=5))
     amended = await two.take(two.consumer, lambda tx: two.consumer.negotiator.amend(tx, old, terms(retention_days=9)))
     await two.state_is(two.provider, amended.name, pb.CONTRACT_STATE_REQUESTED)
@@ -156,8 +132,7 @@ async def test_what_ends_takes_its_amendment_with_it(partners: Two) -> None:
     assert "amends" in (await two.ended_alike(amended.name)).reason
 
 
-async def test_an_end_that_crosses_the_switch_ends_both_at_both_nodes(partners: Two) -> None:
-    two = partners
+async def test_an_end_that_crosses_the_switch_ends_both_at_both_nodes(two: Two) -> None:
     old = await two.in_force(terms())
     amended = await two.take(two.consumer, lambda tx: two.consumer.negotiator.amend(tx, old, terms(retention_days=9)))
     await two.state_is(two.provider, amended.name, pb.CONTRACT_STATE_REQUESTED)
@@ -196,8 +171,8 @@ async def test_a_charter_grows_without_joining_again_and_loses_nothing(tiers: Tw
         opened, filed = management_facts.EventOpened(), delivery_facts.RequestRated()
         opened.event.name = f"zones/d10/events/{number}"
         filed.request = f"zones/d10/requests/{number}"
-        await district.state(fact_of("sf-d10", "d10", opened))
-        await city.state(fact_of("sf", "d10", filed))
+        await district.state(fact("sf-d10", "d10", opened))
+        await city.state(fact("sf", "d10", filed))
         await district.pump()
         await city.pump()
 
@@ -233,7 +208,7 @@ async def test_a_charter_grows_without_joining_again_and_loses_nothing(tiers: Tw
         assert [each.refused for each in await node.contracts()] == [0, 0]
 
     request = delivery_pb2.Request(name="zones/d10/requests/new")
-    await city.state(fact_of("sf", "d10", delivery_facts.RequestFiled(request=request)))
+    await city.state(fact("sf", "d10", delivery_facts.RequestFiled(request=request)))
     await city.pump()
     await eventually(partial(district.received, "RequestFiled"))
     accepting = await city.transactions.read(lambda conn: contracts_store.accepting_from(conn, "sf-d10"))

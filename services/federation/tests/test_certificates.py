@@ -1,47 +1,23 @@
 """Certificates live for seconds here: they are renewed over the stream, after it, and not for everybody."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from functools import partial
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from libs.clock import SystemClock
 from libs.errors import Forbidden, WrongState
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import alarms, pki
-from services.federation.tests.test_link import event, in_force, names_at
-from services.federation.tests.world import Node, World, world
+from services.federation.tests.pairs import event, linked, names_at
+from services.federation.tests.world import World
 
 LEAF_VALID = timedelta(seconds=6)
 
 
-@pytest_asyncio.fixture
-async def made(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[World]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as found:  # type: ignore[arg-type]
-        yield found
-
-
-async def linked(made: World) -> tuple[Node, Node]:
-    city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-    await made.join(city, district, "d10")
-    await made.dial(district)
-    for node in (city, district):
-        await eventually(partial(in_force, node))
-        await node.pump()
-    return city, district
-
-
 async def test_renewed_without_a_restart_and_without_losing_a_fact(made: World) -> None:
     made.terms["leaf_valid"] = LEAF_VALID
-    city, district = await linked(made)
+    city, district = (await linked(made)).both
     for node in (city, district):
         made.look_after(node)
     seen: set[str] = set()
@@ -72,8 +48,7 @@ async def test_renewed_without_a_restart_and_without_losing_a_fact(made: World) 
 
 async def test_after_a_long_absence_the_pinned_key_is_enough(made: World) -> None:
     made.terms["leaf_valid"] = timedelta(seconds=1)
-    city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-    await made.join(city, district, "d10")
+    city, district = await made.city_and_district()
 
     async def expired() -> bool:
         ends = pki.expires_at((await district.peer("sf")).certificate)
@@ -100,7 +75,7 @@ async def test_after_a_long_absence_the_pinned_key_is_enough(made: World) -> Non
 async def test_what_cannot_be_renewed_ends_or_goes_on_as_declared(made: World, grace_s: int) -> None:
     """The district does not renew: its stream outlives its certificate only where the city's policy lets it."""
     made.terms |= {"leaf_valid": timedelta(seconds=3), "grace": timedelta(seconds=grace_s)}
-    city, district = await linked(made)
+    city, district = (await linked(made)).both
     made.work(city.members.warden.run())
 
     async def noticed() -> bool:
@@ -120,8 +95,7 @@ async def test_what_cannot_be_renewed_ends_or_goes_on_as_declared(made: World, g
 
 
 async def test_a_partner_that_was_joined_gets_a_certificate_of_its_own(made: World) -> None:
-    city, partner = await made.node("sf", "city"), await made.node("beijing", "d6")
-    await made.join(city, partner)
+    city, partner = await made.city_and_partner()
     assert (await city.peer("beijing")).certificate == ""
     await city.members.renewer.look()
     pki.check_issued(
@@ -132,8 +106,7 @@ async def test_a_partner_that_was_joined_gets_a_certificate_of_its_own(made: Wor
 
 
 async def test_a_revoked_key_is_never_certified_again(made: World) -> None:
-    city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-    await made.join(city, district, "d10")
+    city, district = await made.city_and_district()
     _, request = pki.request_certificate("sf-d10")
     signed = district.members.renewer._signer.renewal("sf", request)
     await city.members.certificates.renew(signed)

@@ -1,40 +1,22 @@
 """The life of contracts between two nodes over TLS, each with its own database."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from libs.errors import Forbidden, Invalid, WrongState
 from libs.ids import new_id
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import sharing_pb2
 from services.federation import contracts_store, machine, peers_store, refusals_store, waiting
 from services.federation import terms as contract_terms
 from services.federation.ledger import envelope_of
-from services.federation.tests.contracting import Two, on_manual_clock, terms
+from services.federation.tests.contracting import Two, terms
 
 UNKNOWN_FIELD = b"\xf8\x07\x01"  # field 127, a number, of a release to come
-
-
-@pytest_asyncio.fixture
-async def apart(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Two]:
-    """Two partners that have joined and do not talk yet."""
-    async with on_manual_clock(tmp_path, transactions) as (world, clock):
-        city, partner = await world.node("sf", "city"), await world.node("beijing", "d6")
-        await world.join(city, partner)
-        yield Two(world, city, partner, clock)
-
-
-@pytest_asyncio.fixture
-async def two(apart: Two) -> Two:
-    await connect(apart)
-    return apart
 
 
 async def connect(two: Two) -> None:

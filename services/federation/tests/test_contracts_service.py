@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest_asyncio
 
 from libs.access import Grant, Scope
 from libs.errors import Forbidden, Invalid, NotFound, WrongState
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from libs.tests.served import calling_as, served
 from libs.zones import ZoneRecord, ZoneTree
 from quintet.federation.v1 import federation_pb2 as pb
@@ -19,7 +18,7 @@ from quintet.identity.v1 import directory_pb2
 from quintet.sharing.v1 import sharing_pb2
 from services.federation.contracts_service import ContractsHandler
 from services.federation.service import FederationServicer
-from services.federation.tests.contracting import Two, on_manual_clock, terms
+from services.federation.tests.contracting import Two, terms
 from services.federation.transfers_service import TransfersHandler
 
 STEWARD, NOBODY = "people/data-steward", "people/resident.01"
@@ -46,15 +45,6 @@ class Directory:
         if request.name != STEWARD:
             raise NotFound("PERSON_NOT_FOUND", f"{request.name} does not exist")
         return directory_pb2.GetPersonResponse()
-
-
-@pytest_asyncio.fixture
-async def two(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Two]:
-    async with on_manual_clock(tmp_path, transactions) as (world, clock):
-        city, partner = await world.node("sf", "city"), await world.node("beijing", "d6")
-        await world.join(city, partner)
-        await world.dial(partner)
-        yield Two(world, city, partner, clock)
 
 
 @pytest_asyncio.fixture

@@ -1,9 +1,7 @@
 """Two nodes cosign each other's audit logs; who rewrites a log is found out by the other."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,29 +11,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from libs import audit_store, audit_tree, canonical, merkle
 from libs.audit import AuditSealer
 from libs.audit_chain import START, Head, extend, sign_checkpoint
-from libs.clock import SystemClock
 from libs.errors import Forbidden, Invalid, NotFound
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from libs.tx import Tx
-from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from services.federation import alarms, cosign, cosign_store
 from services.federation.control import ControlHandler
 from services.federation.cosign_store import FORKED, Held, Offered
 from services.federation.peers_store import Peer
 from services.federation.signing import COSIGN_PREFIX, key_id
-from services.federation.tests.world import Node, World, world
+from services.federation.tests.pairs import in_force
+from services.federation.tests.world import Node, World
 
 PART = "federation"
-
-
-@pytest_asyncio.fixture
-async def made(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[World]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as found:  # type: ignore[arg-type]
-        yield found
 
 
 @pytest_asyncio.fixture
@@ -49,14 +37,10 @@ async def district(made: World, city: Node) -> Node:
     node = await made.node("sf-d10", "d10")
     await made.join(city, node, "d10")
     await made.dial(node)
-    await eventually(partial(connected, node, city))
+    for each in (node, city):
+        await eventually(partial(in_force, each))
     await write(node, 300)
     return node
-
-
-async def connected(one: Node, another: Node) -> bool:
-    states = [contract.state for node in (one, another) for contract in await node.contracts()]
-    return states == [pb.CONTRACT_STATE_FINALIZED] * 2
 
 
 async def write(node: Node, entries: int) -> None:

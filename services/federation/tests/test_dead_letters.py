@@ -13,12 +13,11 @@ from services.federation import alarms, dead_letters, link_status, refusals_stor
 from services.federation.links_service import LinksHandler
 from services.federation.peers_store import Peer
 from services.federation.refusals_store import REFUSALS_LISTED_PER_DAY_MAX, NewRefusal
-from services.federation.tests.test_lanes import Pair, directive, pair
+from services.federation.tests.pairs import Partners
+from services.federation.tests.test_lanes import directive
 
-__all__ = ["pair"]
 
-
-async def test_poison_goes_to_the_dead_letters_and_its_neighbours_are_applied(pair: Pair) -> None:
+async def test_poison_goes_to_the_dead_letters_and_its_neighbours_are_applied(partners: Partners) -> None:
     heard: list[str] = []
     broken = True
 
@@ -28,18 +27,18 @@ async def test_poison_goes_to_the_dead_letters_and_its_neighbours_are_applied(pa
             raise KeyError("a fault of this release")
         tx.after_commit(partial(heard.append, envelope.directive_message.id))
 
-    pair.city.control["directive_message"] = hears
-    await pair.queue(link_pb2.LANE_CONTROL, *[directive(number) for number in (1, 2, 3)])
-    await pair.made.dial(pair.partner)
-    await eventually(pair.caught_up)
+    partners.city.control["directive_message"] = hears
+    await partners.queue(link_pb2.LANE_CONTROL, *[directive(number) for number in (1, 2, 3)])
+    await partners.world.dial(partners.partner)
+    await eventually(partners.caught_up)
     assert heard == ["1", "3"]
-    title = await pair.city.transactions.read(lambda conn: conn.fetchval("SELECT title FROM peers"))
+    title = await partners.city.transactions.read(lambda conn: conn.fetchval("SELECT title FROM peers"))
     assert title == "beijing.."  # nothing of the failed one is left
-    status = (await pair.city.transactions.read(lambda conn: link_status.of_peers(conn, ["beijing"])))["beijing"]
+    status = (await partners.city.transactions.read(lambda conn: link_status.of_peers(conn, ["beijing"])))["beijing"]
     assert status.dead_letters == 1
     assert [alarm.name for alarm in status.alarms] == [alarms.LINK_DEAD_LETTER]
 
-    service = LinksHandler(pair.city.transactions, pair.city.acceptor, pair.city.hub)
+    service = LinksHandler(partners.city.transactions, partners.city.acceptor, partners.city.hub)
     listed = (await service.page(pb.ListPeerDeadLettersRequest(peer="peers/beijing"))).dead_letters
     assert [(letter.lane, letter.sequence, letter.body) for letter in listed] == [("control", 2, "directive_message")]
     assert "KeyError" in listed[0].error
@@ -51,30 +50,30 @@ async def test_poison_goes_to_the_dead_letters_and_its_neighbours_are_applied(pa
     broken = False
     await service.retry(retry)
     assert heard == ["1", "3", "2"]
-    assert await pair.city.transactions.read(alarms.all_set) == []
+    assert await partners.city.transactions.read(alarms.all_set) == []
     with pytest.raises(NotFound):
         await service.discard(pb.DiscardPeerDeadLetterRequest(name=listed[0].name, reason="seen"))
 
 
-async def test_a_dead_letter_can_be_dropped(pair: Pair) -> None:
+async def test_a_dead_letter_can_be_dropped(partners: Partners) -> None:
     async def work(tx: Tx) -> None:
         error = ValueError("x\0y")
         await dead_letters.bury(tx, "beijing", link_pb2.LANE_CONTROL, 7, b"", error, contract="", body="")
 
-    await pair.city.transactions.run(work)
-    service = LinksHandler(pair.city.transactions, pair.city.acceptor, pair.city.hub)
+    await partners.city.transactions.run(work)
+    service = LinksHandler(partners.city.transactions, partners.city.acceptor, partners.city.hub)
     listed = (await service.page(pb.ListPeerDeadLettersRequest(peer="peers/beijing"))).dead_letters
     await service.discard(pb.DiscardPeerDeadLetterRequest(name=listed[0].name, reason="seen"))
     assert not (await service.page(pb.ListPeerDeadLettersRequest(peer="peers/beijing"))).dead_letters
-    assert await pair.city.transactions.read(alarms.all_set) == []
+    assert await partners.city.transactions.read(alarms.all_set) == []
 
 
-async def test_refusals_are_all_counted_and_the_first_ones_listed(pair: Pair) -> None:
+async def test_refusals_are_all_counted_and_the_first_ones_listed(partners: Partners) -> None:
     query = (
         "INSERT INTO contracts (id, kind, peer, provider, consumer, state, terms, created_at, updated_at)"
         " VALUES ('x', 2, 'sf', 'beijing', 'sf', 6, '', now(), now())"
     )
-    node = pair.partner.transactions
+    node = partners.partner.transactions
     await node.run(lambda tx: tx.conn.execute(query))
     half = REFUSALS_LISTED_PER_DAY_MAX // 2 + 10
     for _ in range(2):

@@ -2,16 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from libs.clock import SystemClock
 from libs.errors import Forbidden, Invalid, NotFound
 from libs.ids import new_id
-from libs.testing import MakeTransactions
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
@@ -20,16 +17,13 @@ from services.federation import control
 from services.federation.deletions import Deletions
 from services.federation.signing import open_deletion
 from services.federation.tests.asking import CONTRACT, Exchange, exchange
-from services.federation.tests.world import Node, world
+from services.federation.tests.world import Node, World
 
 
 @pytest_asyncio.fixture
-async def made(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Exchange]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as nodes, AsyncExitStack() as stack:  # type: ignore[arg-type]
-        yield await exchange(nodes, stack, rows=0)
+async def joined(made: World) -> AsyncIterator[Exchange]:
+    async with AsyncExitStack() as stack:
+        yield await exchange(made, stack, rows=0)
 
 
 def deletions(node: Node) -> Deletions:
@@ -71,45 +65,45 @@ async def proofs(node: Node) -> list[tuple[str, int, str]]:
     return [(one.node, one.rows, one.reason) for one in page.proofs]
 
 
-async def test_a_deletion_is_proved_once_and_kept_at_both_ends(made: Exchange) -> None:
+async def test_a_deletion_is_proved_once_and_kept_at_both_ends(joined: Exchange) -> None:
     fact = deleted()
-    await prove(made.consumer, fact)
-    await prove(made.consumer, fact)
-    (envelope,) = await sent(made.consumer)
+    await prove(joined.consumer, fact)
+    await prove(joined.consumer, fact)
+    (envelope,) = await sent(joined.consumer)
     assert envelope.lane == link_pb2.LANE_CONTROL
-    await take(made.provider, envelope)
-    await take(made.provider, envelope)
-    assert await proofs(made.consumer) == await proofs(made.provider) == [("sf", 3, "TERMINATED")]
-    page = await deletions(made.provider).page(pb.ListDeletionProofsRequest(contract=CONTRACT))
+    await take(joined.provider, envelope)
+    await take(joined.provider, envelope)
+    assert await proofs(joined.consumer) == await proofs(joined.provider) == [("sf", 3, "TERMINATED")]
+    page = await deletions(joined.provider).page(pb.ListDeletionProofsRequest(contract=CONTRACT))
     kept = page.proofs[0]
     signed = link_pb2.SignedDeletionProof(proof=kept.proof, key_id=kept.key_id, signature=kept.signature)
-    key = (await made.provider.peer("sf")).signing_key
+    key = (await joined.provider.peer("sf")).signing_key
     assert open_deletion(signed, key).digest == b"d" * 32  # who reads the list can verify it
-    assert [actor for actor, _ in await made.audited(made.provider, "federation.deletions.take")]
+    assert [actor for actor, _ in await joined.audited(joined.provider, "federation.deletions.take")]
 
 
-async def test_the_newest_comes_first_page_by_page(made: Exchange) -> None:
+async def test_the_newest_comes_first_page_by_page(joined: Exchange) -> None:
     for rows in (1, 2):
-        await prove(made.consumer, deleted(rows=rows))
+        await prove(joined.consumer, deleted(rows=rows))
     request = pb.ListDeletionProofsRequest(contract=CONTRACT, page_size=1)
-    first = await deletions(made.consumer).page(request)
+    first = await deletions(joined.consumer).page(request)
     request.page_token = first.next_page_token
-    second = await deletions(made.consumer).page(request)
+    second = await deletions(joined.consumer).page(request)
     assert [page.proofs[0].rows for page in (first, second)] == [2, 1]
     assert second.next_page_token == ""
 
 
-async def test_what_is_not_the_consumers_word_is_refused(made: Exchange) -> None:
-    await prove(made.consumer, deleted())
-    (envelope,) = await sent(made.consumer)
+async def test_what_is_not_the_consumers_word_is_refused(joined: Exchange) -> None:
+    await prove(joined.consumer, deleted())
+    (envelope,) = await sent(joined.consumer)
     forged = link_pb2.Envelope()
     forged.CopyFrom(envelope)
     proof = link_pb2.DeletionProof.FromString(envelope.deletion_proof.proof)
     proof.rows = 1_000
     forged.deletion_proof.proof = proof.SerializeToString()
     with pytest.raises(Forbidden):
-        await take(made.provider, forged)
-    signer = made.consumer.membership._signer
+        await take(joined.provider, forged)
+    signer = joined.consumer.membership._signer
     for changes in ({"node": "beijing"}, {"contract": "contracts/none"}, {"id": "1"}):
         other = link_pb2.DeletionProof()
         other.CopyFrom(link_pb2.DeletionProof.FromString(envelope.deletion_proof.proof))
@@ -117,16 +111,16 @@ async def test_what_is_not_the_consumers_word_is_refused(made: Exchange) -> None
             setattr(other, name, value)
         signed = link_pb2.Envelope.FromString(control.control_envelope(deletion_proof=signer.deletion(other)))
         with pytest.raises((Forbidden, Invalid, NotFound)):
-            await take(made.provider, signed)
-    assert await proofs(made.provider) == []
+            await take(joined.provider, signed)
+    assert await proofs(joined.provider) == []
 
 
-async def test_only_the_consumer_proves_and_only_what_its_own_sharing_states(made: Exchange) -> None:
+async def test_only_the_consumer_proves_and_only_what_its_own_sharing_states(joined: Exchange) -> None:
     elsewhere = deleted()
     elsewhere.received_from = "beijing"
-    await prove(made.consumer, elsewhere)
-    await prove(made.consumer, deleted(contract="contracts/unknown"))
+    await prove(joined.consumer, elsewhere)
+    await prove(joined.consumer, deleted(contract="contracts/unknown"))
     own = deleted()
     own.node = "beijing"
-    await prove(made.provider, own)
-    assert await sent(made.consumer) == await sent(made.provider) == []
+    await prove(joined.provider, own)
+    assert await sent(joined.consumer) == await sent(joined.provider) == []

@@ -1,24 +1,25 @@
 """Directives between a city, a district and a street over real links, each with its own database."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
 from libs.clock import ManualClock
 from libs.errors import Exhausted, NotFound, Reason, WrongState
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.federation.v1 import directive_pb2, facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import alarms, control, directive_rules, directives, directives_store
-from services.federation.tests.world import Node, World, world
+from services.federation.tests.world import Node, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LEADER, OFFICER = "people/leader.sf", "people/duty-officer.d10"
 SENT, DELIVERED, ACKNOWLEDGED = directive_rules.SENT, directive_rules.DELIVERED, directive_rules.ACKNOWLEDGED
@@ -47,22 +48,16 @@ class Tiers:
 
 
 @pytest_asyncio.fixture
-async def tiers(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Tiers]:
-    clock = ManualClock(datetime.now(UTC))
-
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=clock)
-
-    async with world(tmp_path, live) as made:  # type: ignore[arg-type]
-        city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-        street = await made.node("sf-hill", "hill")
-        found = Tiers(made, city, district, street, clock, {})
-        for parent, child, zone in ((city, district, "d10"), (district, street, "hill")):
-            await made.join(parent, child, zone)
-            await found.join(child)
-            await eventually(partial(in_force, child))
-            await eventually(partial(in_force, parent))
-        yield found
+async def tiers(timed: World, present: ManualClock) -> Tiers:
+    city, district = await timed.node("sf", "city"), await timed.node("sf-d10", "d10")
+    street = await timed.node("sf-hill", "hill")
+    found = Tiers(timed, city, district, street, present, {})
+    for parent, child, zone in ((city, district, "d10"), (district, street, "hill")):
+        await timed.join(parent, child, zone)
+        await found.join(child)
+        await eventually(partial(in_force, child))
+        await eventually(partial(in_force, parent))
+    return found
 
 
 async def in_force(node: Node) -> bool:

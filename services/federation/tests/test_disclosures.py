@@ -4,14 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 import pytest_asyncio
 
 from libs import rows
 from libs.access import Caller, Grants, Kind, acting_as
-from libs.clock import SystemClock
-from libs.testing import MakeTransactions
 from libs.tests import callers
 from quintet.delivery.v1 import delivery_pb2
 from quintet.delivery.v1 import facts_pb2 as delivery_facts
@@ -23,19 +20,10 @@ from services.federation.disclosures import DISCLOSURES_KEEP_DAYS, Disclosures
 from services.federation.disclosures_service import DisclosuresHandler
 from services.federation.terms import ActiveContract, default_charter
 from services.federation.tests.asking import CONTRACT, PURPOSE, Exchange, connected, exchange
-from services.federation.tests.test_link import fact
-from services.federation.tests.world import World, world
+from services.federation.tests.pairs import fact
+from services.federation.tests.world import World
 
 RESIDENT, OTHER = "people/resident.01", "people/resident.02"
-
-
-@pytest_asyncio.fixture
-async def made(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[World]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as found:  # type: ignore[arg-type]
-        yield found
 
 
 @pytest_asyncio.fixture

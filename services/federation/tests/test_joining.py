@@ -1,38 +1,26 @@
 """A node is invited, asks, and is let in by two people who have compared its fingerprint."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 
 from libs.clock import ManualClock
 from libs.errors import DomainError, Forbidden, Invalid, Reason, WrongState
-from libs.testing import MakeTransactions
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import alarms, membership_store
 from services.federation.membership import REQUEST_DAYS
-from services.federation.tests.world import PEOPLE, Node, World, world
+from services.federation.tests.world import PEOPLE, Node, World
 
 CHILD = pb.CreateInvitationRequest(node="sf-d10", kind=pb.PEER_KIND_CHILD, zone="d10")
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(datetime.now(UTC))
-
-
 @pytest_asyncio.fixture
-async def made(tmp_path: Path, transactions: MakeTransactions, clock: ManualClock) -> AsyncIterator[World]:
-    async def timed(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=clock)
-
-    async with world(tmp_path, timed) as found:  # type: ignore[arg-type]
-        # TLS goes by the real clock, which the tests do not turn.
-        found.terms["leaf_valid"] = timedelta(days=30)
-        yield found
+async def made(timed: World) -> World:
+    # TLS goes by the real clock, which the tests do not turn.
+    timed.terms["leaf_valid"] = timedelta(days=30)
+    return timed
 
 
 async def ask(city: Node, district: Node, request: pb.CreateInvitationRequest = CHILD) -> pb.Invitation:
@@ -114,18 +102,18 @@ async def test_a_node_that_was_turned_away_may_be_invited_again(made: World) -> 
     assert await states(city, district) == (pb.PEER_STATE_ACTIVE, pb.PEER_STATE_ACTIVE)
 
 
-async def test_what_nobody_answers_ends_with_an_alarm(made: World, clock: ManualClock) -> None:
+async def test_what_nobody_answers_ends_with_an_alarm(made: World, present: ManualClock) -> None:
     city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
     await ask(city, district)
     await city.approve(district, PEOPLE[0])
-    clock.advance(timedelta(days=REQUEST_DAYS))
+    present.advance(timedelta(days=REQUEST_DAYS))
     await city.membership.lapse()
     await district.joiner.ask_all()
     assert await states(city, district) == (pb.PEER_STATE_REJECTED, pb.PEER_STATE_REJECTED)
     for node in (city, district):
         assert [each.name for each in await node.transactions.read(alarms.all_set)] == ["JOIN_UNANSWERED"]
     unused = await city.membership.invite(CHILD)
-    clock.advance(timedelta(hours=1))
+    present.advance(timedelta(hours=1))
     late = district.joiner.join(unused, city.membership.root_fingerprint)
     assert await refused(late) == (Forbidden, Reason.JOIN_TOKEN_INVALID)
 

@@ -1,60 +1,24 @@
 """Lanes over real TLS: control overtakes, order holds within a lane, large batches go in chunks, limits are said."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from structlog.testing import capture_logs
 
-from libs.clock import SystemClock
 from libs.errors import Exhausted, Invalid, Reason
 from libs.ids import new_id
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from libs.tx import Tx
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from services.federation import incoming_store, lanes_store, link_status, peers_store, receiving, sending
 from services.federation.control import control_envelope
-from services.federation.tests.world import Node, World, world
+from services.federation.tests.pairs import Partners
+from services.federation.tests.world import Node
 
 BULK = link_pb2.LANE_BULK
-
-
-class Pair:
-    """A city and its partner; what the partner queues is taken as it comes."""
-
-    def __init__(self, made: World, city: Node, partner: Node) -> None:
-        self.made = made
-        self.city = city
-        self.partner = partner
-
-    async def queue(self, lane: lanes_store.Lane, *envelopes: bytes) -> None:
-        queued = [lanes_store.Queued("contracts/x", envelope) for envelope in envelopes]
-        await self.partner.transactions.run(lambda tx: peers_store.enqueue(tx.conn, "sf", queued, lane))
-        self.partner.hub.wake("sf")
-
-    async def received(self) -> dict[int, int]:
-        found = await self.city.transactions.read(lambda conn: incoming_store.received(conn, "beijing"))
-        return {lane: each.received for lane, each in found.items()}
-
-    async def caught_up(self) -> bool:
-        lanes = await self.partner.transactions.read(lambda conn: lanes_store.sent(conn, "sf"))
-        return not any(lane.backlog for lane in lanes.values())
-
-
-@pytest_asyncio.fixture
-async def pair(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Pair]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as made:  # type: ignore[arg-type]
-        city, partner = await made.node("sf", "city"), await made.node("beijing", "d6")
-        await made.join(city, partner)
-        yield Pair(made, city, partner)
 
 
 def rows(size: int = 0) -> bytes:
@@ -66,23 +30,23 @@ def directive(number: int) -> bytes:
     return control_envelope(directive_message=link_pb2.DirectiveMessage(id=str(number)))
 
 
-async def test_a_directive_passes_a_bulk_backlog(pair: Pair) -> None:
+async def test_a_directive_passes_a_bulk_backlog(partners: Partners) -> None:
     seen: list[tuple[str, int]] = []
 
     async def heard(_tx: Tx, _peer: peers_store.Peer, envelope: link_pb2.Envelope) -> None:
-        seen.append((envelope.directive_message.id, (await pair.received())[BULK]))
+        seen.append((envelope.directive_message.id, (await partners.received())[BULK]))
 
-    pair.city.control["directive_message"] = heard
+    partners.city.control["directive_message"] = heard
     total = 400
-    await pair.queue(BULK, *[rows(60_000) for _ in range(total)])  # 24 MB
-    await pair.made.dial(pair.partner)
+    await partners.queue(BULK, *[rows(60_000) for _ in range(total)])  # 24 MB
+    await partners.world.dial(partners.partner)
 
     async def flows() -> bool:
-        return (await pair.received())[BULK] > 0
+        return (await partners.received())[BULK] > 0
 
     await eventually(flows)
-    before = (await pair.received())[BULK]
-    await pair.queue(link_pb2.LANE_CONTROL, directive(1), directive(2))
+    before = (await partners.received())[BULK]
+    await partners.queue(link_pb2.LANE_CONTROL, directive(1), directive(2))
 
     async def both() -> bool:
         return len(seen) == 2
@@ -91,38 +55,38 @@ async def test_a_directive_passes_a_bulk_backlog(pair: Pair) -> None:
     assert [number for number, _ in seen] == ["1", "2"]
     # What was on the way already, within the credit, and what flowed while the directive was queued: not the backlog.
     assert seen[1][1] - before < total // 2
-    await eventually(pair.caught_up)
-    assert (await pair.received())[BULK] == total
+    await eventually(partners.caught_up)
+    assert (await partners.received())[BULK] == total
 
 
-async def test_what_is_refused_and_what_is_not_keeps_its_place(pair: Pair) -> None:
+async def test_what_is_refused_and_what_is_not_keeps_its_place(partners: Partners) -> None:
     """A body in the wrong lane is refused; the sequence of each lane goes on by itself."""
-    await pair.queue(link_pb2.LANE_FACTS, directive(1), b"\xff", rows())
-    await pair.queue(BULK, rows(), rows())
-    await pair.made.dial(pair.partner)
-    await eventually(pair.caught_up)
-    assert await pair.received() == {link_pb2.LANE_CONTROL: 0, link_pb2.LANE_FACTS: 3, BULK: 2}
+    await partners.queue(link_pb2.LANE_FACTS, directive(1), b"\xff", rows())
+    await partners.queue(BULK, rows(), rows())
+    await partners.world.dial(partners.partner)
+    await eventually(partners.caught_up)
+    assert await partners.received() == {link_pb2.LANE_CONTROL: 0, link_pb2.LANE_FACTS: 3, BULK: 2}
     query = "SELECT reason FROM refusals ORDER BY id"
-    refused = [row["reason"] for row in await pair.city.transactions.read(lambda conn: conn.fetch(query))]
+    refused = [row["reason"] for row in await partners.city.transactions.read(lambda conn: conn.fetch(query))]
     assert refused.count(Reason.FIELD_INVALID) == 3
     assert refused.count(Reason.CONTRACT_NOT_ACTIVE) == 2
 
 
-async def test_both_ends_agree_on_the_chain(pair: Pair) -> None:
-    await pair.made.dial(pair.partner)
+async def test_both_ends_agree_on_the_chain(partners: Partners) -> None:
+    await partners.world.dial(partners.partner)
     for _ in range(3):
-        await pair.queue(BULK, rows(10), rows(200_000))
-    await eventually(pair.caught_up)
-    sent = await pair.partner.transactions.read(lambda conn: lanes_store.sent(conn, "sf"))
-    received = await pair.city.transactions.read(lambda conn: incoming_store.received(conn, "beijing"))
+        await partners.queue(BULK, rows(10), rows(200_000))
+    await eventually(partners.caught_up)
+    sent = await partners.partner.transactions.read(lambda conn: lanes_store.sent(conn, "sf"))
+    received = await partners.city.transactions.read(lambda conn: incoming_store.received(conn, "beijing"))
     assert received[BULK].received == 6
     assert sent[BULK].acknowledged_chain == received[BULK].chain != lanes_store.CHAIN_START
     assert sent[BULK].backlog_bytes == 0
 
 
-async def test_people_see_what_waits_in_each_lane(pair: Pair) -> None:
-    await pair.queue(BULK, rows(100), rows(100))
-    found = await pair.partner.transactions.read(lambda conn: link_status.of_peers(conn, ["sf", "nobody"]))
+async def test_people_see_what_waits_in_each_lane(partners: Partners) -> None:
+    await partners.queue(BULK, rows(100), rows(100))
+    found = await partners.partner.transactions.read(lambda conn: link_status.of_peers(conn, ["sf", "nobody"]))
     shown = pb.Peer()
     link_status.describe(shown, found["sf"])
     assert [(lane.lane, lane.backlog) for lane in shown.lanes] == [("control", 0), ("facts", 0), ("bulk", 2)]
@@ -133,31 +97,32 @@ async def test_people_see_what_waits_in_each_lane(pair: Pair) -> None:
     assert found["sf"].waiting_since.keys() == {BULK}
 
 
-async def test_what_was_withdrawn_before_it_was_sent_keeps_the_chain(pair: Pair) -> None:
+async def test_what_was_withdrawn_before_it_was_sent_keeps_the_chain(partners: Partners) -> None:
     query = (
         "INSERT INTO contracts (id, kind, peer, provider, consumer, state, terms, created_at, updated_at)"
         " VALUES ('x', 2, 'sf', 'beijing', 'sf', 7, '', now(), now())"
     )
-    await pair.partner.transactions.run(lambda tx: tx.conn.execute(query))
-    await pair.queue(BULK, rows(), rows())
+    await partners.partner.transactions.run(lambda tx: tx.conn.execute(query))
+    await partners.queue(BULK, rows(), rows())
     for emptied in (2, 0):
-        assert await pair.partner.transactions.run(lambda tx: peers_store.withdraw(tx.conn, "contracts/x")) == emptied
-    await pair.made.dial(pair.partner)
-    await eventually(pair.caught_up)
-    assert (await pair.received())[BULK] == 2
-    assert await pair.city.transactions.read(lambda conn: conn.fetchval("SELECT count(*) FROM refusals")) == 0
+        withdrawn = await partners.partner.transactions.run(lambda tx: peers_store.withdraw(tx.conn, "contracts/x"))
+        assert withdrawn == emptied
+    await partners.world.dial(partners.partner)
+    await eventually(partners.caught_up)
+    assert (await partners.received())[BULK] == 2
+    assert await partners.city.transactions.read(lambda conn: conn.fetchval("SELECT count(*) FROM refusals")) == 0
 
 
-async def test_a_message_that_is_too_large_is_refused_where_it_is_stated(pair: Pair) -> None:
+async def test_a_message_that_is_too_large_is_refused_where_it_is_stated(partners: Partners) -> None:
     with pytest.raises(Exhausted, match="1048576 are allowed") as raised:
-        await pair.queue(BULK, rows(lanes_store.ENVELOPE_BYTES_MAX))
+        await partners.queue(BULK, rows(lanes_store.ENVELOPE_BYTES_MAX))
     assert raised.value.reason == Reason.MESSAGE_TOO_LARGE
 
 
-async def test_a_chunk_that_does_not_follow_ends_the_link_and_says_why(pair: Pair) -> None:
-    await pair.made.dial(pair.partner)
-    await eventually(partial(connected, pair.partner, "sf"))
-    session = pair.partner.hub.session("sf")
+async def test_a_chunk_that_does_not_follow_ends_the_link_and_says_why(partners: Partners) -> None:
+    await partners.world.dial(partners.partner)
+    await eventually(partial(connected, partners.partner, "sf"))
+    session = partners.partner.hub.session("sf")
     with capture_logs() as logs:
         await session.send(link_pb2.Frame(chunk=link_pb2.BatchChunk(lane=BULK, index=1, count=2)))
 
@@ -165,8 +130,8 @@ async def test_a_chunk_that_does_not_follow_ends_the_link_and_says_why(pair: Pai
             return any("refused: chunk.index" in entry.get("error", "") for entry in logs)
 
         await eventually(told)
-    await pair.queue(BULK, rows())
-    await eventually(pair.caught_up)  # the next session goes on
+    await partners.queue(BULK, rows())
+    await eventually(partners.caught_up)  # the next session goes on
 
 
 async def connected(node: Node, peer: str) -> bool:

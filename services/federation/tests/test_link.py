@@ -1,108 +1,24 @@
 """Two nodes join and exchange over real TLS, each with its own database."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from libs import rows
-from libs.clock import SystemClock
 from libs.errors import WrongState
-from libs.ids import new_id
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.delivery.v1 import delivery_pb2
 from quintet.delivery.v1 import facts_pb2 as delivery_facts
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from quintet.management.v1 import facts_pb2 as management_facts
 from quintet.sharing.v1 import facts_pb2 as sharing_facts
 from quintet.sharing.v1 import sharing_pb2
-from services.federation import contracts_store, lanes_store, peers_store, refusals_store
-from services.federation.tests.world import Node, World, world
-
-
-class Pair:
-    """A city and its district, joined, with the charter in force."""
-
-    def __init__(self, world: World, city: Node, district: Node) -> None:
-        self.world = world
-        self.city = city
-        self.district = district
-        self._dialling: asyncio.Task[None] | None = None
-
-    async def dial(self) -> None:
-        """Let the district call, until the test ends or the link is cut."""
-        self._dialling = await self.world.dial(self.district)
-
-    async def cut(self) -> None:
-        """Leave no stream open, and none to come before the district dials again."""
-        assert self._dialling is not None
-        self._dialling.cancel()
-        await asyncio.gather(self._dialling, return_exceptions=True)
-
-        async def gone() -> bool:
-            return not self.city.hub.sessions() and not self.district.hub.sessions()
-
-        await eventually(gone)
-
-
-@pytest_asyncio.fixture
-async def made(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[World]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as found:  # type: ignore[arg-type]
-        yield found
-
-
-@pytest_asyncio.fixture
-async def pair(made: World) -> Pair:
-    city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-    await made.join(city, district, "d10")
-    joined = Pair(made, city, district)
-    await joined.dial()
-    for node in (city, district):
-        await eventually(partial(in_force, node))
-        await node.pump()
-    return joined
-
-
-async def in_force(node: Node) -> bool:
-    return [contract.state for contract in await node.contracts()] == [pb.CONTRACT_STATE_FINALIZED]
-
-
-def event(node: str, zone: str, number: int) -> Fact:
-    opened = management_facts.EventOpened()
-    opened.event.name = f"zones/{zone}/events/{number}"
-    return fact(node, zone, opened)
-
-
-def fact(node: str, zone: str, message: object) -> Fact:
-    data = message.SerializeToString()  # type: ignore[attr-defined]
-    made = Fact(id=new_id(), type=message.DESCRIPTOR.full_name, node=node, zone=zone, key=f"zones/{zone}", data=data)  # type: ignore[attr-defined]
-    made.time.FromDatetime(datetime.now(UTC))
-    return made
-
-
-async def backlog(node: Node, peer: str) -> int:
-    return sum(
-        lane.backlog for lane in (await node.transactions.read(lambda conn: lanes_store.sent(conn, peer))).values()
-    )
-
-
-async def caught_up(node: Node, peer: str) -> bool:
-    return not await backlog(node, peer)
-
-
-async def names_at(node: Node) -> list[str]:
-    received = await node.received("EventOpened")
-    return [management_facts.EventOpened.FromString(each.data).event.name for each in received]
+from services.federation import peers_store, refusals_store
+from services.federation.tests.pairs import Pair, backlog, caught_up, event, fact, names_at, rows_fact, state_is
+from services.federation.tests.world import World
 
 
 async def test_joining_delegates_the_zone_and_signs_the_charter(pair: Pair) -> None:
@@ -205,8 +121,7 @@ async def test_what_cannot_be_masked_stays_and_is_listed(pair: Pair) -> None:
 
 
 async def test_a_partner_contract_gives_three_fields_and_ends_at_once(made: World) -> None:
-    city, partner = await made.node("sf", "city"), await made.node("beijing", "d6")
-    await made.join(city, partner)
+    city, partner = await made.city_and_partner()
     await made.dial(partner)
     await made.dial(city)
     terms = pb.Terms(product="products/p", product_version=1, purpose="study")
@@ -241,23 +156,3 @@ async def test_a_partner_contract_gives_three_fields_and_ends_at_once(made: Worl
     await eventually(partial(caught_up, partner, "sf"))
     mine, theirs = await partner.contracts(), await city.contracts()
     assert (mine[0].rows_sent, theirs[0].rows_received) == (5, 5)  # newest first: the contract in force
-
-
-async def state_is(node: Node, name: str, state: int) -> None:
-    async def reached() -> bool:
-        found = await node.transactions.read(lambda conn: contracts_store.find(conn, name))
-        return found is not None and found[0].state == state
-
-    await eventually(reached)
-
-
-def rows_fact(version: int, count: int) -> Fact:
-    written = sharing_facts.ProductRowsWritten(
-        product="products/p",
-        version=version,
-        fields=["station", "secret", "day", "mean"],
-        rows=rows.dumps((f"s{number}", "x", "2026-01-01", 1.5) for number in range(count)),
-        count=count,
-        key_fields=["station", "day"],
-    )
-    return fact("beijing", "d6", written)

@@ -1,22 +1,20 @@
 """An objective that is missed raises the alarm at both ends, and is cleared at both when it is met again."""
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import pytest_asyncio
 
 from libs.clock import ManualClock
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from services.federation import alarms
 from services.federation.contracts_service import ContractsHandler
 from services.federation.objectives import DELIVERY, FRESHNESS
-from services.federation.tests.test_link import rows_fact, state_is
-from services.federation.tests.world import Node, World, world
+from services.federation.tests.contracting import Two, terms
+from services.federation.tests.pairs import rows_fact
+from services.federation.tests.world import Node, World
 
 FRESHNESS_S = 600
 DELIVERY_S = 60
@@ -47,9 +45,7 @@ class Linked:
         self.dialling = [await self.world.dial(self.consumer)]
 
     async def state_rows(self) -> None:
-        stated = rows_fact(1, 3)
-        stated.time.FromDatetime(self.clock.now())
-        await self.provider.state(stated)
+        await self.provider.state(rows_fact(1, 3, self.clock.now()))
         await self.provider.pump()
 
     async def look(self) -> None:
@@ -76,33 +72,14 @@ class Linked:
 
 
 @pytest_asyncio.fixture
-async def linked(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Linked]:
-    # TLS knows only the machine's time: the test begins now.
-    clock = ManualClock(datetime.now(UTC))
-
-    async def on_clock(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=clock)
-
-    async with world(tmp_path, on_clock) as made:  # type: ignore[arg-type]
-        consumer, provider = await made.node("sf", "city"), await made.node("beijing", "d6")
-        found = Linked(made, provider, consumer, clock)
-        await made.join(provider, consumer)
-        await found.link()
-        terms = pb.Terms(product="products/p", product_version=1, purpose="study")
-        terms.freshness_s, terms.delivery_s = FRESHNESS_S, DELIVERY_S
-        for name in ("station", "day", "mean"):
-            terms.fields.add(field=name)
-        peer = await consumer.peer("beijing")
-        contract = await consumer.transactions.run(lambda tx: consumer.negotiator.request(tx, peer, terms))
-        found.contract = contract.name
-        await state_is(provider, contract.name, pb.CONTRACT_STATE_REQUESTED)
-        await provider.transactions.run(lambda tx: provider.negotiator.agree(tx, contract.name))
-        await state_is(consumer, contract.name, pb.CONTRACT_STATE_AGREED)
-        await consumer.transactions.run(lambda tx: consumer.negotiator.verify(tx, contract.name))
-        await state_is(consumer, contract.name, pb.CONTRACT_STATE_FINALIZED)
-        await eventually(partial(provider.transfers, contract.name, pb.TRANSFER_STATE_STARTED))
-        await provider.pump()
-        yield found
+async def linked(timed: World, present: ManualClock) -> Linked:
+    consumer, provider = await timed.node("sf", "city"), await timed.node("beijing", "d6")
+    found = Linked(timed, provider, consumer, present)
+    await timed.join(provider, consumer)
+    await found.link()
+    objectives = terms(freshness_s=FRESHNESS_S, delivery_s=DELIVERY_S)
+    found.contract = await Two(timed, consumer, provider, present).in_force(objectives)
+    return found
 
 
 async def test_nothing_is_missed_while_the_link_is_up(linked: Linked) -> None:

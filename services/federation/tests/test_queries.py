@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from libs.clock import SystemClock
 from libs.errors import Away, Exhausted, Forbidden, Invalid, Reason, TooLate, WrongState
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.sharing.v1.sharing_pb2 import Aggregation, RowFilter
@@ -20,18 +18,9 @@ from services.federation.answering import ANSWERING_MAX
 from services.federation.asking import STREAMS_MAX
 from services.federation.query_rules import STREAM_CREDIT
 from services.federation.tests.asking import CONTRACT, FIELDS, NOBODY, PURPOSE, STEWARD, Exchange, connected, exchange
-from services.federation.tests.world import Node, World, world
+from services.federation.tests.world import Node, World
 
 Make = Callable[..., Awaitable[Exchange]]
-
-
-@pytest_asyncio.fixture
-async def made(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[World]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as found:  # type: ignore[arg-type]
-        yield found
 
 
 @pytest_asyncio.fixture

@@ -1,32 +1,24 @@
 """Receipts as evidence: each names the contract, the sequences and the digest that the peer has signed for."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest_asyncio
 
-from libs.clock import SystemClock
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.federation.v1 import evidence_pb2, link_pb2
 from services.federation import receipts_store
 from services.federation.evidence_service import EvidenceHandler
 from services.federation.signing import NodeSigner, open_receipt
-from services.federation.tests.world import Node, world
+from services.federation.tests.world import Node, World
 
 
 @pytest_asyncio.fixture
-async def joined(tmp_path: Path, transactions: MakeTransactions) -> Any:
+async def joined(made: World) -> tuple[Node, Node]:
     """A city and its district, which have agreed on the charter."""
-
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, cast("MakeTransactions", live)) as made:
-        city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-        await made.join(city, district, "d10")
-        await made.dial(district)
-        yield city, district
+    city, district = await made.city_and_district()
+    await made.dial(district)
+    return city, district
 
 
 async def listed(node: Node, **fields: Any) -> evidence_pb2.ListReceiptsResponse:

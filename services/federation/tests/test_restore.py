@@ -1,24 +1,20 @@
 """One of two nodes is restored from a backup: what can be proven is healed, everything else stops with an alarm."""
 
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
 
 from libs import inbox_store
-from libs.clock import SystemClock
 from libs.errors import WrongState
 from libs.inbox_store import Taken
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from services.federation import alarms, incoming_store, lanes_store
 from services.federation.links_service import LinksHandler
-from services.federation.tests.test_link import Pair, caught_up, event, in_force, names_at
-from services.federation.tests.world import Node, world
+from services.federation.tests.pairs import Pair, caught_up, event, names_at
+from services.federation.tests.world import Node
 
 # What a backup of a node holds of its links.
 TABLES = ("peer_lanes", "peer_received", "peer_outbox", "outbox", "inbox", "settlement_ledger", "settlement_days")
@@ -54,22 +50,6 @@ class Backup:
             )
 
         await self._node.transactions.run(work)
-
-
-@pytest_asyncio.fixture
-async def pair(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Pair]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as made:  # type: ignore[arg-type]
-        city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-        await made.join(city, district, "d10")
-        joined = Pair(made, city, district)
-        await joined.dial()
-        for node in (city, district):
-            await eventually(partial(in_force, node))
-            await node.pump()
-        yield joined
 
 
 async def state(pair: Pair, *numbers: int) -> None:
@@ -117,13 +97,19 @@ async def resynchronise(node: Node, peer: str) -> None:
     await handler.resynchronise(pb.ResynchronisePeerRequest(name=f"peers/{peer}", reason="restored"))
 
 
-async def test_a_restored_receiver_is_healed_by_itself(pair: Pair) -> None:
+async def backed_up(pair: Pair, node: Node, *after: int) -> Backup:
+    """Take a backup of a node when one event has arrived, and let others follow."""
     await state(pair, 1)
     await arrived(pair, 1)
-    backup = Backup(pair.city)
+    backup = Backup(node)
     await backup.take()
-    await state(pair, 2, 3)
-    await arrived(pair, 3)
+    await state(pair, *after)
+    await arrived(pair, 1 + len(after))
+    return backup
+
+
+async def test_a_restored_receiver_is_healed_by_itself(pair: Pair) -> None:
+    backup = await backed_up(pair, pair.city, 2, 3)
     await backup.restore()
     assert await names_at(pair.city) == names(1)
     reopen(pair)
@@ -138,12 +124,7 @@ async def test_a_restored_receiver_is_healed_by_itself(pair: Pair) -> None:
 
 
 async def test_a_restored_sender_stops_both_until_people_begin_anew(pair: Pair) -> None:
-    await state(pair, 1)
-    await arrived(pair, 1)
-    backup = Backup(pair.district)
-    await backup.take()
-    await state(pair, 2, 3)
-    await arrived(pair, 3)
+    backup = await backed_up(pair, pair.district, 2, 3)
     await take_in(pair.city)
     await backup.restore()
     reopen(pair)
@@ -160,12 +141,7 @@ async def test_a_restored_sender_stops_both_until_people_begin_anew(pair: Pair) 
 
 async def test_new_content_under_old_sequences_is_noticed(pair: Pair) -> None:
     """The restored sender has assigned more than the other knows: only the chain tells that it is not the same."""
-    await state(pair, 1)
-    await arrived(pair, 1)
-    backup = Backup(pair.district)
-    await backup.take()
-    await state(pair, 2, 3)
-    await arrived(pair, 3)
+    backup = await backed_up(pair, pair.district, 2, 3)
     await take_in(pair.city)
     # A node that is restored does not run meanwhile: no stream may be open that knows what came after the backup.
     await pair.cut()
@@ -181,12 +157,7 @@ async def test_new_content_under_old_sequences_is_noticed(pair: Pair) -> None:
 
 async def test_both_directions_of_a_restored_node(pair: Pair) -> None:
     """The whole database of the district went back: what it sent, and what it had received."""
-    await state(pair, 1)
-    await arrived(pair, 1)
-    backup = Backup(pair.district)
-    await backup.take()
-    await state(pair, 2)
-    await arrived(pair, 2)
+    backup = await backed_up(pair, pair.district, 2)
     request = link_pb2.Envelope(lane=link_pb2.LANE_FACTS, contract="contracts/x").SerializeToString()
     await pair.city.transactions.run(lambda tx: lanes_store.enqueue(tx.conn, "sf-d10", [("contracts/x", request)]))
     pair.city.hub.wake("sf-d10")
@@ -206,12 +177,7 @@ async def test_both_directions_of_a_restored_node(pair: Pair) -> None:
 
 
 async def test_a_backup_that_is_too_old_stops_with_an_alarm(pair: Pair) -> None:
-    await state(pair, 1)
-    await arrived(pair, 1)
-    backup = Backup(pair.city)
-    await backup.take()
-    await state(pair, 2, 3)
-    await arrived(pair, 3)
+    backup = await backed_up(pair, pair.city, 2, 3)
     await pair.district.transactions.run(lambda tx: tx.conn.execute("DELETE FROM peer_outbox WHERE sequence <= 2"))
     await backup.restore()
     reopen(pair)

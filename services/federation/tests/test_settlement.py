@@ -1,21 +1,17 @@
 """Both ends show the same figures; a difference that was made on purpose is found, and repaired, at both."""
 
-from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
 
 from libs.clock import ManualClock
 from libs.ids import new_id
-from libs.testing import MakeTransactions, eventually
-from quintet.fact.v1.fact_pb2 import Fact
+from libs.testing import eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.federation.v1.facts_pb2 import TransferChanged
-from quintet.management.v1 import facts_pb2 as management_facts
 from services.federation import (
     alarms,
     lanes_store,
@@ -27,8 +23,9 @@ from services.federation import (
 from services.federation.control import control_envelope
 from services.federation.metering_store import Settlement
 from services.federation.settlement import SETTLEMENT_DIFFERS
-from services.federation.tests.test_link import rows_fact, state_is
-from services.federation.tests.world import Node, World, world
+from services.federation.tests import contracting
+from services.federation.tests.pairs import event, linked, rows_fact, state_is
+from services.federation.tests.world import Node, World
 
 FACTS = 7
 
@@ -81,63 +78,24 @@ class Two:
 
 
 @pytest_asyncio.fixture
-async def made(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[tuple[World, ManualClock]]:
-    # TLS knows only the machine's time: the test begins now.
-    clock = ManualClock(datetime.now(UTC))
-
-    async def on_clock(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=clock)
-
-    async with world(tmp_path, on_clock) as found:  # type: ignore[arg-type]
-        yield found, clock
-
-
-@pytest_asyncio.fixture
-async def charter(made: tuple[World, ManualClock]) -> Two:
-    world, clock = made
-    city, district = await world.node("sf", "city"), await world.node("sf-d10", "d10")
-    await world.join(city, district, "d10")
-    await world.dial(district)
-    for node in (city, district):
-
-        async def there(node: Node = node) -> bool:
-            return [each.state for each in await node.contracts()] == [pb.CONTRACT_STATE_FINALIZED]
-
-        await eventually(there)
-        await node.pump()
-    two = Two(district, city, (await city.contracts())[0].name, clock)
+async def charter(timed: World, present: ManualClock) -> Two:
+    pair = await linked(timed)
+    two = Two(pair.district, pair.city, (await pair.city.contracts())[0].name, present)
     for number in range(FACTS):
-        opened = management_facts.EventOpened()
-        opened.event.name = f"zones/d10/events/{number}"
-        await two.sender.state(fact("sf-d10", opened, clock.now()))
+        await two.sender.state(event("sf-d10", "d10", number, present.now()))
     await send(two, FACTS)
     return two
 
 
 @pytest_asyncio.fixture
-async def exchange(made: tuple[World, ManualClock]) -> Two:
-    world, clock = made
-    city, partner = await world.node("sf", "city"), await world.node("beijing", "d6")
-    await world.join(city, partner)
-    await world.dial(partner)
-    await world.dial(city)
-    terms = pb.Terms(product="products/p", product_version=1, purpose="study")
-    for name in ("station", "day", "mean"):
-        terms.fields.add(field=name)
-    peer = await city.peer("beijing")
-    contract = await city.transactions.run(lambda tx: city.negotiator.request(tx, peer, terms))
-    await state_is(partner, contract.name, pb.CONTRACT_STATE_REQUESTED)
-    await partner.transactions.run(lambda tx: partner.negotiator.agree(tx, contract.name))
-    await state_is(city, contract.name, pb.CONTRACT_STATE_AGREED)
-    await city.transactions.run(lambda tx: city.negotiator.verify(tx, contract.name))
-    await state_is(city, contract.name, pb.CONTRACT_STATE_FINALIZED)
-    await eventually(partial(partner.transfers, contract.name, pb.TRANSFER_STATE_STARTED))
-    await partner.pump()
-    two = Two(partner, city, contract.name, clock)
+async def exchange(timed: World, present: ManualClock) -> Two:
+    city, partner = await timed.city_and_partner()
+    await timed.dial(partner)
+    await timed.dial(city)
+    contract = await contracting.Two(timed, city, partner, present).in_force(contracting.terms())
+    two = Two(partner, city, contract, present)
     for number in range(1, FACTS + 1):
-        stated = rows_fact(1, number)
-        stated.time.FromDatetime(clock.now())
-        await partner.state(stated)
+        await partner.state(rows_fact(1, number, present.now()))
     await send(two, FACTS)
     return two
 
@@ -152,13 +110,6 @@ async def send(two: Two, facts: int) -> None:
         return found is not None and found.own.facts == facts and not any(lane.backlog for lane in lanes.values())
 
     await eventually(arrived)
-
-
-def fact(node: str, message: Any, now: datetime) -> Fact:
-    stated = Fact(id=new_id(), type=message.DESCRIPTOR.full_name, node=node, zone="d10", key="zones/d10")
-    stated.data = message.SerializeToString()
-    stated.time.FromDatetime(now)
-    return stated
 
 
 async def test_the_figures_are_the_same_at_both_ends(exchange: Two) -> None:

@@ -1,46 +1,26 @@
 """After joining: suspended and resumed, left, expelled, revoked, and a zone that is taken back."""
 
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from libs.clock import SystemClock
 from libs.errors import NotFound, WrongState
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.delivery.v1 import delivery_pb2
 from quintet.delivery.v1 import facts_pb2 as delivery_facts
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import alarms
-from services.federation.tests.test_link import event, fact, in_force, names_at
-from services.federation.tests.world import PEOPLE, Node, World, world
-
-
-class Pair:
-    """A city that looks after its streams, and its district."""
-
-    def __init__(self, world: World, city: Node, district: Node) -> None:
-        self.world = world
-        self.city = city
-        self.district = district
+from services.federation.tests.pairs import Pair, event, fact, names_at
+from services.federation.tests.world import PEOPLE, Node
 
 
 @pytest_asyncio.fixture
-async def pair(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Pair]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as made:  # type: ignore[arg-type]
-        city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-        await made.join(city, district, "d10")
-        await made.dial(district)
-        for node in (city, district):
-            made.look_after(node)
-            await eventually(partial(in_force, node))
-            await node.pump()
-        yield Pair(made, city, district)
+async def pair(pair: Pair) -> Pair:
+    """Both look after their streams."""
+    for node in pair.both:
+        pair.world.look_after(node)
+    return pair
 
 
 async def apart(pair: Pair) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from libs.audit import AuditServicer
+from libs.clock import SystemClock
 from libs.config import Secrets
 from libs.tx import Transactions
 from libs.zones import ZoneRecord, ZoneTree
@@ -38,6 +39,7 @@ from services.federation.signing import NodeSigner
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
+    from libs.clock import Clock
     from libs.testing import MakeTransactions
     from services.federation.joining import Joiner
     from services.federation.link import FrameHandler
@@ -141,16 +143,17 @@ class Node:
 class World:
     """Makes nodes and runs them."""
 
-    def __init__(self, folder: Path, transactions: MakeTransactions, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, transactions: MakeTransactions, clock: Clock, stack: AsyncExitStack) -> None:
         self._folder = folder
         self._transactions = transactions
+        self._clock = clock
         self._stack = stack
         # What differs from the defaults in the nodes made from now on, by the names of `Basis`.
         self.terms: dict[str, Any] = {}
 
     async def node(self, name: str, zone: str, sharing: Any = None) -> Node:
         """Make a node. `sharing` is the stub that answers questions about rows."""
-        transactions = await self._transactions("federation", MIGRATIONS, node=name)
+        transactions = await self._transactions("federation", MIGRATIONS, node=name, clock=self._clock)
         secrets = Secrets(self._folder / name)
         key = Ed25519PrivateKey.generate()
         signer = NodeSigner(name, key)
@@ -217,6 +220,18 @@ class World:
             await inviter.approve(joiner, person)
         await joiner.joiner.ask_all()
 
+    async def city_and_district(self) -> tuple[Node, Node]:
+        """Make a city and its district, which joins it."""
+        city, district = await self.node("sf", "city"), await self.node("sf-d10", "d10")
+        await self.join(city, district, "d10")
+        return city, district
+
+    async def city_and_partner(self) -> tuple[Node, Node]:
+        """Make a city and its partner beijing, which joins it."""
+        city, partner = await self.node("sf", "city"), await self.node("beijing", "d6")
+        await self.join(city, partner)
+        return city, partner
+
     async def dial(self, node: Node) -> asyncio.Task[None]:
         """Let a node call its peers, until the test ends or the task is cancelled."""
         return self.work(node.hub.run())
@@ -239,6 +254,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, transactions: MakeTransactions) -> AsyncIterator[World]:
+async def world(folder: Path, transactions: MakeTransactions, clock: Clock | None = None) -> AsyncIterator[World]:
+    """`clock` is that of all its nodes, by default the machine's."""
     async with AsyncExitStack() as stack:
-        yield World(folder, transactions, stack)
+        yield World(folder, transactions, clock or SystemClock(), stack)

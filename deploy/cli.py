@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from deploy.commands import audit, certificate, load, node, server
+from deploy.commands import audit, certificate, load, node, probe, server
 from deploy.commands.common import EXIT_WRONG, UsageError
 
 
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     node.add_node(commands)
     node.add_prepare(commands)
     server.add(commands)
+    probe.add(commands)
     certificate.add(commands)
     audit.add(commands)
     load.add(commands)

@@ -19,11 +19,12 @@ NOW = datetime.now(UTC)
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], ["node", "prepare", "server", "certificate", "audit", "load"]),
+        ([], ["node", "prepare", "server", "probe", "certificate", "audit", "load"]),
         (["node"], ["--config", "--services", "--log", "ready <url>", "python -m services.<name>"]),
         (["prepare"], ["--config", "postgres-admin-dsn"]),
         (["certificate", "verify"], ["--keys", "FILE"]),
         (["server"], ["postgres", "nats", "--config", "--listen HOST:PORT"]),
+        (["probe"], ["grpc://HOST:PORT", "postgresql://", "nats://", "http://"]),
         (["audit", "check"], ["--config", "--url", "--login", "--password-file"]),
         (["audit", "export"], ["--config", "--url", "--login", "--password-file", "--out"]),
         (["audit", "verify"], ["FILE", "--keys"]),

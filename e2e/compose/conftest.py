@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,10 +35,13 @@ def composed() -> Iterator[Composed]:
         partner=ComposedNode("partner", "beijing", "beijing", ports[2]),
     )
     with ExitStack() as stack:
+        for node in found.nodes:
+            node.remove()  # what a run that was killed may have left, its data too
         stack.enter_context(network_between())
         for node in found.nodes:
             stack.callback(node.remove)
-            node.start()
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(ComposedNode.start, found.nodes))
         for node in found.nodes:
             node.until_ready()
             node.load()

@@ -5,6 +5,7 @@ disturbs nothing else, and are removed at the end.
 """
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 from demo.settings import ROOT
 from deploy.loader import Loader
@@ -140,6 +142,11 @@ class ComposedNode:
         )
         return listed.split()
 
+    def inspected(self) -> list[Any]:
+        """What the engine says of each container that runs."""
+        found: list[Any] = json.loads(run("docker", "inspect", *self.containers()))
+        return found
+
     @contextmanager
     def cut_off(self) -> Iterator[None]:
         """The node without the network between the nodes, for the length of the block."""
@@ -170,10 +177,10 @@ def build_image() -> None:
 
 @contextmanager
 def network_between() -> Iterator[None]:
-    """The network that the nodes share."""
-    existing = run("docker", "network", "ls", "--filter", f"name=^{WAN}$", "--format", "{{.Name}}").split()
-    if not existing:
-        run("docker", "network", "create", "--internal", WAN)
+    """The network that the nodes share. One that an earlier run left is made anew."""
+    if run("docker", "network", "ls", "--filter", f"name=^{WAN}$", "--format", "{{.Name}}").split():
+        run("docker", "network", "rm", WAN)
+    run("docker", "network", "create", "--internal", WAN)
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """What the people of the three nodes do: joining, reporting, handling; and how the nodes count it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
@@ -9,6 +10,7 @@ from e2e.compose.nodes import ADMIN, ComposedNode
 from e2e.federation import Caller, until
 
 ZONE = "zones/us-ca-sf-d10"
+ANSWER = "The wall is clean again."
 LINKED_WITHIN_S = 60.0
 
 
@@ -49,6 +51,12 @@ def until_linked(above: ComposedNode, below: ComposedNode) -> None:
         until(f"{above.name} and {below.name} linked", linked, LINKED_WITHIN_S)
 
 
+def until_missed(above: ComposedNode, below: ComposedNode) -> None:
+    """Wait until the one above notices that the other is away."""
+    with above.gateway.signed_in(ADMIN) as admin:
+        until(f"{above.name} misses {below.name}", lambda: not peer(admin, below)["connected"])
+
+
 def peer(caller: Caller, other: ComposedNode) -> Any:
     """The other node as a peer, as the caller's node sees it."""
     return caller.get(f"/v1/peers/{other.node}")["peer"]
@@ -76,17 +84,18 @@ def events_of(city: ComposedNode, requests: list[str]) -> dict[str, str]:
         return {name: resident.follow(name, lambda found: found["event"])["event"] for name in requests}
 
 
-def handle(district: ComposedNode, event: str) -> None:
-    """The district's people take an event through its loop until it is closed."""
+def handle(district: ComposedNode, events: Sequence[str]) -> None:
+    """The district's people take events through their loop until they are closed, one person after the other."""
     for login, action, extra in (
         ("duty-officer.d10", "file", {}),
         ("dispatcher.d10", "dispatch", {}),
         ("handler.d10.public-works", "dispose", {}),
-        ("handler.d10.public-works", "feed_back", {"answer": "The wall is clean again."}),
+        ("handler.d10.public-works", "feed_back", {"answer": ANSWER}),
         ("verifier.d10", "verify", {}),
     ):
         with district.gateway.signed_in(login) as person:
-            person.post(f"/v1/{event}:advance", {"action": action, "reason": "as it should be"} | extra)
+            for event in events:
+                person.post(f"/v1/{event}:advance", {"action": action, "reason": "as it should be"} | extra)
 
 
 def counters(node: ComposedNode) -> dict[str, Any]:

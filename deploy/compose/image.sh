@@ -38,5 +38,10 @@ sed -n '/^setuptools==/,/^[^ #]/{/^setuptools==/p;/^    --hash/p}' requirements-
   --find-links "$CONTEXT/wheels" --dest "$CONTEXT/wheels" -r requirements.lock -r "$CONTEXT/setuptools.lock"
 cp "$CONTEXT"/wheels/*.whl "$CONTEXT/tree/wheels/"
 
+before=$(docker image inspect --format '{{.Id}}' "$IMAGE" 2>/dev/null || true)
 DOCKER_BUILDKIT=0 docker build --quiet --tag "$IMAGE" --file deploy/Dockerfile \
   --build-arg BASE="$BASE" --build-arg PIP_OPTIONS="--no-index --find-links /wheels" "$CONTEXT/tree"
+# The image that bore the name before is no longer to be found by it; it stays while a container still runs of it.
+if [ -n "$before" ] && [ "$before" != "$(docker image inspect --format '{{.Id}}' "$IMAGE")" ]; then
+  docker image rm "$before" >/dev/null 2>&1 || true
+fi

@@ -34,11 +34,18 @@ FAILURES = Counter("quintet_outbox_failures", "Facts that the bus did not acknow
 BACKLOG = Gauge("quintet_outbox_backlog", f"Facts not yet on the bus, up to {BACKLOG_COUNT_MAX}.", ["part"])
 BACKLOG_AGE = Gauge("quintet_outbox_backlog_age_seconds", "Age of the oldest fact not yet on the bus.", ["part"])
 
-# The first row comes in any case, the others as long as they fit.
-_NEXT = """SELECT id, fact_id, subject, key, fact FROM (
+# What the bus has goes, and what comes next is read. The first row comes in any case, others as long as they fit.
+_NEXT = """WITH gone AS (DELETE FROM outbox WHERE id = ANY($3::bigint[]))
+SELECT id, fact_id, subject, key, fact FROM (
     SELECT *, sum(octet_length(fact)) OVER (ORDER BY id) - octet_length(fact) AS before
-    FROM (SELECT * FROM outbox ORDER BY id LIMIT $1) AS next
+    FROM (
+        SELECT * FROM (SELECT * FROM outbox ORDER BY id LIMIT $1 + cardinality($3::bigint[])) AS first
+        WHERE NOT EXISTS (SELECT FROM unnest($3::bigint[]) AS gone (id) WHERE gone.id = first.id)
+        ORDER BY id LIMIT $1
+    ) AS next
 ) AS measured WHERE before < $2 ORDER BY id"""
+# What the bus has may be read again after a crash: it is published again, and dropped where it is known.
+_FORGETFULLY = "SET synchronous_commit = off"
 
 log = structlog.get_logger()
 
@@ -67,16 +74,16 @@ class OutboxRelay:
             await backoff.wait()
 
     async def _serve(self, duty: Duty, backoff: Backoff) -> None:
+        await duty.conn.execute(_FORGETFULLY)
+        stored: list[int] = []
         while True:
             duty.check()
-            rows = await duty.conn.fetch(_NEXT, OUTBOX_BATCH_ROWS, OUTBOX_BATCH_BYTES)
+            rows = await duty.conn.fetch(_NEXT, OUTBOX_BATCH_ROWS, OUTBOX_BATCH_BYTES, stored)
             try:
                 stored = await self._publish(rows)
             except Away:
                 stored = []
-            if stored:
-                await duty.conn.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", stored)
-                PUBLISHED.labels(self._part).inc(len(stored))
+            PUBLISHED.labels(self._part).inc(len(stored))
             await self._measure(duty)
             if len(stored) < len(rows):
                 failed = len(rows) - len(stored)

@@ -117,6 +117,14 @@ class Transactions:
         """
         return await self._retry(fn, None, readonly=True, repeatable=True)
 
+    async def once(self, fn: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `fn`, each of whose statements is a transaction of its own: without the round trips of one around them.
+
+        They must be such as may come twice, as they do when an answer was lost. Raises like `run`, except that no
+        outcome is unknown.
+        """
+        return await self._retry(fn, None, repeatable=True)
+
     async def mutate(self, request: Message, response_type: type[M], fn: Callable[[Tx], Awaitable[M]]) -> M:
         """Run `fn` once per (caller, method, request.request_id): a repeated request gets the first answer again.
 

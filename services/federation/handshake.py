@@ -182,10 +182,14 @@ async def _take_up(
     return None
 
 
-async def healed(tx: Tx, peer: str, lane: Sent) -> None:
-    """A lane has caught up after a restore of the peer; with the last one the alarm ends."""
-    at = lanes_store.Place(lane.acknowledged, lane.acknowledged_chain, lane.acknowledged_bytes)
-    await lanes_store.set_place(tx.conn, peer, lane.lane, at, healing_until=0)
-    tx.audit("federation.peers.healed", f"peers/{peer}", lane=LANE_NAMES[lane.lane], acknowledged=lane.acknowledged)
-    if not any(each.healing_until for each in (await lanes_store.sent(tx.conn, peer)).values()):
+async def healed(tx: Tx, peer: str) -> None:
+    """Lanes have caught up after a restore of the peer; with the last one the alarm ends."""
+    lanes = (await lanes_store.sent(tx.conn, peer, lock=True)).values()
+    healing = [lane for lane in lanes if lane.healing_until]
+    caught_up = [lane for lane in healing if lane.acknowledged >= lane.healing_until]
+    for lane in caught_up:
+        at = lanes_store.Place(lane.acknowledged, lane.acknowledged_chain, lane.acknowledged_bytes)
+        await lanes_store.set_place(tx.conn, peer, lane.lane, at, healing_until=0)
+        tx.audit("federation.peers.healed", f"peers/{peer}", lane=LANE_NAMES[lane.lane], acknowledged=lane.acknowledged)
+    if caught_up and len(caught_up) == len(healing):
         await alarms.clear_alarm(tx, peer=peer, name=alarms.RESTORE_HEALING)

@@ -39,12 +39,16 @@ class Queued(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """One row of `peer_outbox`. `total_bytes` counts from the beginning of the lane up to and with this one."""
+    """One row of `peer_outbox`. `total_bytes` counts from the beginning of the lane up to and with this one.
+
+    `last_assigned` is the end of the lane at the moment of reading.
+    """
 
     lane: Lane
     sequence: int
     envelope: bytes
     total_bytes: int
+    last_assigned: int
 
 
 class Wanted(NamedTuple):
@@ -208,8 +212,9 @@ async def oldest_waiting(conn: Connection, nodes: Sequence[str]) -> dict[str, di
 async def waiting(conn: Connection, node: str, wanted: Sequence[Wanted]) -> list[Waiting]:
     """Return what is to be sent, all lanes as of one moment, in order; of each lane at least one if there is."""
     query = """
-        SELECT w.lane, o.sequence, o.envelope, o.total_bytes
+        SELECT w.lane, o.sequence, o.envelope, o.total_bytes, l.last_assigned
         FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS w(lane, after, envelopes, bytes)
+        JOIN peer_lanes l ON l.peer = $1 AND l.lane = w.lane
         -- The limit says what the planner cannot know: that only a few are read of however many there are.
         CROSS JOIN LATERAL (
             SELECT q.sequence, q.envelope, q.total_bytes FROM peer_outbox q
@@ -290,25 +295,6 @@ async def set_place(conn: Connection, node: str, lane: Lane, at: Place, *, heali
         at.total_bytes,
         healing_until,
     )
-
-
-async def acknowledge(conn: Connection, node: str, lane: Lane, sequence: int, chain: bytes) -> Sent | None:
-    """Note what the peer has committed, when it has committed what was sent; None when the chain is another."""
-    row = await conn.fetchrow(
-        "UPDATE peer_lanes l SET acknowledged = o.sequence, acknowledged_chain = o.chain,"
-        " acknowledged_bytes = o.total_bytes"
-        " FROM peer_outbox o WHERE l.peer = $1 AND l.lane = $2 AND o.peer = l.peer AND o.lane = l.lane"
-        f" AND o.sequence = $3 AND o.chain = $4 AND l.acknowledged < $3 RETURNING {_columns('l')}",
-        node,
-        lane,
-        sequence,
-        chain,
-    )
-    if row is None:
-        row = await conn.fetchrow(
-            f"SELECT {_SENT} FROM peer_lanes WHERE peer = $1 AND lane = $2 AND acknowledged >= $3", node, lane, sequence
-        )
-    return Sent(**dict(row)) if row else None
 
 
 async def withdraw(conn: Connection, contract: str) -> int:

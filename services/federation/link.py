@@ -17,7 +17,7 @@ import structlog
 from libs.errors import Exhausted, Forbidden, Invalid, Reason, WrongState
 from libs.tx import Transactions
 from quintet.federation.v1 import link_pb2
-from services.federation import alarms, handshake, lanes_store, peers_store, receipts_store
+from services.federation import alarms, handshake, peers_store, receipts_store
 from services.federation.accept import Acceptor
 from services.federation.handshake import PROTOCOL, SEQUENCE_REVERSED, Agreed, Stopped
 from services.federation.queries import Questions
@@ -26,7 +26,6 @@ from services.federation.sending import Sender, now
 from services.federation.signing import NodeSigner, open_receipt
 
 if TYPE_CHECKING:
-    from libs.tx import Tx
     from services.federation.peers_store import Peer
 
 HELLO_TIMEOUT_S = 10.0
@@ -83,7 +82,7 @@ class LinkSession:
         self._epoch = ""
         self._sender: Sender | None = None
         self._alarmed = False
-        self._receipts: list[tuple[link_pb2.Receipt, link_pb2.SignedReceipt]] = []
+        self._receipts: list[receipts_store.Receipt] = []
         self._receipts_came = asyncio.Event()
         self._heard_at = 0.0
         self._closed = asyncio.Event()
@@ -258,7 +257,7 @@ class LinkSession:
             raise Forbidden(Reason.SIGNATURE_INVALID, "the receipt is not for this node's present life")
         if self._sender is None or not self._sender.expected(receipt):
             raise Forbidden(Reason.SIGNATURE_INVALID, "the receipt is for something that was not sent")
-        self._receipts.append((receipt, signed))
+        self._receipts.append(receipts_store.Receipt(receipt.lane, receipt.sequence, receipt.chain, signed))
         self._receipts_came.set()
 
     async def _note_receipts(self) -> None:
@@ -268,17 +267,13 @@ class LinkSession:
             self._receipts_came.clear()
             while receipts := self._receipts[:RECEIPTS_MAX]:
                 del self._receipts[: len(receipts)]
-                if not await self._parts.transactions.run(lambda tx, some=receipts: self._note(tx, some)):  # type: ignore[misc]
+                if not await self._note(receipts):
                     await self._refuse(SEQUENCE_REVERSED, "the receipt is for another lane than the one that was sent")
 
-    async def _note(self, tx: Tx, receipts: list[tuple[link_pb2.Receipt, link_pb2.SignedReceipt]]) -> bool:
-        kept = [(receipt.lane, receipt.sequence, signed) for receipt, signed in receipts]
-        await receipts_store.keep(tx.conn, self.peer, self._epoch, kept, tx.now)
-        last = {receipt.lane: receipt for receipt, _ in receipts}
-        for receipt in last.values():
-            lane = await lanes_store.acknowledge(tx.conn, self.peer, receipt.lane, receipt.sequence, receipt.chain)
-            if lane is None:
-                return False
-            if lane.healing_until and lane.acknowledged >= lane.healing_until:
-                await handshake.healed(tx, self.peer, lane)
-        return True
+    async def _note(self, receipts: list[receipts_store.Receipt]) -> bool:
+        transactions = self._parts.transactions
+        now = transactions.clock.now()
+        lanes = await transactions.once(lambda conn: receipts_store.note(conn, self.peer, self._epoch, receipts, now))
+        if any(lanes.values()):
+            await transactions.run(lambda tx: handshake.healed(tx, self.peer))
+        return None not in lanes.values()

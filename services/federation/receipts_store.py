@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from quintet.federation.v1 import link_pb2
-from services.federation import control
+from services.federation import control, lanes_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,24 +44,56 @@ def contracts_in(envelopes: Sequence[link_pb2.Envelope | None]) -> list[link_pb2
     return [link_pb2.ReceiptContract(contract=name, envelopes=counts[name]) for name in sorted(counts) if name]
 
 
-async def keep(
-    conn: Connection, node: str, epoch: str, receipts: Sequence[tuple[Lane, int, link_pb2.SignedReceipt]], now: datetime
-) -> None:
-    """Keep a peer's signed receipts as evidence."""
-    await conn.execute(
-        "INSERT INTO receipts (peer, epoch, lane, sequence, receipt, key_id, signature, received_at)"
-        " SELECT $1, $2, lane, sequence, receipt, key_id, signature, $3"
-        " FROM unnest($4::smallint[], $5::bigint[], $6::bytea[], $7::text[], $8::bytea[])"
-        " AS t(lane, sequence, receipt, key_id, signature) ON CONFLICT DO NOTHING",
+class Receipt(NamedTuple):
+    """A peer's word that it has committed a lane up to a sequence, with the chain there, as it was signed."""
+
+    lane: Lane
+    sequence: int
+    chain: bytes
+    signed: link_pb2.SignedReceipt
+
+
+async def note(
+    conn: Connection, node: str, epoch: str, receipts: Sequence[Receipt], now: datetime
+) -> dict[Lane, int | None]:
+    """Keep a peer's receipts as evidence, and note what it has committed by the last one of each lane.
+
+    May be repeated, and needs no transaction around it. Returns up to where each lane heals, 0 when it does not; None
+    for a lane whose chain is another.
+    """
+    last = {receipt.lane: receipt for receipt in receipts}
+    rows = await conn.fetch(
+        """WITH kept AS (
+            INSERT INTO receipts (peer, epoch, lane, sequence, receipt, key_id, signature, received_at)
+            SELECT $1, $2, lane, sequence, receipt, key_id, signature, $3
+            FROM unnest($4::smallint[], $5::bigint[], $6::bytea[], $7::text[], $8::bytea[])
+                AS t(lane, sequence, receipt, key_id, signature) ON CONFLICT DO NOTHING
+        )
+        UPDATE peer_lanes l SET acknowledged = o.sequence, acknowledged_chain = o.chain,
+            acknowledged_bytes = o.total_bytes
+        FROM peer_outbox o, unnest($9::smallint[], $10::bigint[], $11::bytea[]) AS last(lane, sequence, chain)
+        WHERE l.peer = $1 AND l.lane = last.lane AND l.acknowledged < last.sequence
+            AND o.peer = l.peer AND o.lane = l.lane AND o.sequence = last.sequence AND o.chain = last.chain
+        RETURNING l.lane, l.healing_until""",
         node,
         epoch,
         now,
-        [lane for lane, _, _ in receipts],
-        [sequence for _, sequence, _ in receipts],
-        [signed.receipt for _, _, signed in receipts],
-        [signed.key_id for _, _, signed in receipts],
-        [signed.signature for _, _, signed in receipts],
+        [receipt.lane for receipt in receipts],
+        [receipt.sequence for receipt in receipts],
+        [receipt.signed.receipt for receipt in receipts],
+        [receipt.signed.key_id for receipt in receipts],
+        [receipt.signed.signature for receipt in receipts],
+        list(last),
+        [receipt.sequence for receipt in last.values()],
+        [receipt.chain for receipt in last.values()],
     )
+    noted: dict[Lane, int | None] = {row["lane"]: row["healing_until"] for row in rows}
+    if len(noted) < len(last):  # the peer said so before, or it is of another chain
+        before = await lanes_store.sent(conn, node)
+        for lane, receipt in last.items():
+            known = lane in before and before[lane].acknowledged >= receipt.sequence
+            noted.setdefault(lane, before[lane].healing_until if known else None)
+    return noted
 
 
 async def page(conn: Connection, peer: str, after: tuple[str, str, int, int] | None, limit: int) -> list[Kept]:

@@ -26,6 +26,8 @@ Frame = link_pb2.Frame
 SIGNED_BATCH_BYTES_MAX = 4 * 1024 * 1024
 # Batches of facts that are committed before one of bulk has its turn.
 FACTS_BEFORE_BULK = 4
+# Credit is given back when this part of it is used up, so that a fact that comes alone costs no frame of its own.
+CREDIT_PARTS = 4
 
 
 class Chunks:
@@ -73,6 +75,7 @@ class Receiver:
         self._chunks = Chunks()
         self._queues: Mapping[Lane, deque[Opened]] = {lane: deque() for lane in LANES}
         self._queued: dict[Lane, int] = dict.fromkeys(LANES, 0)
+        self._used: dict[Lane, int] = dict.fromkeys(LANES, 0)  # credit that was not given back yet
         self._facts_since_bulk = 0
         self._work = asyncio.Event()
 
@@ -107,9 +110,15 @@ class Receiver:
             await self._acknowledge(opened, accepted, receipt)
 
     async def _acknowledge(self, opened: Opened, accepted: Accepted, receipt: link_pb2.Receipt) -> None:
-        self._queued[opened.lane] -= len(opened.raw)
+        lane = opened.lane
+        self._queued[lane] -= len(opened.raw)
+        self._used[lane] += len(opened.raw)
+        # What was taken in goes on first: whom the commit has woken has its turn before the receipt is signed.
+        await asyncio.sleep(0)
         await self._send(Frame(receipt=self._signer.receipt(receipt)))
-        await self._send(Frame(credit=link_pb2.Credit(lane=opened.lane, envelopes=len(opened.raw))))
+        if self._used[lane] * CREDIT_PARTS >= CREDIT[lane]:
+            await self._send(Frame(credit=link_pb2.Credit(lane=lane, envelopes=self._used[lane])))
+            self._used[lane] = 0
         if accepted.controlled:
             self._controlled()
 

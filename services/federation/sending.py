@@ -102,7 +102,7 @@ class Sender:
                     await self._work.wait()
 
     async def _round(self, lanes: Sequence[Lane]) -> bool:
-        """Send one batch of each lane that has something; False when there was nothing, or no credit for it."""
+        """Send one batch of each lane that has something, if there is credit for it; False when nothing more waits."""
         control = self._lanes[link_pb2.LANE_CONTROL]
         if control.credit <= 0:
             return False  # what follows it must not overtake it
@@ -117,11 +117,14 @@ class Sender:
             if self._lanes[lane].credit > 0
         ]
         rows = await self._transactions.look(lambda conn: lanes_store.waiting(conn, self._peer, wanted))
-        for lane, batch in groupby(rows, key=lambda row: row.lane):
-            await self._send_batch(lane, list(batch))
+        more = False
+        for lane, found in groupby(rows, key=lambda row: row.lane):
+            batch = list(found)
+            more = more or batch[-1].sequence < batch[-1].last_assigned
+            await self._send_batch(lane, batch)
             if lane == link_pb2.LANE_CONTROL:
-                break  # there may be more of it
-        return bool(rows)
+                return True  # there may be more of it, and the other lanes wait
+        return more
 
     async def _send_batch(self, lane: Lane, rows: Sequence[Waiting]) -> None:
         state = self._lanes[lane]

@@ -38,9 +38,8 @@ class Kept:
             conn = tx.conn  # type: ignore[attr-defined]
             place = await lanes_store.place(conn, "d6", lane, sequence)
             assert isinstance(place, Place)
-            await lanes_store.acknowledge(conn, "d6", lane, sequence, place.chain)
-            receipts = [(lane, sequence, link_pb2.SignedReceipt())]
-            await receipts_store.keep(conn, "d6", "e", receipts, tx.now)  # type: ignore[attr-defined]
+            receipts = [receipts_store.Receipt(lane, sequence, place.chain, link_pb2.SignedReceipt())]
+            await receipts_store.note(conn, "d6", "e", receipts, tx.now)  # type: ignore[attr-defined]
 
         await self.node.run(work)
         await self.keeper.measure()

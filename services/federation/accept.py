@@ -36,6 +36,7 @@ from services.federation import (
     rows,
 )
 from services.federation.contracts_store import Tally
+from services.federation.incoming_store import Against
 from services.federation.lanes_store import LANE_NAMES, LANES, Lane
 from services.federation.metering import Entry, entry_of
 from services.federation.refusals_store import NewRefusal
@@ -179,41 +180,42 @@ class Acceptor:
         try:
             peer = await peers_store.get(tx.conn, node)
             envelopes = [_read(data)]
-            known = await inbox_store.known(tx.conn, _fact_ids(envelopes))
-            await self._apply_envelopes(tx, peer, lane, sequence, envelopes, known)
+            against = Against(
+                peer,
+                await contracts_store.accepting_from(tx.conn, node),
+                await inbox_store.known(tx.conn, _fact_ids(envelopes)),
+            )
+            await self._apply_envelopes(tx, against, lane, sequence, envelopes)
         finally:
             caller_subject.reset(actor)
 
     async def _apply(self, tx: Tx, node: str, opened: Opened) -> Accepted:
         before = await incoming_store.lock_received(tx.conn, node, opened.lane)
-        peer = await peers_store.get(tx.conn, node)
-        if peer.received_epoch != opened.epoch:
-            raise WrongState("SEQUENCE_REVERSED", f"{node} has begun another life of its lanes")
-        if peer.state != pb.PEER_STATE_ACTIVE and not control.heard_while_suspended(peer, opened.envelopes):
-            raise WrongState(Reason.PEER_SUSPENDED, "nothing is exchanged: the sender keeps it")
         known = before.received + 1 - opened.first
+        new = opened.envelopes[max(0, known) :]
+        if known < 0 or not new:
+            _check_peer(await peers_store.get(tx.conn, node), opened)
         if known < 0:
             text = f"after {before.received} of lane {LANE_NAMES[opened.lane]} comes {before.received + 1}"
             raise WrongState(Reason.SEQUENCE_GAP, f"{text}, not {opened.first}", received=str(before.received))
-        new = opened.envelopes[known:]
         if not new:
             return Accepted(before.received, before.chain, controlled=False)
         chain = lanes_store.extend(before.chain, opened.raw[known:])[-1]
         sequence = before.received + len(new)
-        taken = await incoming_store.go_on(tx.conn, node, opened.lane, sequence, chain, _fact_ids(new))
-        controlled = await self._apply_envelopes(tx, peer, opened.lane, before.received + 1, new, taken)
+        against = await incoming_store.go_on(tx.conn, node, opened.lane, sequence, chain, _fact_ids(new))
+        _check_peer(against.peer, opened)
+        controlled = await self._apply_envelopes(tx, against, opened.lane, before.received + 1, new)
         return Accepted(sequence, chain, controlled)
 
     async def _apply_envelopes(
         self,
         tx: Tx,
-        peer: Peer,
+        against: Against,
         lane: Lane,
         first: int,
         envelopes: Sequence[link_pb2.Envelope | None],
-        known: set[str],
     ) -> bool:
-        contracts = await contracts_store.accepting_from(tx.conn, peer.node)
+        peer, contracts = against.peer, against.contracts
         tallies: dict[str, Tally] = defaultdict(Tally)
         entries: list[Entry] = []
         refusals: list[NewRefusal] = []
@@ -224,7 +226,7 @@ class Acceptor:
                 pass
             elif envelope.WhichOneof("body") == "fact":
                 contract = contracts.get(envelope.contract)
-                refusal = await self._take(tx, peer, contract, envelope, known, tallies, entries)
+                refusal = await self._take(tx, peer, contract, envelope, against.known, tallies, entries)
             elif control.is_empty(envelope):
                 continue  # withdrawn: only its sequence was left
             else:
@@ -236,8 +238,7 @@ class Acceptor:
                 log.warning("link.refused", peer=peer.node, sequence=sequence, reason=reason, text=text)
                 name = control.contract_of(envelope) if envelope is not None else ""
                 refusals.append(NewRefusal(name, reason, text, f"nodes/{peer.node}", self._node))
-        await contracts_store.count(tx.conn, tallies)
-        await metering_store.record(tx.conn, self._node, entries, tx.now)
+        await metering_store.record(tx.conn, self._node, entries, tx.now, tallies)
         await refusals_store.refuse(tx.conn, refusals, tx.now)
         return controlled
 
@@ -299,6 +300,14 @@ class Acceptor:
         if not contract.covers(self._zones(), fact.zone):
             return Reason.FIELD_NOT_IN_CONTRACT, f"zone {fact.zone} is not in the contract"
         return None
+
+
+def _check_peer(peer: Peer, opened: Opened) -> None:
+    """Raise WrongState when nothing of a batch may be taken from the peer as it stands."""
+    if peer.received_epoch != opened.epoch:
+        raise WrongState("SEQUENCE_REVERSED", f"{peer.node} has begun another life of its lanes")
+    if peer.state != pb.PEER_STATE_ACTIVE and not control.heard_while_suspended(peer, opened.envelopes):
+        raise WrongState(Reason.PEER_SUSPENDED, "nothing is exchanged: the sender keeps it")
 
 
 def _is_expected(error: Exception) -> bool:

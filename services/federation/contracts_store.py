@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from libs.errors import NotFound, Reason
 from quintet.federation.v1 import federation_pb2 as pb
@@ -14,7 +14,7 @@ from services.federation.machine import Ending
 from services.federation.terms import ActiveContract
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from libs.db import Connection, Record
     from quintet.fact.v1.fact_pb2 import Fact
@@ -27,6 +27,9 @@ _COLUMNS = (
     " version, amends, superseded_by, in_force_at, awaits_switch, terminates_at, deadline, reminded_at,"
     " zone_withdrawn"
 )
+# What an active contract is made of, and which of a peer's contracts its facts and rows are taken under.
+ACTIVE = "id, kind, peer, provider, consumer, terms, agreement_hash, terminates_at, zone_withdrawn"
+ACCEPTING = "(draining OR (state = {finalized} AND NOT awaits_switch))"
 _NEGOTIATING = tuple(sorted(machine.NEGOTIATING))
 
 
@@ -198,32 +201,30 @@ async def amendments(conn: Connection, name: str) -> list[tuple[pb.Contract, str
 
 async def flowing(conn: Connection) -> list[ActiveContract]:
     """Return the contracts under which facts leave this node now."""
-    query = f"SELECT {_COLUMNS} FROM contracts WHERE flowing"
-    return [_active(row) for row in await conn.fetch(query)]
+    query = f"SELECT {ACTIVE} FROM contracts WHERE flowing"
+    return [active(row) for row in await conn.fetch(query)]
 
 
 async def active_with(conn: Connection, peer: str) -> dict[str, ActiveContract]:
     """Return the contracts in force with a peer, by name."""
-    query = f"SELECT {_COLUMNS} FROM contracts WHERE peer = $1 AND state = $2 AND NOT awaits_switch"
+    query = f"SELECT {ACTIVE} FROM contracts WHERE peer = $1 AND state = $2 AND NOT awaits_switch"
     rows = await conn.fetch(query, peer, pb.CONTRACT_STATE_FINALIZED)
-    return {active.name: active for active in map(_active, rows)}
+    return {each.name: each for each in map(active, rows)}
 
 
 async def accepting_from(conn: Connection, peer: str) -> dict[str, ActiveContract]:
     """Return the contracts under which facts and rows of a peer are taken, by name: those in force, and a charter that
     was superseded until the child has said that all under it is sent.
     """
-    query = f"""
-        SELECT {_COLUMNS} FROM contracts WHERE peer = $1 AND (draining OR (state = $2 AND NOT awaits_switch))
-    """
+    query = f"SELECT {ACTIVE} FROM contracts WHERE peer = $1 AND {ACCEPTING.format(finalized='$2')}"
     rows = await conn.fetch(query, peer, pb.CONTRACT_STATE_FINALIZED)
-    return {active.name: active for active in map(_active, rows)}
+    return {each.name: each for each in map(active, rows)}
 
 
 async def in_force(conn: Connection) -> list[ActiveContract]:
     """Return the finalised contracts with all peers."""
-    query = f"SELECT {_COLUMNS} FROM contracts WHERE state = $1 AND NOT awaits_switch ORDER BY id"
-    return [_active(row) for row in await conn.fetch(query, pb.CONTRACT_STATE_FINALIZED)]
+    query = f"SELECT {ACTIVE} FROM contracts WHERE state = $1 AND NOT awaits_switch ORDER BY id"
+    return [active(row) for row in await conn.fetch(query, pb.CONTRACT_STATE_FINALIZED)]
 
 
 async def set_flowing(conn: Connection, *, name: str = "", charter_of: str = "") -> None:
@@ -270,18 +271,22 @@ async def first_seen(conn: Connection, message_id: str, contract: str) -> bool:
 
 async def count(conn: Connection, tallies: Mapping[str, Tally]) -> None:
     """Add to the counters of contracts, by name."""
-    if not tallies:
-        return
+    if tallies:
+        statement, values = counting(tallies, 1)
+        await conn.execute(statement, *values)
+
+
+def counting(tallies: Mapping[str, Tally], first: int) -> tuple[str, list[list[object]]]:
+    """Return the statement that adds to the counters of contracts, and its parameters, which begin at $`first`."""
     names = sorted(tallies)  # one order for all, so that two batches never wait for each other in a circle
     columns = [[getattr(tallies[name], column) for name in names] for column in Tally.__dataclass_fields__]
-    await conn.execute(
+    given = ", ".join(f"${first + 1 + place}::bigint[]" for place in range(len(columns)))
+    statement = (
         "UPDATE contracts SET facts_sent = facts_sent + fs, facts_received = facts_received + fr,"
         " rows_sent = rows_sent + rs, rows_received = rows_received + rr"
-        " FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS t(cid, fs, fr, rs, rr)"
-        " WHERE id = cid",
-        [_id(name) for name in names],
-        *columns,
+        f" FROM unnest(${first}::text[], {given}) AS t(cid, fs, fr, rs, rr) WHERE id = cid"
     )
+    return statement, [[_id(name) for name in names], *columns]
 
 
 async def take_quota(conn: Connection, name: str, day: date, rows: int, quota: int) -> bool:
@@ -324,13 +329,9 @@ def _id(name: str) -> str:
     return name.removeprefix("contracts/")
 
 
-_ACTIVE = (
-    "id", "kind", "peer", "provider", "consumer", "terms", "agreement_hash", "terminates_at", "zone_withdrawn",
-)  # fmt: skip
-
-
-def _active(row: Record) -> ActiveContract:
-    return _made(*(row[name] for name in _ACTIVE))
+def active(row: Iterable[Any]) -> ActiveContract:
+    """Return the contract of a row with the columns of ACTIVE."""
+    return _made(*row)
 
 
 @lru_cache(CONTRACTS_KEPT_MAX)

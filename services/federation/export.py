@@ -19,9 +19,9 @@ from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import (
     contracts_store,
     disclosures_store,
+    lanes_store,
     ledger,
     metering_store,
-    peers_store,
     refusals_store,
     rows,
     transfers_store,
@@ -30,7 +30,7 @@ from services.federation.amendments import CONTRACT_SWITCHED
 from services.federation.contracts_store import Tally
 from services.federation.disclosures import Disclosed, Disclosures
 from services.federation.known_facts import parse
-from services.federation.lanes_store import Lane, Queued
+from services.federation.lanes_store import Lane, Place, Queued
 from services.federation.metering import Entry, entry_of, placed
 from services.federation.refusals_store import NewRefusal
 from services.federation.terms import ActiveContract, clear_masked
@@ -79,6 +79,8 @@ class Exporter:
         self._wake = wake
         self._switches = switches
         self._disclosures = disclosures
+        # Where the lanes ended when something was last queued here: mostly they still do (see lanes_store.append).
+        self._ends: dict[tuple[str, Lane], Place] = {}
 
     async def handle(self, tx: Tx, facts: Sequence[Fact]) -> None:
         """Queue what the contracts let through. Runs in the transaction that marks the facts as taken."""
@@ -94,14 +96,15 @@ class Exporter:
                 await self._offer(tx, contract, fact, outgoing)
         await self._queue(tx, outgoing)
         await disclosures_store.record(tx.conn, outgoing.disclosed, tx.now)
-        await contracts_store.count(tx.conn, outgoing.tallies)
         await refusals_store.refuse(tx.conn, outgoing.refusals, tx.now)
 
     async def _queue(self, tx: Tx, outgoing: Outgoing) -> None:
         for (peer, lane), envelopes in sorted(outgoing.envelopes.items()):
-            first = await peers_store.enqueue(tx.conn, peer, envelopes, lane)
-            entries = placed(outgoing.entries[peer, lane], first, lane)
-            await metering_store.record(tx.conn, self._node, entries, tx.now)
+            end = await lanes_store.append(tx.conn, peer, envelopes, lane, self._ends.get((peer, lane)))
+            self._ends[peer, lane] = end
+            entries = placed(outgoing.entries[peer, lane], end.sequence - len(envelopes) + 1, lane)
+            await metering_store.record(tx.conn, self._node, entries, tx.now, outgoing.tallies)
+            outgoing.tallies.clear()
             tx.after_commit(partial(self._wake, peer))
         outgoing.envelopes.clear()
         outgoing.entries.clear()

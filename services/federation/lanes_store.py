@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from libs.errors import Exhausted, NotFound, Reason
@@ -138,45 +139,71 @@ async def enqueue(
 
     Raises Exhausted(MESSAGE_TOO_LARGE) above ENVELOPE_BYTES_MAX, and NotFound when there is no such peer.
     """
+    return (await append(conn, node, envelopes, lane, None)).sequence - len(envelopes) + 1
+
+
+async def append(
+    conn: Connection, node: str, envelopes: Sequence[tuple[str, bytes]], lane: Lane, end: Place | None
+) -> Place:
+    """Append envelopes like `enqueue`, and return the new end of the lane.
+
+    `end` is where the lane is thought to end, None when nobody knows. When it does, that need not be asked for first.
+    """
     for _, envelope in envelopes:
         if len(envelope) > ENVELOPE_BYTES_MAX:
             text = f"a message of {len(envelope)} bytes to {node}; {ENVELOPE_BYTES_MAX} are allowed"
             raise Exhausted(Reason.MESSAGE_TOO_LARGE, text)
-    row = await conn.fetchrow(
-        "SELECT last_assigned, last_chain, assigned_bytes FROM peer_lanes WHERE peer = $1 AND lane = $2"
-        " FOR NO KEY UPDATE",
-        node,
-        lane,
-    )
+    appended = await _append_at(conn, node, envelopes, lane, end) if end is not None else None
+    if appended is None:
+        appended = await _append_at(conn, node, envelopes, lane, await _lock_end(conn, node, lane))
+    if appended is None:
+        raise AssertionError("a lane that is locked ends where it did")
+    return appended
+
+
+async def _lock_end(conn: Connection, node: str, lane: Lane) -> Place:
+    query = """
+        SELECT last_assigned, last_chain, assigned_bytes FROM peer_lanes WHERE peer = $1 AND lane = $2
+        FOR NO KEY UPDATE
+    """
+    row = await conn.fetchrow(query, node, lane)
     if row is None:
         raise NotFound(Reason.PEER_NOT_FOUND, f"peers/{node} does not exist", peer=node)
-    first: int = row["last_assigned"] + 1
+    return Place(*row.values())
+
+
+async def _append_at(
+    conn: Connection, node: str, envelopes: Sequence[tuple[str, bytes]], lane: Lane, end: Place
+) -> Place | None:
+    """Append envelopes if the lane ends at `end`, and return its new end; else do nothing and return None."""
     if not envelopes:
-        return first
-    chains = extend(row["last_chain"], (envelope for _, envelope in envelopes))
-    totals, total = [], row["assigned_bytes"]
-    for _, envelope in envelopes:
-        total += len(envelope)
-        totals.append(total)
-    await conn.execute(
+        return end
+    chains = extend(end.chain, (envelope for _, envelope in envelopes))
+    totals = list(accumulate((len(envelope) for _, envelope in envelopes), initial=end.total_bytes))[1:]
+    appended = Place(end.sequence + len(envelopes), chains[-1], totals[-1])
+    status = await conn.execute(
         "WITH assigned AS ("
-        " UPDATE peer_lanes SET last_assigned = $3 + cardinality($4::text[]) - 1, last_chain = $7, assigned_bytes = $8"
-        " WHERE peer = $1 AND lane = $2)"
+        " UPDATE peer_lanes SET last_assigned = $6, last_chain = $7, assigned_bytes = $8"
+        " WHERE peer = $1 AND lane = $2 AND (last_assigned, last_chain, assigned_bytes) = ($3, $4, $5)"
+        " RETURNING true)"
         " INSERT INTO peer_outbox (peer, lane, sequence, contract, envelope, chain, total_bytes)"
-        " SELECT $1, $2, $3 + place - 1, contract, envelope, chain, total"
-        " FROM unnest($4::text[], $5::bytea[], $6::bytea[], $9::bigint[]) WITH ORDINALITY"
+        " SELECT $1, $2, $3 + place, contract, envelope, chain, total"
+        " FROM assigned, unnest($9::text[], $10::bytea[], $11::bytea[], $12::bigint[]) WITH ORDINALITY"
         " AS t(contract, envelope, chain, total, place)",
         node,
         lane,
-        first,
+        end.sequence,
+        end.chain,
+        end.total_bytes,
+        appended.sequence,
+        appended.chain,
+        appended.total_bytes,
         [contract for contract, _ in envelopes],
         [envelope for _, envelope in envelopes],
         chains,
-        chains[-1],
-        total,
         totals,
     )
-    return first
+    return appended if status != "INSERT 0 0" else None
 
 
 async def sent(conn: Connection, node: str, *, lock: bool = False) -> dict[Lane, Sent]:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from services.federation import contracts_store
 from services.federation.metering import (
     DAYS_KEEP_DAYS,
     DIGEST_MODULUS,
@@ -22,9 +23,10 @@ from services.federation.metering import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from libs.db import Connection, Record
+    from services.federation.contracts_store import Tally
 
 PURGE_DAYS_PER_BATCH = 100
 _FIGURES = "facts, rows, bytes, queries, query_rows, digest"
@@ -34,6 +36,7 @@ _ADD = (
     " digest = mod(d.digest + excluded.digest, {modulus}), newest = greatest(d.newest, excluded.newest),"
     " noted_at = excluded.noted_at, check_at = coalesce(d.check_at, excluded.check_at)"
 )
+_TALLIES_AT = 20  # behind the other parameters
 _OTHER = "other_facts, other_rows, other_bytes, other_queries, other_query_rows, other_digest"
 
 
@@ -73,17 +76,32 @@ class Noted:
     sequence: int
 
 
-async def record(conn: Connection, node: str, entries: Sequence[Entry], now: datetime) -> None:
-    """Count entries in the ledger and in their days' figures. What was counted before is not counted again."""
+async def record(
+    conn: Connection,
+    node: str,
+    entries: Sequence[Entry],
+    now: datetime,
+    tallies: Mapping[str, Tally] | None = None,
+) -> None:
+    """Count entries in the ledger and in their days' figures. What was counted before is not counted again.
+
+    `tallies` are added to the contracts' own counters on the way (see contracts_store.count).
+    """
     groups: dict[tuple[str, str, date, int, int], list[Entry]] = {}
     for entry in entries:
         groups.setdefault((entry.contract, entry.sender, entry.day, entry.kind, entry.lane), []).append(entry)
+    tallies = tallies or {}
     for key in sorted(groups):
-        await _record(conn, node, groups[key], now)
+        await _record(conn, node, groups[key], now, tallies)
+        tallies = {}
+    await contracts_store.count(conn, tallies)
 
 
-async def _record(conn: Connection, node: str, entries: Sequence[Entry], now: datetime) -> None:
+async def _record(
+    conn: Connection, node: str, entries: Sequence[Entry], now: datetime, tallies: Mapping[str, Tally]
+) -> None:
     """Count entries of one contract, sender, day, kind and lane: in one statement when all of them are new."""
+    tallied, tally_values = contracts_store.counting(tallies, _TALLIES_AT) if tallies else ("", [])
     [(place, found)] = meter(entries).items()
     contract, sender, day = place
     new = await conn.fetch(
@@ -98,7 +116,8 @@ async def _record(conn: Connection, node: str, entries: Sequence[Entry], now: da
         " SELECT $1, $2, $3, $6, $11, $12, $13, $14, $15, $16, $17, $18"
         " WHERE (SELECT count(*) FROM new) = cardinality($7::uuid[])"
         f" ON CONFLICT (contract, sender, day) DO UPDATE SET {_ADD.format(modulus='$19')}"
-        ") SELECT id FROM new WHERE (SELECT count(*) FROM new) <> cardinality($7::uuid[])",
+        + (f"), tallied AS ({tallied}" if tallies else "")
+        + ") SELECT id FROM new WHERE (SELECT count(*) FROM new) <> cardinality($7::uuid[])",
         _id(contract),
         sender,
         day,
@@ -114,6 +133,7 @@ async def _record(conn: Connection, node: str, entries: Sequence[Entry], now: da
         found.newest,
         _check_at(day, now, own=sender == node),
         Decimal(DIGEST_MODULUS),
+        *tally_values,
     )
     if new:
         # Only some of them were. One id is counted once also when a batch has it twice: the later one is not new.

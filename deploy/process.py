@@ -24,7 +24,7 @@ from deploy.services import parse_services
 from libs import telemetry
 from libs.config import NodeConfig
 from libs.errors import Away
-from libs.launch import setup
+from libs.launch import settle, setup
 from libs.methods import PolicyError
 from libs.migrate import MigrationError
 
@@ -117,6 +117,7 @@ async def _stoppable(work: Callable[[], Awaitable[None]]) -> None:
 
 async def _until_stopped(config: NodeConfig, names: Sequence[str], log_path: Path | None) -> None:
     async with run_node(config, names) as node:
+        settle()
         print(f"ready {node.url}", flush=True)
         while True:
             await asyncio.sleep(LOG_CHECK_S)

@@ -4,7 +4,7 @@ CREATE TABLE outbox (
     fact_id uuid NOT NULL,
     subject text NOT NULL,
     key text NOT NULL,
-    fact bytea NOT NULL,
+    fact bytea STORAGE EXTERNAL NOT NULL,  -- it is gone before compressing it has paid
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 )
 -- A queue: rows live for milliseconds, so that vacuum must come by count, not by share of the table.

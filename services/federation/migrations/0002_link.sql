@@ -49,7 +49,7 @@ CREATE TABLE peer_outbox (
     lane smallint NOT NULL,
     sequence bigint NOT NULL,
     contract text NOT NULL,
-    envelope bytea NOT NULL,
+    envelope bytea STORAGE EXTERNAL NOT NULL,  -- compressed on the wire; here its size is what the limits count
     chain bytea NOT NULL,
     total_bytes bigint NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),

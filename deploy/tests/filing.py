@@ -61,7 +61,7 @@ async def declare_event_type(client: httpx.AsyncClient) -> None:
     (await client.put(f"/v1/{EVENT_TYPE}", json=body)).raise_for_status()
 
 
-async def ready(node: NodeProcess) -> None:
+async def ready(node: NodeProcess, *, within_s: float = SETTLE_S) -> None:
     """Returns when the node says that all of it is ready, of a moment from now on."""
     now = datetime.now(UTC)
 
@@ -73,7 +73,7 @@ async def ready(node: NodeProcess) -> None:
             return False
         return answer.status_code == httpx.codes.OK and datetime.fromisoformat(answer.json()["time"]) >= now
 
-    await eventually(asked, within_s=SETTLE_S)
+    await eventually(asked, within_s=within_s)
 
 
 async def assert_consistent(client: httpx.AsyncClient, answered: list[str]) -> None:

@@ -6,15 +6,14 @@ This is the one place that knows how nodes are joined and contracts are made.
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from deploy.joining import join
 from deploy.tests.filing import EVENT_TYPE, declare_event_type
-from e2e.faults.nodes import FaultNode
+from e2e.faults.nodes import FaultNode, patiently
 from libs.testing import eventually
 from quintet.common.v1.common_pb2 import LocalText
 from quintet.federation.v1 import federation_pb2 as pb
@@ -40,8 +39,7 @@ FIELDS_GIVEN = ("device", "day", "mean", "station")
 FIELDS_KEPT_BACK = ("maximum",)
 STEWARD = "data-steward"
 PASSWORD_BYTES = 12
-JOIN_TIMEOUT_S = 90.0
-T = TypeVar("T")
+JOIN_TIMEOUT_S = 240.0
 
 
 @dataclass
@@ -85,7 +83,7 @@ async def run_federation(folder: Path, chance: random.Random) -> AsyncIterator[F
         await _declare(found)
         await _join(district, city, pb.PEER_KIND_CHILD)
         await _join(partner, city, pb.PEER_KIND_PARTNER)
-        found.contract = await _contract(found)
+        found.contract = await exchange(city, partner)
         yield found
 
 
@@ -105,14 +103,19 @@ async def _declare(federation: Federation) -> None:
         await _put_zone(city, HOSTILE_ZONE, parent=CITY_ZONE, kind="district")
     async with federation.district.client() as district:
         await _put_zone(district, DISTRICT_ZONE, kind="district", aliases=[DISTRICT_HINT])
-    async with federation.partner.client() as partner:
-        await _put_zone(partner, PARTNER_ZONE, kind="city")
-        owner = directory.Organisation(name=OWNER, title=LocalText(en="Monitoring", zh="监测"), zone=PARTNER_ZONE)
-        await partner.directory.PutOrganisation(directory.PutOrganisationRequest(organisation=owner))
-        await partner.sharing.PutProduct(sharing.PutProductRequest(product=_product()))
+    await offer_product(federation.partner, kind="city")
     for node in (federation.city, federation.district):
         async with node.process.signed_in() as http:
             await declare_event_type(http)
+
+
+async def offer_product(node: FaultNode, *, kind: str) -> None:
+    """Declare a node's own zone, of this kind, and a product of rows about it."""
+    async with node.client() as client:
+        await _put_zone(client, node.zone, kind=kind)
+        owner = directory.Organisation(name=OWNER, title=LocalText(en="Monitoring", zh="监测"), zone=node.zone)
+        await client.directory.PutOrganisation(directory.PutOrganisationRequest(organisation=owner))
+        await client.sharing.PutProduct(sharing.PutProductRequest(product=_product(node.zone)))
 
 
 async def _put_zone(
@@ -128,7 +131,7 @@ async def _put_zone(
     await client.directory.PutZone(directory.PutZoneRequest(zone=zone))
 
 
-def _product() -> sharing.Product:
+def _product(zone: str) -> sharing.Product:
     def field_(name: str, kind: sharing.FieldType.ValueType, *, key: bool = False) -> sharing.Field:
         return sharing.Field(
             name=name,
@@ -142,7 +145,7 @@ def _product() -> sharing.Product:
         name=PRODUCT,
         title=LocalText(en="Daily means", zh="日均值"),
         owner=OWNER,
-        zone=PARTNER_ZONE,
+        zone=zone,
         version=1,
         offered=True,
         fields=[
@@ -179,9 +182,20 @@ async def _join(joiner: FaultNode, above: FaultNode, kind: pb.PeerKind.ValueType
         request = pb.CreateInvitationRequest(
             node=joiner.id, kind=kind, zone=joiner.zone if kind == pb.PEER_KIND_CHILD else ""
         )
-        await join(inviting, [inviting, steward], joining, request, lambda call, asked: _patiently(lambda: call(asked)))
+        await join(inviting, [inviting, steward], joining, request, lambda call, asked: patiently(lambda: call(asked)))
         for client, other in ((inviting, joiner.id), (joining, above.id)):
             await until_linked(client, other)
+
+
+async def approve_again(node: FaultNode, peer: str) -> None:
+    """Two people approve a peer whose certificates were revoked."""
+    async with node.client() as admin, _steward(node, admin) as steward:
+        found = await patiently(lambda: admin.federation.GetPeer(pb.GetPeerRequest(name=f"peers/{peer}")))
+        approval = pb.ApprovePeerRequest(
+            name=f"peers/{peer}", root_fingerprint=found.peer.root_fingerprint, request_id=new_request_id()
+        )
+        for client in (admin, steward):
+            await patiently(lambda client=client: client.federation.ApprovePeer(approval))  # type: ignore[misc]
 
 
 @asynccontextmanager
@@ -190,24 +204,24 @@ async def _steward(node: FaultNode, admin: Client) -> AsyncIterator[Client]:
     post = directory.Post(role="roles/data_steward", zone=node.zone)
     person = directory.Person(name=f"people/{STEWARD}", login=STEWARD, posts=[post])
     password = secrets.token_urlsafe(PASSWORD_BYTES)
-    await _patiently(lambda: admin.directory.PutPerson(directory.PutPersonRequest(person=person, password=password)))
+    await patiently(lambda: admin.directory.PutPerson(directory.PutPersonRequest(person=person, password=password)))
     async with node.client(STEWARD, password) as client:
         yield client
 
 
-async def until_linked(client: Client, peer: str) -> None:
+async def until_linked(client: Client, peer: str, within_s: float = JOIN_TIMEOUT_S) -> None:
     """Return when a stream with the peer is open."""
 
     async def linked() -> bool:
         request = pb.GetPeerRequest(name=f"peers/{peer}")
-        return (await _patiently(lambda: client.federation.GetPeer(request))).peer.connected
+        return (await patiently(lambda: client.federation.GetPeer(request))).peer.connected
 
-    await eventually(linked, within_s=JOIN_TIMEOUT_S)
+    await eventually(linked, within_s=within_s)
 
 
-async def _contract(federation: Federation) -> str:
-    """The exchange: asked by the city, agreed, verified, final."""
-    async with federation.city.client() as consumer, federation.partner.client() as provider:
+async def exchange(consumer: FaultNode, provider: FaultNode, *, quota_rows_per_day: int = 0) -> str:
+    """An exchange contract on the provider's product: asked by the consumer, agreed, verified, final."""
+    async with consumer.client() as asking, provider.client() as giving:
         terms = pb.Terms(
             product=PRODUCT,
             product_version=1,
@@ -217,20 +231,21 @@ async def _contract(federation: Federation) -> str:
                 sharing.FieldTerms(field="mean"),
                 sharing.FieldTerms(field="station", masking=sharing.MASKING_TRUNCATE, keep=STATION_KEPT_CHARS),
             ],
-            zone=PARTNER_ZONE,
+            zone=provider.zone,
             purpose="Comparison of means",
+            quota_rows_per_day=quota_rows_per_day,
             provider_contact="people/node-admin",
             consumer_contact="people/node-admin",
         )
-        ask = pb.RequestContractRequest(peer=f"peers/{PARTNER}", terms=terms, request_id=new_request_id())
-        name = (await _patiently(lambda: consumer.federation.RequestContract(ask))).contract.name
-        await until_contract(provider, name, pb.CONTRACT_STATE_REQUESTED)
+        ask = pb.RequestContractRequest(peer=f"peers/{provider.id}", terms=terms, request_id=new_request_id())
+        name = (await patiently(lambda: asking.federation.RequestContract(ask))).contract.name
+        await until_contract(giving, name, pb.CONTRACT_STATE_REQUESTED)
         agree = pb.AgreeContractRequest(name=name, request_id=new_request_id())
-        await _patiently(lambda: provider.federation.AgreeContract(agree))
-        await until_contract(consumer, name, pb.CONTRACT_STATE_AGREED)
+        await patiently(lambda: giving.federation.AgreeContract(agree))
+        await until_contract(asking, name, pb.CONTRACT_STATE_AGREED)
         verify = pb.VerifyContractRequest(name=name, request_id=new_request_id())
-        await _patiently(lambda: consumer.federation.VerifyContract(verify))
-        for client in (consumer, provider):
+        await patiently(lambda: asking.federation.VerifyContract(verify))
+        for client in (asking, giving):
             await until_contract(client, name, pb.CONTRACT_STATE_FINALIZED)
     return name
 
@@ -248,15 +263,3 @@ async def until_contract(client: Client, name: str, state: pb.ContractState.Valu
         return found.contract.state == state
 
     await eventually(there, within_s=JOIN_TIMEOUT_S)
-
-
-async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """The answer; what may pass, such as a service that is still starting, is waited for."""
-    async with asyncio.timeout(JOIN_TIMEOUT_S):
-        while True:
-            try:
-                return await call()
-            except QuintetError as error:
-                if not error.retryable:
-                    raise
-            await asyncio.sleep(0.2)

@@ -8,10 +8,11 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from deploy.runtime.postgres import ADMIN
 from deploy.testing import ADMIN_LOGIN, Daemon, NodeFailed, NodeProcess, write_node_toml
@@ -21,17 +22,22 @@ from libs.clock import SystemClock
 from libs.config import PARTS
 from libs.db import Pool, open_pool
 from libs.tx import Transactions
-from quintet_sdk import Client
+from quintet_sdk import Client, QuintetError
 
 ADMIN_SECRET = "postgres-admin"
 SERVERS = ("postgres", "nats-server", "envoy")
 # The process that keeps the servers and the edge, and all processes at once.
 SUPERVISOR, EVERYTHING = "node", "everything"
+FEDERATION = "federation"
 # Below the kernel's ephemeral ports: none of these is taken by somebody's outgoing connection during a restart.
 PORTS = range(21_000, 29_000)
 RESTART_POLL_S = 0.1
-START_TIMEOUT_S = 120.0
+# Also on a machine whose processors many others want.
+START_TIMEOUT_S = 300.0
+ANSWER_TIMEOUT_S = 240.0
+RETRY_S = 0.2
 LOG_TAIL_CHARS = 4_000
+T = TypeVar("T")
 
 
 @dataclass
@@ -45,6 +51,7 @@ class FaultNode:
     whole: bool = False
     proxy: Proxy = field(init=False)
     process: NodeProcess = field(init=False)
+    _ports: dict[str, str] = field(init=False)
     services: dict[str, Daemon] = field(default_factory=dict)
     # Of its processes, from their next start on.
     environment: dict[str, str] = field(default_factory=dict)
@@ -55,20 +62,8 @@ class FaultNode:
         self.folder.mkdir(parents=True)
         link, listens, *metrics = free_ports(2 + len(PARTS))
         self.proxy = Proxy(listens, link, self.chance)
-        extra = "\n".join([
-            "[federation]",
-            f"link_port = {link}",
-            f'advertise_link = "127.0.0.1:{listens}"',
-            "[gateway]",
-            "requests_per_s = 100000",
-            "client_requests_per_s = 100000",
-            "sign_in_per_minute = 100000",
-            "[telemetry]",
-            "trace_ratio = 0.0",
-        ])  # fmt: skip
-        path = write_node_toml(
-            self.folder, extra=extra, id=self.id, name=self.id, zone=self.zone, timezone="America/Los_Angeles"
-        )
+        self._ports = {"link_port": f"{link}", "advertise_link": f'"127.0.0.1:{listens}"'}
+        path = self._write_configuration({})
         self.process = NodeProcess(self.folder, "all" if self.whole else "none", self.environment)
         if not self.whole:
             self.services = {
@@ -79,6 +74,38 @@ class FaultNode:
                 )
                 for part, port in zip(PARTS, metrics, strict=True)
             }
+
+    def _write_configuration(self, federation: Mapping[str, str]) -> Path:
+        extra = "\n".join([
+            "[federation]",
+            *(f"{name} = {value}" for name, value in (self._ports | dict(federation)).items()),
+            "[gateway]",
+            "requests_per_s = 100000",
+            "client_requests_per_s = 100000",
+            "sign_in_per_minute = 100000",
+            "[telemetry]",
+            "trace_ratio = 0.0",
+        ])  # fmt: skip
+        return write_node_toml(
+            self.folder, extra=extra, id=self.id, name=self.id, zone=self.zone, timezone="America/Los_Angeles"
+        )
+
+    async def configure(self, **federation: str) -> None:
+        """Give [federation] of node.toml these values beside those of the test, and start that service again."""
+        self._write_configuration(federation)
+        await self.rest(FEDERATION)
+        self.wake(FEDERATION)
+        await self.ready()
+
+    async def rest(self, part: str) -> None:
+        """Stop one service in order, until `wake`."""
+        self.resting.add(part)
+        await asyncio.to_thread(self.services[part].stop)
+
+    def wake(self, part: str) -> None:
+        """Start a service that rests; `keep` goes on watching it."""
+        self.services[part].start()
+        self.resting.discard(part)
 
     @property
     def victims(self) -> tuple[str, ...]:
@@ -105,7 +132,7 @@ class FaultNode:
 
     async def ready(self) -> None:
         """Return when all of the node is ready."""
-        await ready(self.process)
+        await ready(self.process, within_s=START_TIMEOUT_S)
 
     async def stop(self) -> None:
         """Stop all processes in order."""
@@ -189,7 +216,7 @@ class FaultNode:
     async def client(self, login: str = ADMIN_LOGIN, password: str = "") -> AsyncIterator[Client]:
         """The public API, signed in; by default as the administrator."""
         async with Client(self.process.url) as client:
-            await client.sign_in(login, password or self.process.password())
+            await patiently(lambda: client.sign_in(login, password or self.process.password()))
             yield client
 
     @asynccontextmanager
@@ -217,6 +244,18 @@ class FaultNode:
             yield pool
         finally:
             await pool.close()
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """The answer; what may pass, such as a service that is still starting, is waited for."""
+    async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        while True:
+            try:
+                return await call()
+            except QuintetError as error:
+                if not error.retryable:
+                    raise
+            await asyncio.sleep(RETRY_S)
 
 
 def free_ports(count: int) -> Sequence[int]:

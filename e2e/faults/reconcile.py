@@ -7,49 +7,46 @@ After a crash PostgreSQL knows no commands any more: the order within one transa
 
 import asyncio
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from e2e.faults.federation import CITY_ZONE, DISTRICT, DISTRICT_ZONE, HELD_PRODUCT, NODES, Federation
+from e2e.faults.federation import (
+    CITY,
+    CITY_ZONE,
+    DISTRICT,
+    DISTRICT_ZONE,
+    HELD_PRODUCT,
+    NODES,
+    PARTNER,
+    Federation,
+)
+from e2e.faults.ledger import (
+    DIRECTIVE_FACTS,
+    DIRECTIVES,
+    EVENTS,
+    REQUESTS,
+    ROW_REVISIONS,
+    ROWS,
+    TRANSFERS,
+    Ledger,
+    TransferStep,
+)
 from e2e.faults.nodes import FaultNode
-from e2e.faults.workload import Ledger
+from e2e.faults.verdict import Verdict
 from libs.config import PARTS
 from libs.db import Pool
 from libs.errors import Away
+from quintet.federation.v1 import directive_pb2
 
-SETTLE_S = 90.0
+SETTLE_S = 240.0
 SETTLE_POLL_S = 0.1
-SHOWN_MAX = 5
 # Tables whose rows are on their way: in the end there are none.
 WAITING = [f"{part}.{table}" for part in PARTS for table in ("outbox", "inbox_waiting")]
 DEAD = [f"{part}.inbox_dead" for part in PARTS]
-
-
-@dataclass
-class Verdict:
-    """The figures of one reconciliation. faults says in words what is wrong; empty when everything holds."""
-
-    sent: int = 0
-    applied: int = 0
-    lost: int = 0
-    doubled: int = 0
-    disordered: int = 0
-    faults: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        return not self.faults and self.lost == self.doubled == self.disordered == 0
-
-    def note(self, what: str, names: Sequence[object]) -> int:
-        """Note a fault about these, if there are any; return how many."""
-        if names:
-            more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
-            self.faults.append(f"{what}: {', '.join(str(name) for name in names[:SHOWN_MAX])}{more}")
-        return len(names)
 
 
 class Reconciler:
@@ -71,19 +68,22 @@ class Reconciler:
             try:
                 verdict = await self.compare(ledger)
             except (Away, OSError) as error:  # a database is still on its way back
-                verdict = Verdict(sent=ledger.facts, lost=ledger.facts, faults=[repr(error)])
+                verdict = Verdict.of(ledger)
+                verdict.note("a database is away", [repr(error)])
             # A fact that was doubled or out of order stays so: only what is missing or waits may still change.
-            if verdict.ok or verdict.doubled or verdict.disordered:
+            if verdict.ok or verdict.total.doubled or verdict.total.disordered:
                 break
             await asyncio.sleep(SETTLE_POLL_S)
         return verdict
 
     async def compare(self, ledger: Ledger) -> Verdict:
         """Hold the ledger against what the nodes have now."""
-        verdict = Verdict(sent=ledger.facts)
+        verdict = Verdict.of(ledger)
         await _compare_events(verdict, ledger, self._city)
         await _compare_requests(verdict, ledger, self._city, self._district)
         await _compare_rows(verdict, ledger, self._city, self._federation.contract)
+        await _compare_directives(verdict, ledger, self._city, self._district)
+        await _compare_transfers(verdict, ledger.steps, self._databases)
         for node, database in self._databases.items():
             await _compare_queues(verdict, node, database)
         return verdict
@@ -92,6 +92,7 @@ class Reconciler:
         """The same, and what can only be said of everything that was ever done: totals, strangers and audit chains."""
         verdict = await self.settle(everything)
         await _compare_strangers(verdict, everything, self._city, self._district)
+        await _compare_strange_steps(verdict, everything.steps, self._city)
         await _compare_counters(verdict, self._city)
         uneven = await _uneven_counts(self._databases)
         wrong = {name: more - self._uneven.get(name, 0) for name, more in uneven.items()}
@@ -99,7 +100,6 @@ class Reconciler:
             "contracts whose sender and receiver count differently",
             [f"{name}: {more} more at the sender" for name, more in wrong.items() if more],
         )
-        verdict.doubled += sum(max(0, -more) for more in wrong.values())
         for node in self._federation.nodes:
             await _verify_audit(verdict, node)
         return verdict
@@ -127,6 +127,7 @@ async def _rows(database: Pool, sql: str, *parameters: object) -> list[tuple[Any
 
 async def _compare_events(verdict: Verdict, ledger: Ledger, city: Pool) -> None:
     """Each number of each key once at the city, in the order of the numbers, with the last one's state."""
+    tally = verdict.kinds[EVENTS]
     written: dict[str, list[int]] = defaultdict(list)
     states: dict[str, tuple[int, str]] = {}
     for name, revision, shown, status in await _rows(
@@ -141,12 +142,12 @@ async def _compare_events(verdict: Verdict, ledger: Ledger, city: Pool) -> None:
         states[name] = shown, status
     for name, last in ledger.events.items():
         found = written.get(name, [])
-        verdict.applied += len(set(found))
-        verdict.lost += verdict.note(f"{name} lacks", sorted(set(range(1, last + 1)) - set(found)))
-        verdict.doubled += verdict.note(f"{name} has twice", sorted({one for one in found if found.count(one) > 1}))
+        tally.applied += len(set(found))
+        tally.lost += verdict.note(f"{name} lacks", sorted(set(range(1, last + 1)) - set(found)))
+        tally.doubled += verdict.note(f"{name} has twice", sorted({one for one in found if found.count(one) > 1}))
         verdict.note(f"{name} has what nobody stated", sorted(set(found) - set(range(1, last + 1))))
         if found != sorted(found):
-            verdict.disordered += verdict.note(f"{name} was written out of order", [found])
+            tally.disordered += verdict.note(f"{name} was written out of order", [found])
         elif len(found) == last:
             status = "collected" if last == 1 else "filed" if last % 2 == 0 else "dispatched"
             if states[name] != (last, status):
@@ -158,6 +159,7 @@ async def _compare_events(verdict: Verdict, ledger: Ledger, city: Pool) -> None:
 
 async def _compare_requests(verdict: Verdict, ledger: Ledger, city: Pool, district: Pool) -> None:
     """Each request filed at the city stands in one event of the district, and the city knows in which."""
+    tally = verdict.kinds[REQUESTS]
     filed = await _rows(
         city,
         """SELECT 'zones/' || zone || '/requests/' || id, event FROM delivery.requests
@@ -176,12 +178,12 @@ async def _compare_requests(verdict: Verdict, ledger: Ledger, city: Pool, distri
         handled[source].append(event)
     lost = [name for name in ledger.requests if not handled.get(name)]
     doubled = [name for name in ledger.requests if len(handled.get(name, [])) > 1]
-    verdict.lost += verdict.note("requests without an event at the district", lost)
-    verdict.doubled += verdict.note("requests with two events", doubled)
-    verdict.doubled += verdict.note("requests filed twice", [name for name in known if ledger.requests.count(name) > 1])
+    tally.lost += verdict.note("requests without an event at the district", lost)
+    tally.doubled += verdict.note("requests with two events", doubled)
+    tally.doubled += verdict.note("requests filed twice", [name for name in known if ledger.requests.count(name) > 1])
     unanswered = [name for name in ledger.requests if handled.get(name) and known.get(name) != handled[name][0]]
     verdict.note("requests of whose event the city was not told", unanswered)
-    verdict.applied += len(ledger.requests) - len(lost)
+    tally.applied += len(ledger.requests) - len(lost)
 
 
 # ----------------------------------------------------------------------------------------------- rows, under a contract
@@ -189,6 +191,7 @@ async def _compare_requests(verdict: Verdict, ledger: Ledger, city: Pool, distri
 
 async def _compare_rows(verdict: Verdict, ledger: Ledger, city: Pool, contract: str) -> None:
     """The consumer has exactly the projected rows of the ledger."""
+    tally = verdict.kinds[ROWS]
     expected = ledger.expected_rows
     found: dict[tuple[str, str], Mapping[str, object]] = {}
     for product, row in await _rows(
@@ -200,13 +203,77 @@ async def _compare_rows(verdict: Verdict, ledger: Ledger, city: Pool, contract: 
         values = json.loads(row)
         verdict.note("a row of another product", [product] if product != HELD_PRODUCT else [])
         found[values["device"], values["day"]] = values
-    # Each row was stated twice, with another value the second time: the last counts, an older one is lost work.
+    # Each row was stated several times, with another value each time: the last counts, an older one is lost work.
     right = [key for key, row in expected.items() if found.get(key) == row]
-    verdict.applied += len(right) * 2
-    verdict.lost += 2 * verdict.note("rows missing", [key for key in expected if key not in found])
+    tally.applied += len(right) * ROW_REVISIONS
+    tally.lost += ROW_REVISIONS * verdict.note("rows missing", [key for key in expected if key not in found])
     wrong = [f"{found[key]}" for key in expected if key in found and found[key] != expected[key]]
-    verdict.lost += 2 * verdict.note("rows other than the contract's projection", wrong)
+    tally.lost += ROW_REVISIONS * verdict.note("rows other than the contract's projection", wrong)
     verdict.note("rows that nobody wrote", [key for key in found if key not in expected])
+
+
+# ----------------------------------------------------------------------------- directives, and steps of transfers
+
+
+async def _compare_directives(verdict: Verdict, ledger: Ledger, city: Pool, district: Pool) -> None:
+    """Each directive came to the district, was acknowledged there, and the city knows by whom and when."""
+    tally = verdict.kinds[DIRECTIVES]
+    ids = [name.removeprefix("directives/") for name in ledger.directives]
+    query = "SELECT id, directive FROM federation.directives WHERE id = ANY($1::text[])"
+    given, received = [
+        {id_: directive_pb2.Directive.FromString(data) for id_, data in await _rows(database, query, ids)}
+        for database in (city, district)
+    ]
+    for id_, title in zip(ids, ledger.directives.values(), strict=True):
+        above, below = given.get(id_), received.get(id_)
+        if below is None or below.title != title:
+            tally.lost += verdict.note("directives that the district lacks", [id_]) * DIRECTIVE_FACTS
+            continue
+        tally.applied += 1
+        acknowledged = (below.state, below.acknowledged_by, below.acknowledged_at)
+        if above is None or below.state != directive_pb2.DIRECTIVE_STATE_ACKNOWLEDGED:
+            tally.lost += verdict.note("directives that nobody acknowledged", [id_])
+        elif (above.state, above.acknowledged_by, above.acknowledged_at) != acknowledged:
+            tally.lost += verdict.note("directives of whose acknowledgement the city was not told", [id_])
+        else:
+            tally.applied += 1
+
+
+async def _compare_transfers(verdict: Verdict, steps: Sequence[TransferStep], databases: Mapping[str, Pool]) -> None:
+    """Each step of a transfer is known once, as the same message, to the node that took it and to the other."""
+    tally = verdict.kinds[TRANSFERS]
+    names = sorted({step.transfer for step in steps})
+    known = {node: await _known_steps(databases[node], names) for node in (CITY, PARTNER)}
+    for step in steps:
+        here, there = (found.get(step) for found in known.values())
+        if here is not None and here == there:
+            tally.applied += 1
+        else:
+            tally.lost += verdict.note("steps of transfers that one side lacks", [step])
+    for node, found in known.items():
+        doubled = [message for message, count in Counter(found.values()).items() if count > 1]
+        tally.doubled += verdict.note(f"steps of transfers twice at {node}", doubled)
+    query = "SELECT id, state, step FROM federation.transfers WHERE 'transfers/' || id = ANY($1::text[])"
+    ends = [set(await _rows(databases[node], query, names)) for node in known]
+    verdict.note("transfers that stand differently at both ends", sorted(ends[0] ^ ends[1]))
+
+
+async def _known_steps(database: Pool, transfers: Sequence[str]) -> dict[TransferStep, str]:
+    """The steps of these transfers that a node knows, with the ids of their messages."""
+    rows = await _rows(
+        database,
+        """SELECT transfer, type, node, row_number() OVER (PARTITION BY transfer, type, node ORDER BY id), message_id
+        FROM federation.contract_steps WHERE transfer = ANY($1::text[])""",
+        transfers,
+    )
+    return {TransferStep(*row[:4]): row[4] for row in rows}
+
+
+async def _compare_strange_steps(verdict: Verdict, steps: Sequence[TransferStep], city: Pool) -> None:
+    """No step follows that nobody took: the next of any that was taken is unknown."""
+    known = await _known_steps(city, sorted({step.transfer for step in steps}))
+    next_ones = {replace(step, nth=step.nth + 1) for step in steps} - set(steps)
+    verdict.note("steps of transfers that nobody took", sorted(map(str, next_ones & known.keys())))
 
 
 # --------------------------------------------------------------------------------------------------------- everywhere
@@ -226,8 +293,13 @@ async def _compare_strangers(verdict: Verdict, ledger: Ledger, city: Pool, distr
     """Nothing is there that nobody stated; what the district opened itself, it opened for requests."""
     opened = {name for (name,) in await _rows(district, "SELECT name FROM management.events WHERE node = $1", DISTRICT)}
     mirrored = {name for (name,) in await _rows(city, "SELECT name FROM management.events WHERE node = $1", DISTRICT)}
-    verdict.lost += verdict.note("events of the district that the city lacks", sorted(opened - mirrored))
+    verdict.note("events of the district that the city lacks", sorted(opened - mirrored))
     verdict.note("events at the city that nobody stated", sorted(mirrored - opened - ledger.events.keys()))
+    for node, database in ((CITY, city), (DISTRICT, district)):
+        rows = await _rows(database, "SELECT directive FROM federation.directives WHERE from_node = $1", CITY)
+        titles = Counter(directive_pb2.Directive.FromString(data).title for (data,) in rows)
+        verdict.note(f"directives twice at {node}", [title for title, count in titles.items() if count > 1])
+        verdict.note(f"directives at {node} that nobody gave", sorted(titles.keys() - set(ledger.directives.values())))
 
 
 async def _compare_counters(verdict: Verdict, city: Pool) -> None:

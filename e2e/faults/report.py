@@ -1,38 +1,45 @@
 """What the faults came to, scenario by scenario: a table at the end of the run, and JSON for machines."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 from demo.settings import ROOT
-from e2e.faults.reconcile import Verdict
+from e2e.faults.ledger import KINDS
+from e2e.faults.verdict import Tally, Verdict
 
 PATH = ROOT / "build" / "faults" / "report.json"
 COLUMNS = ("scenario", "rounds", "sent", "applied", "lost", "doubled", "disordered", "seconds")
+KIND_COLUMNS = ("kind", "sent", "applied", "lost", "doubled", "disordered")
 
 
 @dataclass(slots=True)
 class Line:
-    """One scenario; the figures of its rounds are added up."""
+    """One scenario; the figures of its rounds are added up. failed says how often one did not hold."""
 
     scenario: str
     rounds: int = 0
-    sent: int = 0
-    applied: int = 0
-    lost: int = 0
-    doubled: int = 0
-    disordered: int = 0
+    failed: int = 0
     seconds: float = 0.0
+    kinds: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
 
     def add(self, verdict: Verdict, seconds: float) -> None:
         """Count one more reconciliation."""
         self.rounds += 1
-        self.sent += verdict.sent
-        self.applied += verdict.applied
-        self.lost += verdict.lost
-        self.doubled += verdict.doubled
-        self.disordered += verdict.disordered
+        self.failed += not verdict.ok
         self.seconds = round(self.seconds + seconds, 1)
+        for kind, tally in verdict.kinds.items():
+            self.kinds[kind].add(tally)
+
+    def cells(self) -> tuple[str, ...]:
+        """As text, in the order of COLUMNS."""
+        total = Tally()
+        for tally in self.kinds.values():
+            total.add(tally)
+        name = f"FAILED {self.scenario}" if self.failed else self.scenario
+        return name, str(self.rounds), *_figures(total), f"{self.seconds:.1f}"
 
 
 @dataclass
@@ -46,24 +53,34 @@ class Report:
         self.lines.setdefault(scenario, Line(scenario)).add(verdict, seconds)
 
     def table(self) -> list[str]:
-        """The lines as text, under their headings, with a sum."""
+        """Scenario by scenario, with a sum; then the same sum by kind of what was sent."""
         total = Line("all")
         for line in self.lines.values():
-            for name in COLUMNS[1:]:
-                setattr(total, name, round(getattr(total, name) + getattr(line, name), 1))
-        rows = [COLUMNS, *(tuple(str(getattr(line, name)) for name in COLUMNS) for line in self._all(total))]
-        widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS))]
-        return [
-            "  ".join(
-                cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(pairs)
-            )
-            for pairs in (zip(row, widths, strict=True) for row in rows)
-        ]
-
-    def _all(self, total: Line) -> list[Line]:
-        return [*self.lines.values(), total]
+            total.rounds += line.rounds
+            total.seconds += line.seconds
+            for kind, tally in line.kinds.items():
+                total.kinds[kind].add(tally)
+        kinds = [(kind, *_figures(total.kinds[kind])) for kind in KINDS]
+        scenarios = [line.cells() for line in (*self.lines.values(), total)]
+        return [*_aligned([COLUMNS, *scenarios]), "", *_aligned([KIND_COLUMNS, *kinds])]
 
     def write(self, path: Path = PATH) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"seed": self.seed, "scenarios": [asdict(line) for line in self.lines.values()]}
         path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _figures(tally: Tally) -> tuple[str, ...]:
+    return tuple(str(figure) for figure in astuple(tally))
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The first column to the left, figures to the right."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]

@@ -11,14 +11,20 @@ from time import monotonic
 
 from e2e.faults.conftest import Bench
 from e2e.faults.federation import Federation
+from e2e.faults.nodes import FEDERATION, SUPERVISOR
 from e2e.faults.proxy import Bad, Proxy
-from e2e.faults.reconcile import Verdict
+from e2e.faults.verdict import Verdict
 
 FAULT_S_MIN, FAULT_S_MAX = 0.2, 1.2
 WORK_S = 0.8
 # One round in so many has a second fault at the same time.
 SECOND_FAULT_SHARE = 0.25
-EVENTS, NUMBERS, ROWS, REQUESTS = 12, 12, 20, 3
+EVENTS, NUMBERS, ROWS, REQUESTS, DIRECTIVES = 12, 12, 20, 3, 1
+# One round in so many holds the transfer, or asks for all rows anew.
+TRANSFER_SHARE = 0.3
+# What is killed of a node at the same time as something of its peer; in one process all services die together.
+BOTH_ENDS = (FEDERATION, "postgres", "nats-server")
+BOTH_ENDS_WHOLE = (SUPERVISOR, "postgres", "nats-server")
 
 Strike = Callable[[Federation, random.Random], Coroutine[None, None, str]]
 
@@ -97,6 +103,27 @@ def _kill(*victims: str) -> Strike:
     return strike
 
 
+async def _kill_both_ends(federation: Federation, chance: random.Random) -> str:
+    """One process of each end of a link, at the same moment: neither finds the other where it left it."""
+    one, other = chance.choice([
+        (federation.city, federation.district),
+        (federation.city, federation.partner),
+    ])  # fmt: skip
+    victims = {node: chance.choice(BOTH_ENDS_WHOLE if node.whole else BOTH_ENDS) for node in (one, other)}
+    await asyncio.sleep(chance.uniform(0, WORK_S))
+    for node, victim in victims.items():
+        node.kill(victim)
+    return " and ".join(f"{victim} of {node.id}" for node, victim in victims.items())
+
+
+async def _restart(federation: Federation, chance: random.Random) -> str:
+    """Stopped in order and started again, as for a new release."""
+    await asyncio.sleep(chance.uniform(0, WORK_S))
+    await federation.partner.stop()
+    await federation.partner.start_again()
+    return f"of {federation.partner.id}"
+
+
 FAULTS = (
     Fault("cut", 20, _cut),
     Fault("refuse", 8, _refuse),
@@ -110,7 +137,9 @@ FAULTS = (
     Fault("kill a server", 10, _kill("postgres", "nats-server")),
     Fault("kill a service on the way", 10, _kill("federation", "management", "sharing", "delivery")),
     Fault("kill another service", 2, _kill("identity", "perception", "collaboration")),
+    Fault("kill both ends", 6, _kill_both_ends),
     Fault("kill the node", 1, _kill("node")),
+    Fault("restart", 2, _restart),
 )
 
 
@@ -133,7 +162,15 @@ async def run_round(bench: Bench, seed: int) -> Round:
     drawn = chance.choices(FAULTS, [fault.weight for fault in FAULTS], k=count)
     # Each fault has its own chances: one must not change what the other draws.
     chances = [random.Random(chance.random()) for _ in drawn]
-    work = bench.work(events=EVENTS, numbers=NUMBERS, rows=ROWS, requests=REQUESTS, seconds=WORK_S)
+    work = bench.work(
+        events=EVENTS,
+        numbers=NUMBERS,
+        rows=ROWS,
+        requests=REQUESTS,
+        directives=DIRECTIVES,
+        transfers=int(chance.random() < TRANSFER_SHARE),
+        seconds=WORK_S,
+    )
     try:
         async with asyncio.TaskGroup() as group:
             working = group.create_task(work)

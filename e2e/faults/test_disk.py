@@ -12,7 +12,7 @@ from e2e.faults.nodes import FaultNode
 from libs.testing import eventually
 
 FULL_S = 5.0
-SAID_WITHIN_S = 60.0
+SAID_WITHIN_S = 180.0
 
 
 @pytest.mark.skipif(not can_mount(), reason="a small disk has to be mounted: run as root")

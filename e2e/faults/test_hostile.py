@@ -3,8 +3,10 @@
 Each attempt is refused with its reason and counted, leaves nothing behind, and the honest traffic goes on beside it.
 """
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,7 +16,17 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from e2e.faults.conftest import Bench
-from e2e.faults.federation import CITY, DISTRICT, DISTRICT_ZONE, HOSTILE_ZONE, join_child
+from e2e.faults.federation import (
+    CITY,
+    DISTRICT,
+    DISTRICT_ZONE,
+    FIELDS_GIVEN,
+    HOSTILE_ZONE,
+    PRODUCT,
+    exchange,
+    join_child,
+    offer_product,
+)
 from e2e.faults.impostor import Answer, Loot, call, steal
 from e2e.faults.nodes import FaultNode
 from libs.db import Pool
@@ -24,14 +36,15 @@ from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.management.v1 import facts_pb2 as management
 from quintet.management.v1 import management_pb2
+from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
 from quintet_sdk import new_request_id
 from services.federation.signing import BATCH_PREFIX, BATCH_UNPACKED_BYTES_MAX, NodeSigner
 
 HOSTILE = "sf-d6"
 SEQUENCE_MAX = 2**63 - 1
-CHARTER = 1
+QUOTA_ROWS = 5
 OVERSIZE_BYTES = 5 * 1024 * 1024
-ARRIVED_WITHIN_S = 30.0
+ARRIVED_WITHIN_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,9 @@ class Hostile:
     loot: Loot
     charter: str
     agreement_hash: bytes
+    # Under which it gives rows, QUOTA_ROWS a day.
+    exchange: str
+    exchange_hash: bytes
     city: Pool
 
     def envelope(self, *, zone: str = HOSTILE_ZONE, node: str = HOSTILE, contract: str = "") -> link_pb2.Envelope:
@@ -57,6 +73,33 @@ class Hostile:
             agreement_hash=self.agreement_hash,
             fact=fact,
         )
+
+    def rows(self, count: int) -> link_pb2.Envelope:
+        """So many rows under the exchange, all new, as the contract gives them."""
+        device = f"zones/{HOSTILE_ZONE}/devices/{uuid4().hex[:12]}"
+        days = [(date(2026, 1, 1) + timedelta(days=index)).isoformat() for index in range(count)]
+        data = ProductRowsWritten(
+            product=PRODUCT,
+            version=1,
+            fields=list(FIELDS_GIVEN),
+            rows=json.dumps([[device, day, 1.5, "Sta"] for day in days]).encode(),
+            count=count,
+            key_fields=["device", "day"],
+        )
+        fact = Fact(id=str(uuid4()), type=data.DESCRIPTOR.full_name, zone=HOSTILE_ZONE, node=HOSTILE, key=PRODUCT)
+        fact.data = data.SerializeToString()
+        fact.time.GetCurrentTime()
+        return link_pb2.Envelope(
+            lane=link_pb2.LANE_BULK, contract=self.exchange, agreement_hash=self.exchange_hash, fact=fact
+        )
+
+    async def held(self) -> int:
+        """How many rows the city holds of it."""
+        async with self.city.acquire() as connection:
+            found: int = await connection.fetchval(
+                "SELECT count(*) FROM sharing.rows WHERE contract = $1", self.exchange
+            )
+        return found
 
     async def refusals(self) -> list[str]:
         """The reasons of all refusals at the city that this peer caused, in order."""
@@ -92,21 +135,35 @@ async def hostile(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Asy
     await node.proxy.start()
     try:
         await node.start()
+        await offer_product(node, kind="district")
         await join_child(node, city)
+        exchange_name = await exchange(city, node, quota_rows_per_day=QUOTA_ROWS)
+        await _until_started(city, exchange_name)
         loot = await steal(node, CITY)
         await node.stop()
         async with city.database() as database:
             async with database.acquire() as connection:
-                row = await connection.fetchrow(
-                    "SELECT id, agreement_hash FROM federation.contracts WHERE peer = $1 AND kind = $2",
-                    HOSTILE,
-                    CHARTER,
+                rows = await connection.fetch(
+                    "SELECT id, agreement_hash FROM federation.contracts WHERE peer = $1", HOSTILE
                 )
-            assert row is not None
-            yield Hostile(loot, f"contracts/{row['id']}", row["agreement_hash"], database)
+            hashes = {f"contracts/{row['id']}": row["agreement_hash"] for row in rows}
+            exchange_hash = hashes.pop(exchange_name)
+            ((charter, agreement_hash),) = hashes.items()
+            yield Hostile(loot, charter, agreement_hash, exchange_name, exchange_hash, database)
     finally:
         node.remove()
         await node.proxy.stop()
+
+
+async def _until_started(node: FaultNode, contract: str) -> None:
+    """The rows of a contract flow: what is sent under it from now on is not the beginning of its transfer."""
+    async with node.client() as client:
+
+        async def started() -> bool:
+            request = pb.ListTransfersRequest(contract=contract, state=pb.TRANSFER_STATE_STARTED)
+            return bool((await client.federation.ListTransfers(request)).transfers)
+
+        await eventually(started, within_s=ARRIVED_WITHIN_S)
 
 
 async def test_what_a_peer_may_say_is_taken_once_however_often_it_says_it(bench: Bench, hostile: Hostile) -> None:
@@ -236,6 +293,24 @@ async def test_more_than_the_credit_ends_the_stream(bench: Bench, hostile: Hosti
             answer = await impostor.say(impostor.batch(empty))
         assert answer == Answer(refused="QUOTA")
         await doing(bench.work())
+
+
+async def test_more_rows_than_the_contracts_quota_are_refused(bench: Bench, hostile: Hostile) -> None:
+    async with bench.scenario("hostile: exceeds its quota of rows") as doing:
+        before = await hostile.refusals()
+        within, beyond, rest = hostile.rows(QUOTA_ROWS - 1), hostile.rows(2), hostile.rows(1)
+        async with call(hostile.loot) as impostor:
+            first = impostor.next(link_pb2.LANE_BULK)
+            batch = impostor.batch([within, beyond, rest, beyond], lane=link_pb2.LANE_BULK, first_sequence=first)
+            assert (await impostor.say(batch)).acknowledged == first + 3
+        await doing(bench.work())
+        assert (await hostile.refusals())[len(before) :] == ["QUOTA", "QUOTA"]
+
+        async def there() -> bool:
+            return await hostile.held() >= QUOTA_ROWS
+
+        await eventually(there, within_s=ARRIVED_WITHIN_S)
+        assert await hostile.held() == QUOTA_ROWS
 
 
 async def test_a_terminated_contract_carries_nothing(bench: Bench, hostile: Hostile) -> None:

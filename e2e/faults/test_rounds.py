@@ -27,8 +27,8 @@ async def test_random_faults(bench: Bench) -> None:
         found = await run_round(bench, seed)
         done += 1
         print(
-            f"round {done} FAULTS_ROUND={seed}: {', '.join(found.struck)}: {found.verdict.applied} of"
-            f" {found.verdict.sent} applied in {found.seconds:.1f} s",
+            f"round {done} FAULTS_ROUND={seed}: {', '.join(found.struck)}: {found.verdict.total.applied} of"
+            f" {found.verdict.total.sent} applied in {found.seconds:.1f} s",
             flush=True,
         )
         bench.report.add(

@@ -1,28 +1,19 @@
-"""What flows while faults happen: numbered facts under keys, real requests, rows of a product; and what to expect.
+"""What flows while faults happen: numbered facts under keys, rows of a product, and what people do (people.py).
 
-Facts of a key are numbered from 1; the ledger keeps what was really committed, whatever the answer to the commit was.
+Facts of a key are numbered from 1.
 """
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
-import httpx
-
-from deploy.tests.filing import MAY_PASS
-from e2e.faults.federation import (
-    DISTRICT,
-    DISTRICT_HINT,
-    DISTRICT_ZONE,
-    INDICATOR,
-    PARTNER_ZONE,
-    STATION_KEPT_CHARS,
-    Federation,
-)
+from e2e.faults.federation import DISTRICT, DISTRICT_ZONE, INDICATOR, PARTNER_ZONE, Federation
+from e2e.faults.ledger import EVENTS, ROW_REVISIONS, ROWS, Ledger
 from e2e.faults.nodes import FaultNode
+from e2e.faults.people import People
 from libs.context import caller_subject
 from libs.errors import Away, Stale
 from libs.tx import Transactions, Tx
@@ -36,60 +27,45 @@ FIRST_DAY = date(2026, 1, 1)
 STATED = "faults.batches.state"
 
 
-@dataclass
-class Ledger:
-    """What one stretch of work has committed.
-
-    events: the last number stated of each event; requests: those filed; rows: device and day with mean and station, as
-    last stated. facts counts the single facts, rows included.
-    """
-
-    events: dict[str, int] = field(default_factory=dict)
-    requests: list[str] = field(default_factory=list)
-    rows: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)
-    facts: int = 0
-
-    def add(self, other: "Ledger") -> None:
-        """Take in another stretch."""
-        self.events |= other.events
-        self.requests += other.requests
-        self.rows |= other.rows
-        self.facts += other.facts
-
-    @property
-    def expected_rows(self) -> dict[tuple[str, str], dict[str, object]]:
-        """What the contract makes of the rows, said here once more and not by the code that does it."""
-        return {
-            (device, day): {"device": device, "day": day, "mean": mean, "station": station[:STATION_KEPT_CHARS]}
-            for (device, day), (mean, station) in self.rows.items()
-        }
-
-
 class Workload:
     """Works on the nodes as clients and services do: patiently, and never the same thing twice."""
 
-    def __init__(self, federation: Federation, district: Transactions, partner: Transactions) -> None:
+    def __init__(self, federation: Federation, district: Transactions, partner: Transactions, people: People) -> None:
         """Use `run_workload`."""
         self._federation = federation
+        self._people = people
         self._district = district
         self._partner = partner
         self._run = uuid4().hex[:8]
         self._stretch = 0
-        self.token = ""
 
-    async def stretch(self, *, events: int, numbers: int, rows: int, requests: int, seconds: float = 0.0) -> Ledger:
+    async def stretch(
+        self,
+        *,
+        events: int,
+        numbers: int,
+        rows: int,
+        requests: int,
+        directives: int,
+        transfers: int,
+        seconds: float = 0.0,
+    ) -> Ledger:
         """Do a stretch of work, spread over `seconds`; return what was committed.
 
         States `events` keys with `numbers` facts each at the district, writes `rows` rows at the partner, each twice,
-        and files `requests` at the city for the district's zone.
+        files `requests` at the city for the district's zone and gives `directives` to it, and holds the transfer of the
+        contract's rows `transfers` times.
         """
         self._stretch += 1
         ledger = Ledger()
         pause_s = seconds / numbers if numbers else 0.0
         async with asyncio.TaskGroup() as group:
             group.create_task(self._state_events(ledger, events, numbers, pause_s))
-            group.create_task(self._write_rows(ledger, rows, seconds / 2))
-            group.create_task(self._file(ledger, requests))
+            group.create_task(self._write_rows(ledger, rows, seconds / ROW_REVISIONS))
+            group.create_task(self._people.file(ledger, requests))
+            group.create_task(self._people.direct(ledger, directives))
+            for _ in range(transfers):
+                group.create_task(self._people.hold_transfer(ledger, seconds / 2))
         return ledger
 
     # ------------------------------------------------------------------------------------- facts upwards: the district
@@ -106,13 +82,13 @@ class Workload:
 
             await self._once(self._federation.district, self._district, state)
             ledger.events.update(dict.fromkeys(names, number))
-            ledger.facts += len(names)
+            ledger.sent[EVENTS] += len(names)
             await asyncio.sleep(pause_s)
 
     # ------------------------------------------------------------------------------------- rows: the partner's product
 
     async def _write_rows(self, ledger: Ledger, rows: int, pause_s: float) -> None:
-        for revision in (1, 2):
+        for revision in range(1, ROW_REVISIONS + 1):
             said = {
                 (f"zones/{PARTNER_ZONE}/devices/{self._run}-{self._stretch}", _day(index)): (
                     self._stretch * 1000 + index + revision / 10,
@@ -138,38 +114,8 @@ class Workload:
             if rows:
                 await self._once(self._federation.partner, self._partner, state)
                 ledger.rows |= said
-                ledger.facts += rows
+                ledger.sent[ROWS] += rows
             await asyncio.sleep(pause_s)
-
-    # ------------------------------------------------------------------------------------ requests downwards: the city
-
-    async def _file(self, ledger: Ledger, requests: int) -> None:
-        """Each keeps its request id until it is answered, as a careful client does."""
-        for _ in range(requests):
-            ledger.requests.append(await self._filed())
-            ledger.facts += 1
-
-    async def _filed(self) -> str:
-        body = {
-            "type": self._federation.event_type,
-            "description": "A lamp is out",
-            "place": {"zoneHint": DISTRICT_HINT, "address": f"{uuid4().hex[:12]} Street"},
-            "requestId": str(uuid4()),
-        }
-        while True:
-            with suppress(httpx.TransportError):
-                async with self._federation.city.process.client() as client:
-                    if not self.token:
-                        self.token = await _sign_in(self._federation.city)
-                    headers = {"authorization": f"Bearer {self.token}"}
-                    answer = await client.post("/v1/requests", json=body, headers=headers)
-                if answer.status_code == httpx.codes.OK:
-                    return str(answer.json()["request"]["name"])
-                if answer.status_code == httpx.codes.UNAUTHORIZED:
-                    self.token = ""
-                else:
-                    assert answer.status_code in MAY_PASS, answer.text
-            await asyncio.sleep(RETRY_S)
 
     # ---------------------------------------------------------------------------------------------------- exactly once
 
@@ -195,20 +141,22 @@ class Workload:
 
 
 @asynccontextmanager
-async def run_workload(federation: Federation) -> AsyncIterator[Workload]:
-    """A workload with its connections."""
+async def run_workload(federation: Federation, chance: random.Random) -> AsyncIterator[Workload]:
+    """A workload with its connections, and the clerk at work."""
+    people = People(federation, chance)
     async with AsyncExitStack() as stack:
+        district_data = await stack.enter_async_context(federation.district.database())
+        clerk = asyncio.create_task(people.acknowledge(district_data), name="clerk")
+        stack.push_async_callback(_ended, clerk)
         district = await stack.enter_async_context(federation.district.transactions("management"))
         partner = await stack.enter_async_context(federation.partner.transactions("perception"))
-        yield Workload(federation, district, partner)
+        yield Workload(federation, district, partner, people)
 
 
-async def _sign_in(node: FaultNode) -> str:
-    while True:
-        with suppress(httpx.HTTPStatusError, httpx.TransportError):
-            async with node.process.signed_in() as client:
-                return client.headers["authorization"].removeprefix("Bearer ")
-        await asyncio.sleep(RETRY_S)
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def _day(index: int) -> str:

@@ -1,7 +1,6 @@
 """What the faults came to, scenario by scenario: a table at the end of the run, and JSON for machines."""
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ class Line:
     rounds: int = 0
     failed: int = 0
     seconds: float = 0.0
-    kinds: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    kinds: dict[str, Tally] = field(default_factory=lambda: {kind: Tally() for kind in KINDS})
 
     def add(self, verdict: Verdict, seconds: float) -> None:
         """Count one more reconciliation."""

@@ -109,11 +109,11 @@ async def _kill_both_ends(federation: Federation, chance: random.Random) -> str:
         (federation.city, federation.district),
         (federation.city, federation.partner),
     ])  # fmt: skip
-    victims = {node: chance.choice(BOTH_ENDS_WHOLE if node.whole else BOTH_ENDS) for node in (one, other)}
+    victims = [(node, chance.choice(BOTH_ENDS_WHOLE if node.whole else BOTH_ENDS)) for node in (one, other)]
     await asyncio.sleep(chance.uniform(0, WORK_S))
-    for node, victim in victims.items():
+    for node, victim in victims:
         node.kill(victim)
-    return " and ".join(f"{victim} of {node.id}" for node, victim in victims.items())
+    return " and ".join(f"{victim} of {node.id}" for node, victim in victims)
 
 
 async def _restart(federation: Federation, chance: random.Random) -> str:
@@ -145,12 +145,16 @@ FAULTS = (
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round did and what came of it. struck names the faults with where they struck."""
+    """What one round did and what came of it. struck names the faults with where they struck.
+
+    settled_s is what of `seconds` it took, after work and faults had ended, until all was applied.
+    """
 
     seed: int
     struck: tuple[str, ...]
     verdict: Verdict
     seconds: float
+    settled_s: float
 
 
 async def run_round(bench: Bench, seed: int) -> Round:
@@ -180,6 +184,8 @@ async def run_round(bench: Bench, seed: int) -> Round:
             ]
     finally:
         bench.federation.mend()
+    struck_s = monotonic() - started
     verdict = await bench.reconciler.settle(working.result())
     struck = tuple(f"{fault.name} {strike.result()}" for fault, strike in zip(drawn, strikes, strict=True))
-    return Round(seed, struck, verdict, monotonic() - started)
+    seconds = monotonic() - started
+    return Round(seed, struck, verdict, seconds, seconds - struck_s)

@@ -28,7 +28,7 @@ async def test_random_faults(bench: Bench) -> None:
         done += 1
         print(
             f"round {done} FAULTS_ROUND={seed}: {', '.join(found.struck)}: {found.verdict.total.applied} of"
-            f" {found.verdict.total.sent} applied in {found.seconds:.1f} s",
+            f" {found.verdict.total.sent} applied in {found.seconds:.1f} s, settled in {found.settled_s:.1f} s",
             flush=True,
         )
         bench.report.add(

@@ -52,10 +52,20 @@ _SLOW_ERRORS = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, Timeo
 
 
 class _Session(asyncpg.Connection):
-    """A connection whose COMMIT does not roll back in silence, as that of PostgreSQL does after a swallowed error."""
+    """A connection whose COMMIT does not roll back in silence, as that of PostgreSQL does after a swallowed error.
+
+    Its BEGIN succeeds also after a borrower that was cancelled between preparing a statement and executing it. The
+    driver sends no Sync between the two, and PostgreSQL takes what comes next as part of the same transaction, until
+    an error ends that.
+    """
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109 - as there
-        status = await super().execute(query, *args, timeout=timeout)
+        try:
+            status = await super().execute(query, *args, timeout=timeout)
+        except asyncpg.ActiveSQLTransactionError:
+            if not query.startswith("BEGIN "):
+                raise
+            status = await super().execute(query, *args, timeout=timeout)
         if query == "COMMIT;" and status != "COMMIT":
             raise asyncpg.InFailedSQLTransactionError("a statement had failed: nothing was committed")
         return status

@@ -45,7 +45,14 @@ class People:
         self._federation = federation
         self._chance = chance
         self._tokens: dict[str, str] = {}
+        # By URL, which changes when a node starts again: to make a client costs more than a call.
+        self._http: dict[str, httpx.AsyncClient] = {}
         self._steps: Counter[tuple[str, str, str]] = Counter()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for client in self._http.values():
+            await client.aclose()
 
     async def file(self, ledger: Ledger, requests: int) -> None:
         """File requests at the city for the district's zone, one after another."""
@@ -125,11 +132,10 @@ class People:
         """The answer, however often it takes: nodes are away, and sign-ins end with what was lost."""
         while True:
             with suppress(httpx.TransportError):
-                async with node.process.client() as client:
-                    if node.id not in self._tokens:
-                        self._tokens[node.id] = await _sign_in(node)
-                    headers = {"authorization": f"Bearer {self._tokens[node.id]}"}
-                    answer = await client.request(method, path, headers=headers, **content)
+                if node.id not in self._tokens:
+                    self._tokens[node.id] = await _sign_in(node)
+                headers = {"authorization": f"Bearer {self._tokens[node.id]}"}
+                answer = await self._client(node).request(method, path, headers=headers, **content)
                 if answer.status_code == httpx.codes.OK:
                     return dict(answer.json())
                 if answer.status_code == httpx.codes.UNAUTHORIZED:
@@ -137,6 +143,12 @@ class People:
                 else:
                     assert answer.status_code in MAY_PASS, answer.text
             await asyncio.sleep(RETRY_S)
+
+    def _client(self, node: FaultNode) -> httpx.AsyncClient:
+        url = node.process.url
+        if url not in self._http:
+            self._http[url] = node.process.client()
+        return self._http[url]
 
 
 async def _sign_in(node: FaultNode) -> str:

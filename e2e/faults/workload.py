@@ -145,6 +145,7 @@ async def run_workload(federation: Federation, chance: random.Random) -> AsyncIt
     """A workload with its connections, and the clerk at work."""
     people = People(federation, chance)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(people.close)
         district_data = await stack.enter_async_context(federation.district.database())
         clerk = asyncio.create_task(people.acknowledge(district_data), name="clerk")
         stack.push_async_callback(_ended, clerk)

@@ -355,3 +355,14 @@ async def test_now_is_the_clock_at_the_start(identity: Transactions, clock: Manu
         assert tx.now == before
 
     await identity.run(work)
+
+
+async def test_a_session_whose_last_borrower_was_cancelled_between_two_messages_serves_the_next(
+    identity: Transactions,
+) -> None:
+    async with identity.pool.acquire() as connection:
+        # Cancelled after this, a borrower leaves the server in the middle of a statement, with a snapshot taken.
+        await connection.prepare("SELECT count(*) FROM things")
+    assert await rows(identity, "things") == []
+    await identity.run(add)
+    assert len(await rows(identity, "things")) == 1

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from libs.tx import Transactions, Tx
     from libs.zones import ZoneTree
     from services.federation.control import ControlHandler, Refusal
+    from services.federation.key_ring import KeyRing
     from services.federation.peers_store import Peer
     from services.federation.terms import ActiveContract
 
@@ -94,10 +95,13 @@ class Acceptor:
         self._zones = zones
         self._control = control
 
-    def open(self, peer: Peer, epoch: str, signed: link_pb2.SignedBatch) -> Opened:
-        """Verify and read a batch. Raises Forbidden for a false signature or addressee, Invalid for its bytes."""
-        batch = open_batch(signed, peer.signing_key)
-        if (batch.sender, batch.receiver, batch.epoch) != (peer.node, self._node, epoch):
+    def open(self, keys: KeyRing, epoch: str, signed: link_pb2.SignedBatch) -> Opened:
+        """Verify and read a batch of the peer whose `keys` these are.
+
+        Raises Forbidden for a false signature or addressee, Invalid for its bytes.
+        """
+        batch = open_batch(signed, keys.at(signed.key_id, self._transactions.clock.now()))
+        if (batch.sender, batch.receiver, batch.epoch) != (keys.node, self._node, epoch):
             raise Forbidden(Reason.SIGNATURE_INVALID, "the batch is not from this peer's present life to this node")
         if batch.lane not in LANES or not batch.envelopes:
             raise Invalid("batch.lane", "must be a lane, with one envelope at least")

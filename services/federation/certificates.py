@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from libs.errors import DomainError, Forbidden, NotFound, Reason
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import certificates_store, peers_store, pki
+from services.federation import certificates_store, peers_store, pki, trust_store
 from services.federation.signing import check_renewal
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Certificates:
                 peer = await peers_store.get(tx.conn, request.node)
             except NotFound as error:
                 raise Forbidden(Reason.PEER_NOT_FOUND, "the request names no peer of this node") from error
-            check_renewal(request, self._node, peer.signing_key)
+            ring = await trust_store.ring(tx.conn, peer.node)
+            check_renewal(request, self._node, ring.at(request.key_id, tx.now))
             require_active(peer)
             return await self.issue(tx, peer.node, request.certificate_request)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,9 +23,9 @@ from libs.errors import Away, DomainError, Exhausted, Forbidden, Invalid, NotFou
 from quintet.audit.v1 import audit_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import alarms, control, cosign_store, peers_store, receipts_store
+from services.federation import alarms, control, cosign_store, peers_store, receipts_store, trust_store
 from services.federation.cosign_store import FORKED, Held
-from services.federation.signing import COSIGN_PREFIX, key_id
+from services.federation.signing import COSIGN_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +59,7 @@ class Statement:
     part: str
     size: int
     root: bytes
+    time: datetime
 
 
 def read_statement(text: str) -> Statement:
@@ -65,9 +67,11 @@ def read_statement(text: str) -> Statement:
     try:
         document: Any = canonical.loads(text[: STATEMENT_CHARS_MAX + 1])
         same = canonical.dumps(document) == text.encode()
-        found = Statement(document["node"], document["part"], document["sequence"], bytes.fromhex(document["root"]))
+        time = datetime.fromisoformat(document["time"]).astimezone(UTC)
+        root = bytes.fromhex(document["root"])
+        found = Statement(document["node"], document["part"], document["sequence"], root, time)
         named = re.fullmatch("[a-z]{1,32}", found.part) is not None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise Invalid("statement", "must be the canonical JSON of a checkpoint") from error
     if not (same and named and type(found.size) is int and found.size > 0 and len(found.root) == merkle.HASH_BYTES):
         raise Invalid("statement", "must be canonical, and name a part, a size and a root")
@@ -159,7 +163,8 @@ class Cosigning:
         if told.refusal:
             signature, key = b"", ""
         else:
-            _check(_signing_key(peer, told.key_id), COSIGN_PREFIX + told.statement.encode(), told.signature)
+            ring = await trust_store.ring(tx.conn, peer.node)
+            _check(ring.ever(told.key_id), COSIGN_PREFIX + told.statement.encode(), told.signature)
             signature, key = told.signature, told.key_id
         refusal, held = told.refusal[:STATEMENT_CHARS_MAX], max(0, told.cosigned_size)
         await cosign_store.answer(
@@ -180,7 +185,8 @@ class Cosigning:
         statement = read_statement(offer.statement)
         if statement.node != peer.node:
             raise Forbidden(Reason.SIGNATURE_INVALID, f"the checkpoint is of {statement.node}, not of {peer.node}")
-        _check(_signing_key(peer, offer.key_id), offer.statement.encode(), offer.signature)
+        ring = await trust_store.ring(tx.conn, peer.node)
+        _check(ring.at(offer.key_id, statement.time), offer.statement.encode(), offer.signature)
         held = await cosign_store.held(tx.conn, peer.node, statement.part)
         if held is None and await cosign_store.parts(tx.conn, peer.node) >= PARTS_PER_PEER_MAX:
             raise Exhausted(Reason.QUOTA, f"more than {PARTS_PER_PEER_MAX} logs")
@@ -257,13 +263,6 @@ def _held(node: str, statement: Statement, offer: link_pb2.CheckpointOffer, tx: 
     return Held(
         node, statement.part, statement.size, statement.root, offer.statement, offer.key_id, offer.signature, tx.now, ""
     )
-
-
-def _signing_key(peer: Peer, wanted: str) -> bytes:
-    """Return the pinned key of a peer by its id. Raises Forbidden when the peer has no such key."""
-    if key_id(peer.signing_key) != wanted:
-        raise Forbidden(Reason.SIGNATURE_INVALID, f"{peer.node} has no key {wanted}")
-    return peer.signing_key
 
 
 def _check(public_key: bytes, message: bytes, signature: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -11,7 +12,7 @@ from libs.errors import Forbidden, Invalid, Reason
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.sharing.v1.facts_pb2 import RowsDeleted
-from services.federation import contracts_store, deletions_store, peers_store
+from services.federation import contracts_store, deletions_store, peers_store, trust_store
 from services.federation.control import control_envelope
 from services.federation.signing import open_deletion
 
@@ -70,11 +71,13 @@ class Deletions:
     async def handle(self, tx: Tx, peer: Peer, envelope: link_pb2.Envelope) -> Refusal | None:
         """Keep the proof of a consumer, once. Raises Forbidden for a signature or a node that does not hold."""
         signed = envelope.deletion_proof
-        proof = open_deletion(signed, peer.signing_key)
+        ring = await trust_store.ring(tx.conn, peer.node)
+        proof = open_deletion(signed, ring.ever(signed.key_id))
         try:
             UUID(proof.id)
+            ring.at(signed.key_id, proof.time.ToDatetime(UTC))
         except ValueError as error:
-            raise Invalid("proof.id", "must be a UUID") from error
+            raise Invalid("proof.id", "must be a UUID, with a time of this age") from error
         contract, with_peer = await contracts_store.get(tx.conn, proof.contract)
         if (with_peer, contract.provider, contract.consumer, proof.node) != (
             peer.node,

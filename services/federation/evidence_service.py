@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 from libs import names, paging
 from quintet.federation.v1 import evidence_pb2, link_pb2
-from services.federation import cosign_store, peers_store, receipts_store
-from services.federation.signing import key_id
+from services.federation import cosign_store, receipts_store, trust_store
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from libs.tx import Transactions, Tx
     from services.federation.cosign import Cosigning
     from services.federation.cosign_store import Held, Offered
+    from services.federation.key_ring import SigningKey
     from services.federation.receipts_store import Kept
-    from services.federation.signing import NodeSigner
+    from services.federation.trust import Trust
 
 PEER = "peers/{peer}"
 LANES: dict[int, str] = {link_pb2.LANE_CONTROL: "control", link_pb2.LANE_FACTS: "facts", link_pb2.LANE_BULK: "bulk"}
@@ -25,10 +27,9 @@ LIST_MAX = 500
 class EvidenceHandler:
     """What the methods about evidence do."""
 
-    def __init__(self, node: str, transactions: Transactions, signer: NodeSigner, cosigning: Cosigning) -> None:
-        self._node = node
+    def __init__(self, transactions: Transactions, trust: Trust, cosigning: Cosigning) -> None:
         self._transactions = transactions
-        self._signer = signer
+        self._trust = trust
         self._cosigning = cosigning
 
     async def cosignatures(
@@ -78,18 +79,21 @@ class EvidenceHandler:
 
     async def keys(self, request: evidence_pb2.ListSigningKeysRequest) -> evidence_pb2.ListSigningKeysResponse:
         listed = "signing keys"
-        after = paging.after(request.page_token, str, of=listed)
+        after = paging.after(request.page_token, str, str, of=listed) or ("", "")
         size = paging.size(request.page_size, default=LIST_DEFAULT, most=LIST_MAX)
-        last = after[0] if after else ""
-        peers = await self._transactions.read(lambda conn: peers_store.page(conn, last, size + 1))
-        keys = [(peer.node, peer.signing_key) for peer in peers if peer.signing_key]
-        if self._node > last:
-            keys.append((self._node, self._signer.public_key))
-        page, token = paging.page(sorted(keys), size, lambda row: (row[0],), of=listed)
-        return evidence_pb2.ListSigningKeysResponse(
-            keys=[evidence_pb2.SigningKey(node=node, key_id=key_id(key), key=key) for node, key in page],
-            next_page_token=token,
-        )
+        await self._trust.newest()  # before the first list is made, not even the own key is known
+        keys = await self._transactions.read(lambda conn: trust_store.keys_page(conn, after, size + 1))
+        page, token = paging.page(keys, size, lambda key: (key.node, key.key_id), of=listed)
+        return evidence_pb2.ListSigningKeysResponse(keys=[_key(key) for key in page], next_page_token=token)
+
+
+def _key(key: SigningKey) -> evidence_pb2.SigningKey:
+    described = evidence_pb2.SigningKey(node=key.node, key_id=key.key_id, key=key.key)
+    for name in ("retired_at", "revoked_at"):
+        value: datetime | None = getattr(key, name)
+        if value is not None:
+            getattr(described, name).FromDatetime(value)
+    return described
 
 
 def _cosignature(row: Offered) -> evidence_pb2.CheckpointCosignature:

@@ -11,7 +11,7 @@ from libs.errors import DomainError, Forbidden, Invalid, Reason, Stale, WrongSta
 from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import sharing_pb2
-from services.federation import contracts_store, machine, waiting
+from services.federation import contracts_store, machine, trust_store, waiting
 from services.federation import terms as contract_terms
 from services.federation.ledger import without_salt
 from services.federation.machine import Outcome, Party, Position
@@ -158,9 +158,11 @@ class Hearing:
         elif message.type == machine.AGREEMENT:
             check_salt(contract.terms, told)
             contract.provider_signature = told.provider_signature
-            check_agreement(contract.provider_signature, contract_terms.agreement(contract), peer.signing_key)
+            ring = await trust_store.ring(tx.conn, peer.node)
+            check_agreement(contract.provider_signature, contract_terms.agreement(contract), ring.ever)
         elif message.type == machine.VERIFICATION:
-            check_agreement(told.consumer_signature, contract_terms.agreement(contract), peer.signing_key)
+            ring = await trust_store.ring(tx.conn, peer.node)
+            check_agreement(told.consumer_signature, contract_terms.agreement(contract), ring.ever)
             contract.consumer_signature = told.consumer_signature
         else:
             rules.validate(told)

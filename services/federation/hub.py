@@ -233,7 +233,7 @@ def _client_wire(call: grpc.aio.StreamStreamCall[link_pb2.ExchangeRequest, link_
     async def send(frame: link_pb2.Frame) -> None:
         try:
             await call.write(link_pb2.ExchangeRequest(frame=frame))
-        except grpc.aio.UsageError:
+        except (grpc.aio.UsageError, asyncio.InvalidStateError):
             await call.read()  # raises what the stream has ended with, in the peer's words
             raise
 

@@ -8,16 +8,15 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-import grpc
 import structlog
 
 from libs.duty import on_duty
 from libs.errors import Away, DomainError, Forbidden, Invalid, Reason, WrongState
 from quintet.federation.v1 import federation_pb2 as pb
-from quintet.federation.v1 import link_pb2, link_pb2_grpc
-from services.federation import alarms, membership_store, peers_store, pki
-from services.federation.calls import refusal
-from services.federation.membership import JOIN_UNANSWERED, REQUEST_DAYS, add_peer, check_card, state_peer
+from quintet.federation.v1 import link_pb2
+from services.federation import alarms, membership_store, peers_store, pki, trust_list
+from services.federation.calls import join_port
+from services.federation.membership import JOIN_UNANSWERED, REQUEST_DAYS, add_peer, state_peer
 from services.federation.membership_store import PendingJoin
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from libs.tx import Transactions, Tx
     from services.federation.membership import Membership
     from services.federation.negotiation import Negotiator
+    from services.federation.trust import Trust
 
 JOIN_TIMEOUT_S = 15.0
 # How often joins under way are asked about and what nobody decided is looked for.
@@ -42,12 +42,14 @@ class Joiner:
         transactions: Transactions,
         membership: Membership,
         negotiator: Negotiator,
+        trust: Trust,
         secrets: Secrets,
     ) -> None:
         self._node = node
         self._transactions = transactions
         self._membership = membership
         self._negotiator = negotiator
+        self._trust = trust
         self._secrets = secrets
 
     async def join(self, invitation: pb.Invitation, confirmed: str) -> str:
@@ -66,8 +68,8 @@ class Joiner:
         if invitation.node == self._node:
             raise Invalid("invitation.node", "must be another node")
         asking = await self._asking(invitation)
-        response = await self._ask(asking)
-        await self._transactions.run(lambda tx: self._asked(tx, asking, response))
+        response, card = await self._ask(asking)
+        await self._transactions.run(lambda tx: self._asked(tx, asking, response, card))
         return invitation.node
 
     async def _asking(self, invitation: pb.Invitation) -> PendingJoin:
@@ -78,7 +80,7 @@ class Joiner:
             return before
         key, request = pki.request_certificate(self._node)
         self._secrets.set(pki.key_name(request), key)
-        card = self._membership.card(request).SerializeToString(deterministic=True)
+        card = (await self._membership.card(invitation.node, request)).SerializeToString()
         expires = self._transactions.clock.now() + timedelta(days=REQUEST_DAYS)
         return PendingJoin(invitation.node, serialised, card, expires)
 
@@ -101,8 +103,8 @@ class Joiner:
                 await self._refused(pending.node, text, alarm=JOIN_UNANSWERED)
                 continue
             try:
-                response = await self._ask(pending)
-                await self._transactions.run(partial(self._asked, asking=pending, response=response))
+                response, card = await self._ask(pending)
+                await self._transactions.run(partial(self._asked, asking=pending, response=response, card=card))
             except (Forbidden, Invalid, WrongState) as error:
                 await self._refused(pending.node, error.message)
             except DomainError as error:
@@ -113,7 +115,7 @@ class Joiner:
             if not await membership_store.settle_pending(tx.conn, node):
                 return
             await peers_store.set_state(tx.conn, node, pb.PEER_STATE_REJECTED, text, tx.now)
-            await state_peer(tx, node)
+            await state_peer(tx, self._trust, node)
             tx.audit("federation.peers.rejected", f"peers/{node}", reason=text)
             if alarm:
                 await alarms.set_alarm(tx, peer=node, name=alarm, text=text)
@@ -121,27 +123,33 @@ class Joiner:
         log.warning("join.refused", peer=node, text=text)
         await self._transactions.run(work)
 
-    async def _ask(self, asking: PendingJoin) -> link_pb2.JoinResponse:
+    async def _ask(self, asking: PendingJoin) -> tuple[link_pb2.JoinResponse, link_pb2.NodeCard]:
+        """Ask once; return the answer and the card in it, which is the inviting node's."""
         invitation = pb.Invitation.FromString(asking.invitation)
-        card = link_pb2.NodeCard.FromString(asking.card)
-        response = await _call(invitation, link_pb2.JoinRequest(token=invitation.token, card=card))
-        check_card(response.card)
-        if response.card.node != invitation.node or response.card.root_certificate != invitation.root_certificate:
+        request = link_pb2.JoinRequest(token=invitation.token, card=link_pb2.SignedNodeCard.FromString(asking.card))
+        async with join_port(invitation.node, invitation.join_address, invitation.root_certificate) as stub:
+            response: link_pb2.JoinResponse = await stub.Join(request, timeout=JOIN_TIMEOUT_S)
+        card = trust_list.opened_card(response.card, self._node)
+        if card.node != invitation.node or card.root_certificate != invitation.root_certificate:
             raise Forbidden(Reason.SIGNATURE_INVALID, "the node that answered is not the one that invited")
         if response.state == pb.PEER_STATE_ACTIVE:
             name = pki.spiffe_id(invitation.node, self._node)
             pki.check_issued(response.certificate, invitation.root_certificate, name)
-        return response
+        return response, card
 
-    async def _asked(self, tx: Tx, asking: PendingJoin, response: link_pb2.JoinResponse) -> None:
+    async def _asked(
+        self, tx: Tx, asking: PendingJoin, response: link_pb2.JoinResponse, card: link_pb2.NodeCard
+    ) -> None:
         node = asking.node
         before = await membership_store.pending_with(tx.conn, node, lock=True)
         if before is None or before.invitation != asking.invitation:
-            await add_peer(tx, response.card, kind=response.kind, state=pb.PEER_STATE_REQUESTED)
+            await add_peer(tx, self._trust, card, kind=response.kind, state=pb.PEER_STATE_REQUESTED)
             await membership_store.pend(tx.conn, asking)
-            await state_peer(tx, node)
-            fingerprint = pki.fingerprint(response.card.root_certificate)
+            await state_peer(tx, self._trust, node)
+            fingerprint = pki.fingerprint(card.root_certificate)
             tx.audit("federation.peers.ask", f"peers/{node}", fingerprint=fingerprint)
+        else:
+            await self._trust.hear(tx, await peers_store.get(tx.conn, node), card.trust_list)
         if response.state != pb.PEER_STATE_ACTIVE:
             return
         await membership_store.settle_pending(tx.conn, node)
@@ -150,18 +158,5 @@ class Joiner:
         if response.HasField("charter"):
             peer = await peers_store.get(tx.conn, node)
             await self._negotiator.accept_charter(tx, response.charter, peer)
-        await state_peer(tx, node)
+        await state_peer(tx, self._trust, node)
         tx.audit("federation.peers.join", f"peers/{node}")
-
-
-async def _call(invitation: pb.Invitation, request: link_pb2.JoinRequest) -> link_pb2.JoinResponse:
-    trust = grpc.ssl_channel_credentials(root_certificates=invitation.root_certificate.encode())
-    options = [("grpc.ssl_target_name_override", invitation.node)]
-    async with grpc.aio.secure_channel(invitation.join_address, trust, options) as channel:
-        try:
-            response: link_pb2.JoinResponse = await link_pb2_grpc.MembershipServiceStub(channel).Join(
-                request, timeout=JOIN_TIMEOUT_S
-            )
-        except grpc.aio.AioRpcError as error:
-            raise refusal(error, invitation.node) from error
-    return response

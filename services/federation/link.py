@@ -17,13 +17,15 @@ import structlog
 from libs.errors import Exhausted, Forbidden, Invalid, Reason, WrongState
 from libs.tx import Transactions
 from quintet.federation.v1 import link_pb2
-from services.federation import alarms, handshake, peers_store, receipts_store
+from services.federation import alarms, handshake, peers_store, receipts_store, trust_store
 from services.federation.accept import Acceptor
 from services.federation.handshake import PROTOCOL, SEQUENCE_REVERSED, Agreed, Stopped
+from services.federation.key_ring import KeyRing
 from services.federation.queries import Questions
 from services.federation.receiving import Receiver
 from services.federation.sending import Sender, now
 from services.federation.signing import NodeSigner, open_receipt
+from services.federation.trust import Trust
 
 if TYPE_CHECKING:
     from services.federation.peers_store import Peer
@@ -62,6 +64,7 @@ class LinkParts:
     signer: NodeSigner
     acceptor: Acceptor
     questions: Questions
+    trust: Trust
     # What is done about other kinds of frames, by the name of the frame's body field.
     frames: Mapping[str, FrameHandler] = field(default_factory=dict)
 
@@ -75,6 +78,7 @@ class LinkSession:
         # The certificate that the peer showed when it called, PEM; "" when this node called.
         self.shown = ""
         self.ready = asyncio.Event()
+        self.keys = KeyRing(peer.node, ())
         self._parts = parts
         self._row = peer
         self._wire = wire
@@ -111,6 +115,7 @@ class LinkSession:
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Live until the stream ends. Raises a DomainError when the peer breaks the protocol."""
         told = await self._parts.transactions.read(lambda conn: handshake.hello(conn, self._parts.node, self.peer))
+        told.trust_list.CopyFrom(await self._parts.trust.newest())
         self._epoch = told.epoch
         await self.send(Frame(hello=told))
         heard = await self._hear_hello()
@@ -165,7 +170,8 @@ class LinkSession:
         return frame.hello
 
     async def _agree(self, told: link_pb2.Hello, heard: link_pb2.Hello) -> tuple[Sender, Receiver]:
-        """Find out from where to go on, or stop."""
+        """Take the peer's newest keys, and find out from where to go on, or stop."""
+        await self._parts.transactions.run(lambda tx: self._learn_keys(tx, heard))
         agreed = await self._parts.transactions.run(lambda tx: handshake.agree(tx, told, heard))
         if isinstance(agreed, Stopped):
             await self._refuse(SEQUENCE_REVERSED, agreed.text)
@@ -173,10 +179,16 @@ class LinkSession:
         self._alarmed = agreed.alarmed
         return self._halves(told, heard, agreed)
 
+    async def _learn_keys(self, tx: Tx, heard: link_pb2.Hello) -> None:
+        """A list that is refused is an alarm; the stream goes on with the keys that are known."""
+        if heard.HasField("trust_list"):
+            await self._parts.trust.hear(tx, await peers_store.get(tx.conn, self.peer), heard.trust_list)
+        self.keys.replace(await trust_store.keys(tx.conn, self.peer))
+
     def _halves(self, told: link_pb2.Hello, heard: link_pb2.Hello, agreed: Agreed) -> tuple[Sender, Receiver]:
         parts = self._parts
         sender = Sender(parts.transactions, parts.signer, self.peer, told.epoch, agreed.lanes, self.send)
-        receiver = Receiver(parts.acceptor, parts.signer, self._row, heard.epoch, self.send, sender.wake)
+        receiver = Receiver(parts.acceptor, parts.signer, self._row, self.keys, heard.epoch, self.send, sender.wake)
         return sender, receiver
 
     async def _refuse(self, reason: str, message: str) -> None:
@@ -252,7 +264,7 @@ class LinkSession:
     # -------------------------------------------------------------------------------------------- receipts
 
     def _take_receipt(self, signed: link_pb2.SignedReceipt) -> None:
-        receipt = open_receipt(signed, self._row.signing_key)
+        receipt = open_receipt(signed, self.keys.at(signed.key_id, self._parts.transactions.clock.now()))
         if (receipt.receiver, receipt.sender, receipt.epoch) != (self.peer, self._parts.node, self._epoch):
             raise Forbidden(Reason.SIGNATURE_INVALID, "the receipt is not for this node's present life")
         if self._sender is None or not self._sender.expected(receipt):

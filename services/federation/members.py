@@ -20,11 +20,11 @@ from services.federation.hub import Hub
 from services.federation.joining import Joiner
 from services.federation.membership import Membership
 from services.federation.negotiation import Negotiator
-from services.federation.pki import LEAF_VALID_DEFAULT, Authority
 from services.federation.renewal import Renewer
 from services.federation.server_certificate import ServerCertificate
 from services.federation.signing import NodeSigner
 from services.federation.standing import Standing
+from services.federation.trust import Trust
 from services.federation.warden import Warden
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ class Basis:
     transactions: Transactions
     secrets: Secrets
     signer: NodeSigner
+    trust: Trust
     negotiator: Negotiator
     zones: Callable[[], ZoneTree]
     hub: Hub
-    leaf_valid: timedelta = LEAF_VALID_DEFAULT
     grace: timedelta = GRACE_DEFAULT
 
 
@@ -62,22 +62,20 @@ class Members:
     def __init__(self, basis: Basis) -> None:
         self._basis = basis
         node, transactions, hub = basis.node, basis.transactions, basis.hub
-        now = transactions.clock.now()
-        self.authority = Authority.open(node, basis.secrets, now, basis.leaf_valid)
+        self.authority = basis.trust.authority
         self.certificates = Certificates(node, self.authority, transactions)
         self.membership = Membership(
             node=node,
             title=basis.title,
             zone=basis.zone,
-            authority=self.authority,
+            trust=basis.trust,
             certificates=self.certificates,
-            signer=basis.signer,
             transactions=transactions,
             negotiator=basis.negotiator,
             zones=basis.zones,
         )
-        self.joiner = Joiner(node, transactions, self.membership, basis.negotiator, basis.secrets)
-        self.standing = Standing(basis.negotiator, basis.zones, hub.wake)
+        self.joiner = Joiner(node, transactions, self.membership, basis.negotiator, basis.trust, basis.secrets)
+        self.standing = Standing(basis.negotiator, basis.trust, basis.zones, hub.wake)
         self.renewer = Renewer(node, transactions, basis.signer, hub, basis.secrets)
         self.warden = Warden(transactions, hub, basis.grace)
         self._clocks = Clocks(transactions)

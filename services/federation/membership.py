@@ -7,7 +7,6 @@ the other side.
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -16,11 +15,10 @@ from libs.errors import Forbidden, Invalid, Reason, WrongState
 from libs.ids import new_id
 from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
-from services.federation import alarms, contracts_store, membership_store, peers_store, pki
+from services.federation import alarms, contracts_store, membership_store, peers_store, pki, trust_list
 from services.federation import terms as contract_terms
 from services.federation.membership_store import Approval, Invited, Requested
 from services.federation.peers_store import NewPeer
-from services.federation.signing import SIGNING_KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from services.federation.certificates import Certificates
     from services.federation.negotiation import Negotiator
     from services.federation.peers_store import Peer
-    from services.federation.signing import NodeSigner
+    from services.federation.trust import Trust
 
 TOKEN_BYTES = 32
 INVITATION_MINUTES_DEFAULT = 60
@@ -40,7 +38,6 @@ APPROVALS_NEEDED = 2
 # How long a request waits for people; the joiner gives up at the same time.
 REQUEST_DAYS = 7
 JOIN_UNANSWERED = "JOIN_UNANSWERED"
-NODE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 PERSON_PREFIX = "people/"
 # From these a node may begin anew, with a new invitation and new keys.
 OVER = frozenset({pb.PEER_STATE_REJECTED, pb.PEER_STATE_LEFT, pb.PEER_STATE_EXPELLED})
@@ -55,9 +52,8 @@ class Membership:
         node: str,
         title: str,
         zone: str,
-        authority: pki.Authority,
+        trust: Trust,
         certificates: Certificates,
-        signer: NodeSigner,
         transactions: Transactions,
         negotiator: Negotiator,
         zones: Callable[[], ZoneTree],
@@ -65,9 +61,9 @@ class Membership:
         self._node = node
         self._title = title
         self._zone = zone
-        self._authority = authority
+        self._trust = trust
+        self._authority = trust.authority
         self._certificates = certificates
-        self._signer = signer
         self._transactions = transactions
         self._negotiator = negotiator
         self._zones = zones
@@ -80,18 +76,20 @@ class Membership:
         """SHA-256 of this node's root certificate, in hex: what people of other nodes compare."""
         return pki.fingerprint(self._authority.root_certificate)
 
-    def card(self, certificate_request: str = "") -> link_pb2.NodeCard:
-        """Return how this node presents itself."""
-        return link_pb2.NodeCard(
+    async def card(self, audience: str, certificate_request: str = "") -> link_pb2.SignedNodeCard:
+        """Return how this node presents itself to the node `audience`."""
+        card = link_pb2.NodeCard(
             node=self._node,
             title=self._title,
             zone=self._zone,
             root_certificate=self._authority.root_certificate,
-            signing_key=self._signer.public_key,
+            trust_list=await self._trust.newest(),
             link_address=self.link_address,
             certificate_request=certificate_request,
             join_address=self.join_address,
+            audience=audience,
         )
+        return trust_list.sealed_card(self._authority, card)
 
     # -------------------------------------------------------------------------------------------- inviting
 
@@ -156,19 +154,20 @@ class Membership:
 
     async def admit(self, request: link_pb2.JoinRequest) -> link_pb2.JoinResponse:
         """Take a node's request, or say how it stands. The same joiner may ask again, with the same token and card."""
-        check_card(request.card)
-        used_by = hashlib.sha256(request.card.SerializeToString(deterministic=True)).digest()
+        card = trust_list.opened_card(request.card, self._node)
+        used_by = hashlib.sha256(request.card.card).digest()
+        own = await self.card(card.node)
 
         async def work(tx: Tx) -> link_pb2.JoinResponse:
             await membership_store.lock_delegations(tx.conn)
             invited = await membership_store.invitation(tx.conn, hashed(request.token))
-            if invited is None or invited.node != request.card.node or invited.expires_at <= tx.now:
+            if invited is None or invited.node != card.node or invited.expires_at <= tx.now:
                 raise Forbidden(Reason.JOIN_TOKEN_INVALID, "the token is not valid for this node")
             if invited.used_by is None:
-                await self._take_request(tx, invited, request.card, used_by)
+                await self._take_request(tx, invited, card, used_by)
             elif invited.used_by != used_by:
                 raise Forbidden(Reason.JOIN_TOKEN_INVALID, "the token was used already")
-            return await self._answer(tx, invited, request.card)
+            return await self._answer(tx, invited, card, own)
 
         return await self._transactions.run(work)
 
@@ -179,15 +178,17 @@ class Membership:
             await self._check_overlap(tx, invited.zone, card.node)
         # A request that cannot be served is refused before people spend their time on it.
         self._authority.issue(card.node, card.certificate_request, tx.now)
-        await add_peer(tx, card, kind=invited.kind, state=pb.PEER_STATE_REQUESTED)
+        await add_peer(tx, self._trust, card, kind=invited.kind, state=pb.PEER_STATE_REQUESTED)
         expires = tx.now + timedelta(days=REQUEST_DAYS)
         await membership_store.use_invitation(tx.conn, invited.token_hash, used_by, expires)
         wanted = Requested(card.node, invited.token_hash, expires, invited.kind, invited.zone, invited.charter)
         await membership_store.request(tx.conn, wanted)
-        await state_peer(tx, card.node)
+        await state_peer(tx, self._trust, card.node)
         tx.audit("federation.peers.request", f"peers/{card.node}", fingerprint=pki.fingerprint(card.root_certificate))
 
-    async def _answer(self, tx: Tx, invited: Invited, card: link_pb2.NodeCard) -> link_pb2.JoinResponse:
+    async def _answer(
+        self, tx: Tx, invited: Invited, card: link_pb2.NodeCard, own: link_pb2.SignedNodeCard
+    ) -> link_pb2.JoinResponse:
         peer = await peers_store.get(tx.conn, card.node)
         if peer.state == pb.PEER_STATE_REJECTED:
             raise Forbidden(Reason.JOIN_REJECTED, peer.state_reason or "the request was turned away")
@@ -195,7 +196,7 @@ class Membership:
             raise Forbidden(Reason.PEER_ENDED, peer.state_reason or "the membership does not stand")
         child = invited.kind == pb.PEER_KIND_CHILD
         kind = pb.PEER_KIND_PARENT if child else pb.PEER_KIND_PARTNER
-        response = link_pb2.JoinResponse(card=self.card(), kind=kind, state=peer.state)  # type: ignore[arg-type]
+        response = link_pb2.JoinResponse(card=own, kind=kind, state=peer.state)  # type: ignore[arg-type]
         if peer.state == pb.PEER_STATE_ACTIVE:
             response.certificate = await self._certificates.issue(tx, card.node, card.certificate_request)
             if child:
@@ -224,7 +225,7 @@ class Membership:
         tx.audit("federation.peers.approve", f"peers/{node}", fingerprint=fingerprint, approvals=given)
         if given >= APPROVALS_NEEDED:
             await self._activate(tx, peer, wanted)
-        await state_peer(tx, node)
+        await state_peer(tx, self._trust, node)
 
     async def _activate(self, tx: Tx, peer: Peer, wanted: Requested) -> None:
         await membership_store.settle_request(tx.conn, peer.node)
@@ -246,7 +247,7 @@ class Membership:
             raise _not_waiting(peer)
         await membership_store.settle_request(tx.conn, node)
         await peers_store.set_state(tx.conn, node, pb.PEER_STATE_REJECTED, reason, tx.now)
-        await state_peer(tx, node)
+        await state_peer(tx, self._trust, node)
         tx.audit("federation.peers.reject", f"peers/{node}", reason=reason)
 
     async def lapse(self) -> None:
@@ -263,8 +264,11 @@ class Membership:
         await self._transactions.run(work)
 
 
-async def add_peer(tx: Tx, card: link_pb2.NodeCard, *, kind: int, state: int, certificate: str = "") -> None:
-    """Keep a node as a peer, also one whose earlier membership is over. Raises WrongState for a peer that is one."""
+async def add_peer(tx: Tx, trust: Trust, card: link_pb2.NodeCard, *, kind: int, state: int) -> None:
+    """Keep a node as a peer, also one whose earlier membership is over.
+
+    Raises WrongState for a peer that is one, Forbidden for a trust list that is older than one that is known.
+    """
     peer = NewPeer(
         node=card.node,
         title=card.title,
@@ -272,15 +276,15 @@ async def add_peer(tx: Tx, card: link_pb2.NodeCard, *, kind: int, state: int, ce
         state=state,
         zone=card.zone,
         link_address=card.link_address,
-        dial=bool(certificate),
+        dial=False,
         root_certificate=card.root_certificate,
-        signing_key=card.signing_key,
-        certificate=certificate,
+        certificate="",
         epoch=new_id(),
         joined_at=tx.now,
         join_address=card.join_address,
     )
     before = await peers_store.find(tx.conn, card.node)
+    await trust.pin(tx, card, before)
     if before is None:
         await peers_store.add(tx.conn, peer)
     elif before.state in OVER or before.state == state == pb.PEER_STATE_REQUESTED:
@@ -290,8 +294,9 @@ async def add_peer(tx: Tx, card: link_pb2.NodeCard, *, kind: int, state: int, ce
         raise WrongState(Reason.WRONG_STATE, f"{card.node} is a peer already", peer=card.node)
 
 
-async def state_peer(tx: Tx, node: str) -> None:
-    """State on the bus what a peer is now."""
+async def state_peer(tx: Tx, trust: Trust, node: str) -> None:
+    """State what a peer is now, on the bus and in this node's trust list."""
+    await trust.restate(tx)
     peer = await peers_store.get(tx.conn, node)
     stated = pb.Peer(
         name=f"peers/{node}",
@@ -315,15 +320,6 @@ def shown_approvals(approvals: list[Approval]) -> list[pb.PeerApproval]:
         message.time.FromDatetime(approval.time)
         shown.append(message)
     return shown
-
-
-def check_card(card: link_pb2.NodeCard) -> None:
-    """Check what another node says of itself. Raises Invalid."""
-    if not NODE_ID.fullmatch(card.node):
-        raise Invalid("card.node", f"must match {NODE_ID.pattern}")
-    if len(card.signing_key) != SIGNING_KEY_BYTES:
-        raise Invalid("card.signingKey", f"must have {SIGNING_KEY_BYTES} bytes")
-    pki.fingerprint(card.root_certificate, field="card.rootCertificate")
 
 
 def hashed(token: str) -> bytes:

@@ -10,7 +10,7 @@ from libs.errors import Invalid, Reason, Stale, WrongState
 from libs.ids import new_id
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import sharing_pb2
-from services.federation import contracts_store, machine, peers_store
+from services.federation import contracts_store, machine, trust_store
 from services.federation import terms as contract_terms
 from services.federation.amendments import Switches
 from services.federation.endings import Endings
@@ -130,8 +130,8 @@ class Negotiator:
     async def verify(self, tx: Tx, name: str) -> pb.Contract:
         """Verify the provider's signature, as consumer, and countersign."""
         contract, peer = await self._step(tx, name, machine.VERIFICATION)
-        key = (await peers_store.get(tx.conn, peer)).signing_key
-        check_agreement(contract.provider_signature, contract_terms.agreement(contract), key)
+        ring = await trust_store.ring(tx.conn, peer)
+        check_agreement(contract.provider_signature, contract_terms.agreement(contract), ring.ever)
         contract.consumer_signature = self._signer.agreement(contract_terms.agreement(contract))
         return await self._tell(tx, machine.VERIFICATION, contract, peer)
 
@@ -188,7 +188,8 @@ class Negotiator:
             version=1,
             provider_signature=charter.provider_signature,
         )
-        check_agreement(contract.provider_signature, contract_terms.agreement(contract), parent.signing_key)
+        ring = await trust_store.ring(tx.conn, parent.node)
+        check_agreement(contract.provider_signature, contract_terms.agreement(contract), ring.ever)
         await contracts_store.insert(tx.conn, contract, parent.node, contract_terms.agreement_hash(contract), tx.now)
         return await self.verify(tx, contract.name)
 

@@ -33,7 +33,6 @@ class Peer:
     link_address: str
     dial: bool
     root_certificate: str
-    signing_key: bytes
     certificate: str
     epoch: str
     received_epoch: str
@@ -58,7 +57,6 @@ class NewPeer:
     link_address: str
     dial: bool
     root_certificate: str
-    signing_key: bytes
     certificate: str
     epoch: str
     joined_at: datetime
@@ -66,7 +64,7 @@ class NewPeer:
 
 
 _COLUMNS = (
-    "node, title, kind, state, zone, link_address, dial, root_certificate, signing_key, certificate,"
+    "node, title, kind, state, zone, link_address, dial, root_certificate, certificate,"
     " epoch, received_epoch, previous_epoch, epoch_there, joined_at, last_contact, last_error,"
     " state_reason, join_address"
 )
@@ -75,9 +73,9 @@ _COLUMNS = (
 async def add(conn: Connection, peer: NewPeer) -> None:
     """Insert a peer. Raises WrongState when the node is a peer already."""
     query = """
-        INSERT INTO peers (node, title, kind, state, zone, link_address, dial, root_certificate, signing_key,
+        INSERT INTO peers (node, title, kind, state, zone, link_address, dial, root_certificate,
                            certificate, epoch, joined_at, join_address)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     """
     taken = WrongState(Reason.WRONG_STATE, f"{peer.node} is a peer already", peer=peer.node)
     with violations({"peers_pkey": taken}):
@@ -89,8 +87,8 @@ async def readmit(conn: Connection, peer: NewPeer) -> None:
     """Begin anew with a node whose earlier membership is over: other keys, other sequences; the evidence stays."""
     query = """
         UPDATE peers SET title = $2, kind = $3, state = $4, zone = $5, link_address = $6, dial = $7,
-            root_certificate = $8, signing_key = $9, certificate = $10, epoch = $11,
-            joined_at = $12, join_address = $13, received_epoch = '', previous_epoch = '', epoch_there = '',
+            root_certificate = $8, certificate = $9, epoch = $10,
+            joined_at = $11, join_address = $12, received_epoch = '', previous_epoch = '', epoch_there = '',
             last_error = '', state_reason = ''
         WHERE node = $1
     """

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from libs.errors import Invalid
+from libs.errors import Forbidden, Invalid, Reason
 
 if TYPE_CHECKING:
     from libs.config import Secrets
@@ -82,6 +82,10 @@ class Authority:
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = self._leaf(peer, key, names, now).add_extension(usage, critical=False)
         return _pem(builder.sign(self._key, hashes.SHA256()))
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign with the root's key (ECDSA, P-256, SHA-256, DER) a message that begins with the prefix of its kind."""
+        return self._key.sign(message, ec.ECDSA(hashes.SHA256()))
 
     def _leaf(
         self, name: str, key: ec.EllipticCurvePublicKey, names: list[x509.GeneralName], now: datetime
@@ -159,6 +163,17 @@ def check_issued(certificate_pem: str, root_pem: str, name: str) -> None:
         raise Invalid("certificate", "must be issued by the pinned root") from error
     if name not in names.get_values_for_type(x509.UniformResourceIdentifier):
         raise Invalid("certificate", f"must name {name}")
+
+
+def check_signature(root_pem: str, message: bytes, signature: bytes) -> None:
+    """Check a signature of the key of a root. Raises Forbidden(SIGNATURE_INVALID), also for a root of another kind."""
+    try:
+        key = x509.load_pem_x509_certificate(root_pem.encode()).public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise ValueError("not a key of P-256")  # noqa: TRY301, TRY004 - ends like a signature that does not hold
+        key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise Forbidden(Reason.SIGNATURE_INVALID, "the signature is not of the pinned root") from error
 
 
 def _new_root(node: str, now: datetime) -> KeyAndCertificate:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from services.federation.accept import Accepted, Acceptor, Opened
+    from services.federation.key_ring import KeyRing
     from services.federation.peers_store import Peer
     from services.federation.signing import NodeSigner
 
@@ -61,6 +62,7 @@ class Receiver:
         acceptor: Acceptor,
         signer: NodeSigner,
         peer: Peer,
+        keys: KeyRing,
         epoch: str,
         send: Callable[[Frame], Awaitable[None]],
         controlled: Callable[[], None],
@@ -69,6 +71,7 @@ class Receiver:
         self._acceptor = acceptor
         self._signer = signer
         self._peer = peer
+        self._keys = keys
         self._epoch = epoch
         self._send = send
         self._controlled = controlled
@@ -90,7 +93,7 @@ class Receiver:
 
         Raises Forbidden for its signature, Invalid for its bytes, and Exhausted when it exceeds the credit.
         """
-        opened = self._acceptor.open(self._peer, self._epoch, signed)
+        opened = self._acceptor.open(self._keys, self._epoch, signed)
         self._queued[opened.lane] += len(opened.raw)
         if self._queued[opened.lane] > CREDIT[opened.lane]:
             text = f"more envelopes of lane {LANE_NAMES[opened.lane]} than the credit of {CREDIT[opened.lane]}"

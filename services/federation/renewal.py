@@ -10,15 +10,14 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import grpc
 import structlog
 
 from libs.backoff import Backoff
 from libs.errors import Away, DomainError, Forbidden
 from quintet.federation.v1 import federation_pb2 as pb
-from quintet.federation.v1 import link_pb2, link_pb2_grpc
+from quintet.federation.v1 import link_pb2
 from services.federation import alarms, peers_store, pki
-from services.federation.calls import refusal
+from services.federation.calls import join_port
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -123,8 +122,11 @@ class Renewer:
 
     async def _ask_at_join_port(self, peer: Peer, request: str) -> None:
         try:
-            certificate = await _call(peer, self._signer.renewal(peer.node, request))
-            await self._take(peer.node, certificate)
+            async with join_port(peer.node, peer.join_address, peer.root_certificate) as stub:
+                response = await stub.RenewCertificate(
+                    self._signer.renewal(peer.node, request), timeout=RENEW_TIMEOUT_S
+                )
+            await self._take(peer.node, response.certificate)
         except DomainError as error:
             if isinstance(error, Forbidden):
                 self._asked.pop(peer.node, None)  # perhaps it is the key: the next attempt has another
@@ -165,15 +167,3 @@ class Renewer:
 
     def _now(self) -> datetime:
         return self._transactions.clock.now()
-
-
-async def _call(peer: Peer, request: link_pb2.RenewCertificateRequest) -> str:
-    trust = grpc.ssl_channel_credentials(root_certificates=peer.root_certificate.encode())
-    options = [("grpc.ssl_target_name_override", peer.node)]
-    async with grpc.aio.secure_channel(peer.join_address, trust, options) as channel:
-        stub = link_pb2_grpc.MembershipServiceStub(channel)
-        try:
-            response = await stub.RenewCertificate(request, timeout=RENEW_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise refusal(error, peer.node) from error
-    return str(response.certificate)

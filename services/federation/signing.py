@@ -18,7 +18,10 @@ from libs.errors import Forbidden, Invalid, Reason
 from quintet.federation.v1 import link_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from joserfc.jwk import GuestProtocol
 
 BATCH_PREFIX = b"quintet-batch-v1\0"
 RENEW_PREFIX = b"quintet-renew-v1\0"
@@ -123,10 +126,17 @@ def open_deletion(signed: link_pb2.SignedDeletionProof, public_key: bytes) -> li
         raise Invalid("proof", "must be a DeletionProof") from error
 
 
-def check_agreement(signature: str, canonical: bytes, public_key: bytes) -> None:
-    """Check a detached JWS over the canonical agreement. Raises Forbidden(SIGNATURE_INVALID)."""
+def check_agreement(signature: str, canonical: bytes, keys: Callable[[str], bytes]) -> None:
+    """Check a detached JWS over the canonical agreement. Raises Forbidden(SIGNATURE_INVALID).
+
+    `keys` gives the key by its id, the `kid` of the header, or raises.
+    """
+
+    def key(signed: GuestProtocol) -> OKPKey:
+        public_key = keys(str(signed.headers().get("kid")))
+        return OKPKey.import_key(Ed25519PublicKey.from_public_bytes(public_key))
+
     try:
-        key = OKPKey.import_key(Ed25519PublicKey.from_public_bytes(public_key))
         jws.deserialize_compact(signature, key, algorithms=[ALGORITHM], payload=canonical)
     except (JoseError, ValueError) as error:
         raise Forbidden(Reason.SIGNATURE_INVALID, "the agreement is not signed by the peer's key") from error

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from libs.zones import ZoneTree
     from services.federation.negotiation import Negotiator
     from services.federation.peers_store import Peer
+    from services.federation.trust import Trust
 
 SUSPENDED, RESUMED, LEFT, EXPELLED, ZONE_WITHDRAWN = "SUSPENDED", "RESUMED", "LEFT", "EXPELLED", "ZONE_WITHDRAWN"
 # Alarms: what a peer has decided about this node.
@@ -41,9 +42,12 @@ FAREWELL_LEFT = timedelta(days=7)
 class Standing:
     """Changes where the membership of a peer stands."""
 
-    def __init__(self, negotiator: Negotiator, zones: Callable[[], ZoneTree], changed: Callable[[str], None]) -> None:
+    def __init__(
+        self, negotiator: Negotiator, trust: Trust, zones: Callable[[], ZoneTree], changed: Callable[[str], None]
+    ) -> None:
         """`changed` is told each peer whose standing changed, after the commit."""
         self._negotiator = negotiator
+        self._trust = trust
         self._zones = zones
         self._changed = changed
 
@@ -120,7 +124,7 @@ class Standing:
         node = zones[found]
         await self._withdraw(tx, found, node)
         await self._tell(tx, node, ZONE_WITHDRAWN, reason, zone=found)
-        await state_peer(tx, node)
+        await state_peer(tx, self._trust, node)
         tx.audit("federation.zones.withdraw", f"zones/{found}", node=node, reason=reason)
         return node
 
@@ -174,7 +178,7 @@ class Standing:
 
     async def _set(self, tx: Tx, node: str, state: int, reason: str) -> None:
         await peers_store.set_state(tx.conn, node, state, reason, tx.now)
-        await state_peer(tx, node)
+        await state_peer(tx, self._trust, node)
         tx.after_commit(partial(self._changed, node))
 
     async def _tell(self, tx: Tx, node: str, kind: str, reason: str, *, zone: str = "") -> None:

@@ -34,6 +34,7 @@ from services.federation.members import Basis, Members
 from services.federation.negotiation import Negotiator
 from services.federation.objectives import Objectives
 from services.federation.peers_service import PeersHandler
+from services.federation.pki import Authority
 from services.federation.ports import Ports
 from services.federation.queries import Questions
 from services.federation.queries_service import QueriesHandler
@@ -42,6 +43,7 @@ from services.federation.settlement import Settler
 from services.federation.settlement_service import SettlementsHandler
 from services.federation.signing import NodeSigner
 from services.federation.transfers_service import TransfersHandler
+from services.federation.trust import Trust
 
 if TYPE_CHECKING:
     from libs.host import Host
@@ -77,7 +79,8 @@ async def build(host: Host) -> Wired:
     control: dict[str, ControlHandler] = {**negotiator.handlers, **cosigning.handlers()}
     acceptor = Acceptor(host.node, transactions, host.zones.tree, control)
     frames: dict[str, FrameHandler] = {}
-    hub = Hub(LinkParts(host.node, transactions, signer, acceptor, questions, frames), config.secrets)
+    trust = Trust(host.node, _authority(host), signer, transactions)
+    hub = Hub(LinkParts(host.node, transactions, signer, acceptor, questions, trust, frames), config.secrets)
     settler = Settler(host.node, hub.wake)
     control["settlement"] = settler.handle
     directives = Directives(host.node, host.zones.tree, hub.wake)
@@ -86,7 +89,7 @@ async def build(host: Host) -> Wired:
     control["flow"] = watched.handle
     deletions = Deletions(host.node, transactions, signer, hub.wake)
     control["deletion_proof"] = deletions.handle
-    members = Members(_basis(host, signer, negotiator, hub))
+    members = Members(_basis(host, signer, trust, negotiator, hub))
     control.update(members.control)
     frames.update(members.frames)
     peers = PeersHandler(transactions, members.membership, members.joiner, members.standing, hub, questions)
@@ -104,7 +107,7 @@ async def build(host: Host) -> Wired:
         LinksHandler(transactions, acceptor, hub),
         DisclosuresHandler(transactions, disclosures),
         deletions,
-        EvidenceHandler(host.node, transactions, signer, cosigning),
+        EvidenceHandler(transactions, trust, cosigning),
     )
     exporter = Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches, disclosures, keeper.bulk_admits)
 
@@ -131,7 +134,12 @@ async def build(host: Host) -> Wired:
     )
 
 
-def _basis(host: Host, signer: NodeSigner, negotiator: Negotiator, hub: Hub) -> Basis:
+def _authority(host: Host) -> Authority:
+    leaf_valid = timedelta(hours=host.config.federation.certificate_hours)
+    return Authority.open(host.node, host.config.secrets, host.clock.now(), leaf_valid)
+
+
+def _basis(host: Host, signer: NodeSigner, trust: Trust, negotiator: Negotiator, hub: Hub) -> Basis:
     section = host.config.federation
     return Basis(
         node=host.node,
@@ -140,10 +148,10 @@ def _basis(host: Host, signer: NodeSigner, negotiator: Negotiator, hub: Hub) -> 
         transactions=host.transactions,
         secrets=host.config.secrets,
         signer=signer,
+        trust=trust,
         negotiator=negotiator,
         zones=host.zones.tree,
         hub=hub,
-        leaf_valid=timedelta(hours=section.certificate_hours),
         grace=timedelta(hours=section.grace_hours if section.expired_policy == "grace" else 0),
     )
 

@@ -8,7 +8,6 @@ CREATE TABLE peers (
     link_address text NOT NULL,
     dial boolean NOT NULL,                 -- this node opens the stream
     root_certificate text NOT NULL,        -- the peer's own root, pinned
-    signing_key bytea NOT NULL,            -- Ed25519, for batches, receipts and contracts
     certificate text NOT NULL,             -- ours for calls to the peer, issued by it; '' until it has
     epoch text NOT NULL,                   -- names the life of our sequence
     last_assigned bigint NOT NULL DEFAULT 0,

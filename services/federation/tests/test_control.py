@@ -33,7 +33,6 @@ async def part_with_peer(transactions: MakeTransactions, state: pb.PeerState.Val
         "",
         False,
         "",
-        b"",
         "",
         "e",
         datetime(2026, 1, 1, tzinfo=UTC),

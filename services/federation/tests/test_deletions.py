@@ -13,7 +13,7 @@ from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.sharing.v1.facts_pb2 import RowsDeleted
-from services.federation import control
+from services.federation import control, trust_store
 from services.federation.deletions import Deletions
 from services.federation.signing import open_deletion
 from services.federation.tests.asking import CONTRACT, Exchange, exchange
@@ -27,7 +27,7 @@ async def joined(made: World) -> AsyncIterator[Exchange]:
 
 
 def deletions(node: Node) -> Deletions:
-    return Deletions(node.id, node.transactions, node.membership._signer, lambda _: None)
+    return Deletions(node.id, node.transactions, node.signer, lambda _: None)
 
 
 def deleted(**about: Any) -> Fact:
@@ -77,8 +77,8 @@ async def test_a_deletion_is_proved_once_and_kept_at_both_ends(joined: Exchange)
     page = await deletions(joined.provider).page(pb.ListDeletionProofsRequest(contract=CONTRACT))
     kept = page.proofs[0]
     signed = link_pb2.SignedDeletionProof(proof=kept.proof, key_id=kept.key_id, signature=kept.signature)
-    key = (await joined.provider.peer("sf")).signing_key
-    assert open_deletion(signed, key).digest == b"d" * 32  # who reads the list can verify it
+    ring = await joined.provider.transactions.read(lambda conn: trust_store.ring(conn, "sf"))
+    assert open_deletion(signed, ring.ever(kept.key_id)).digest == b"d" * 32  # who reads the list can verify it
     assert [actor for actor, _ in await joined.audited(joined.provider, "federation.deletions.take")]
 
 
@@ -103,7 +103,7 @@ async def test_what_is_not_the_consumers_word_is_refused(joined: Exchange) -> No
     forged.deletion_proof.proof = proof.SerializeToString()
     with pytest.raises(Forbidden):
         await take(joined.provider, forged)
-    signer = joined.consumer.membership._signer
+    signer = joined.consumer.signer
     for changes in ({"node": "beijing"}, {"contract": "contracts/none"}, {"id": "1"}):
         other = link_pb2.DeletionProof()
         other.CopyFrom(link_pb2.DeletionProof.FromString(envelope.deletion_proof.proof))

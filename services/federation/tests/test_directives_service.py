@@ -201,7 +201,7 @@ async def charter_with_district(service: Service) -> None:
     now = service.clock.now()
     peer = NewPeer(
         node="sf-d10", title="", kind=federation_pb2.PEER_KIND_CHILD, state=federation_pb2.PEER_STATE_ACTIVE, zone=D10,
-        link_address="", dial=False, root_certificate="", signing_key=b"", certificate="",
+        link_address="", dial=False, root_certificate="", certificate="",
         epoch="e", joined_at=now,
     )  # fmt: skip
 

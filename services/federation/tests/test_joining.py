@@ -9,7 +9,8 @@ import pytest_asyncio
 from libs.clock import ManualClock
 from libs.errors import DomainError, Forbidden, Invalid, Reason, WrongState
 from quintet.federation.v1 import federation_pb2 as pb
-from services.federation import alarms, membership_store
+from quintet.federation.v1 import link_pb2
+from services.federation import alarms, membership_store, pki, trust_list
 from services.federation.membership import REQUEST_DAYS
 from services.federation.tests.world import PEOPLE, Node, World
 
@@ -131,3 +132,33 @@ async def test_zones_never_overlap_whoever_is_first(made: World) -> None:
     for zone in ("", "city", "nowhere"):
         with pytest.raises(Invalid):
             await city.membership.invite(pb.CreateInvitationRequest(node="y", kind=pb.PEER_KIND_CHILD, zone=zone))
+
+
+async def test_a_stolen_token_and_a_public_root_are_not_enough(made: World) -> None:
+    """Approval compares the root only: everything else in the card has to be bound to it."""
+    city, district, thief = await made.node("sf", "city"), await made.node("sf-d10", "d10"), await made.node("x", "d10")
+    token = (await city.membership.invite(CHILD)).token
+    honest = link_pb2.NodeCard.FromString((await district.membership.card("sf")).card)
+    _, request = pki.request_certificate("sf-d10")
+
+    def card(**lies: object) -> link_pb2.NodeCard:
+        told = link_pb2.NodeCard()
+        told.CopyFrom(honest)
+        told.MergeFrom(link_pb2.NodeCard(**{"certificate_request": request, **lies}))  # type: ignore[arg-type]
+        return told
+
+    theirs = (await thief.membership.card("sf")).card
+    own_root = trust_list.sealed_card(thief.trust.authority, card())
+    keys = link_pb2.NodeCard.FromString(theirs).trust_list
+    borrowed = trust_list.sealed_card(district.trust.authority, card(trust_list=keys))
+    elsewhere = await district.membership.card("other", request)
+    bare = link_pb2.SignedNodeCard(card=card().SerializeToString(), root_signature=own_root.root_signature)
+    for forged in (own_root, borrowed, elsewhere, bare):
+        asked = city.membership.admit(link_pb2.JoinRequest(token=token, card=forged))
+        assert await refused(asked) == (Forbidden, Reason.SIGNATURE_INVALID)
+    good = trust_list.sealed_card(district.trust.authority, card())
+    answer = await city.membership.admit(link_pb2.JoinRequest(token=token, card=good))
+    assert answer.state == pb.PEER_STATE_REQUESTED
+    with pytest.raises(Forbidden):  # the answer is for the joiner only
+        trust_list.opened_card(answer.card, "x")
+    assert trust_list.opened_card(answer.card, "sf-d10").node == "sf"

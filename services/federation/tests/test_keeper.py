@@ -54,9 +54,7 @@ class Kept:
 @pytest_asyncio.fixture
 async def kept(transactions: MakeTransactions) -> Kept:
     node = await transactions("federation", MIGRATIONS)
-    peer = NewPeer(
-        "d6", "", pb.PEER_KIND_CHILD, pb.PEER_STATE_ACTIVE, "d6", "", False, "", b"", "", "e", node.clock.now()
-    )
+    peer = NewPeer("d6", "", pb.PEER_KIND_CHILD, pb.PEER_STATE_ACTIVE, "d6", "", False, "", "", "e", node.clock.now())
     await node.run(lambda tx: peers_store.add(tx.conn, peer))
     return Kept(node)
 

@@ -9,7 +9,7 @@ from libs.testing import eventually
 from quintet.federation.v1 import evidence_pb2, link_pb2
 from services.federation import receipts_store
 from services.federation.evidence_service import EvidenceHandler
-from services.federation.signing import NodeSigner, open_receipt
+from services.federation.signing import open_receipt
 from services.federation.tests.world import Node, World
 
 
@@ -22,7 +22,7 @@ async def joined(made: World) -> tuple[Node, Node]:
 
 
 async def listed(node: Node, **fields: Any) -> evidence_pb2.ListReceiptsResponse:
-    handler = EvidenceHandler(node.id, node.transactions, NodeSigner(node.id, node.key), node.cosigning)
+    handler = EvidenceHandler(node.transactions, node.trust, node.cosigning)
     return await handler.receipts(evidence_pb2.ListReceiptsRequest(**fields))
 
 

@@ -79,12 +79,12 @@ def test_a_signed_bomb_is_refused_unread() -> None:
 def test_an_agreement_is_signed_over_its_bytes() -> None:
     signer = NodeSigner("sf", Ed25519PrivateKey.generate())
     signature = signer.agreement(b'{"terms":1}')
-    signing.check_agreement(signature, b'{"terms":1}', signer.public_key)
+    signing.check_agreement(signature, b'{"terms":1}', lambda _: signer.public_key)
     for canonical, key in (
         (b'{"terms":2}', signer.public_key),
         (b'{"terms":1}', NodeSigner("x", Ed25519PrivateKey.generate()).public_key),
     ):
         with pytest.raises(Forbidden):
-            signing.check_agreement(signature, canonical, key)
+            signing.check_agreement(signature, canonical, lambda _, key=key: key)  # type: ignore[misc]
     with pytest.raises(Forbidden):
-        signing.check_agreement("not.a.jws", b"", signer.public_key)
+        signing.check_agreement("not.a.jws", b"", lambda _: signer.public_key)

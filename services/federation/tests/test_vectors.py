@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from libs.errors import Forbidden
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import lanes_store, signing, terms
+from services.federation import lanes_store, signing, terms, trust_list
 from services.federation.signing import NodeSigner
 
 VECTORS: dict[str, str] = json.loads((Path(__file__).parents[3] / "docs" / "protocol-vectors.json").read_text())
@@ -63,9 +66,23 @@ def test_this_node_reads_them() -> None:
     assert (receipt.batch_digest, receipt.chain) == (raw("batch_digest"), raw("chain"))
     proof = link_pb2.SignedDeletionProof(proof=raw("deletion_proof"), signature=raw("deletion_signature"))
     assert signing.open_deletion(proof, raw("peer_public_key")).rows == 2
-    signing.check_agreement(VECTORS["agreement_signature"], VECTORS["agreement"].encode(), raw("public_key"))
+    keys = {VECTORS["key_id"]: raw("public_key")}
+    signing.check_agreement(VECTORS["agreement_signature"], VECTORS["agreement"].encode(), keys.__getitem__)
     with pytest.raises(Forbidden):
-        signing.check_agreement(VECTORS["agreement_signature"], b"{}", raw("public_key"))
+        signing.check_agreement(VECTORS["agreement_signature"], b"{}", keys.__getitem__)
+
+
+def test_the_root_binds_the_list_and_the_card() -> None:
+    root = x509.load_pem_x509_certificate(VECTORS["root_certificate"].encode()).public_key()
+    assert isinstance(root, ec.EllipticCurvePublicKey)
+    for name, prefix in (("trust_list", b"quintet-trust-v1\0"), ("card", b"quintet-card-v1\0")):
+        root.verify(raw(f"{name}_signature"), prefix + raw(name), ec.ECDSA(hashes.SHA256()))
+    signed = link_pb2.SignedNodeCard(card=raw("card"), root_signature=raw("card_signature"))
+    card = trust_list.opened_card(signed, "city")
+    assert (card.node, card.trust_list.list) == ("district", raw("trust_list"))
+    assert card.trust_list.root_signature == raw("trust_list_signature")
+    listed = trust_list.opened(card.trust_list, VECTORS["root_certificate"], "district")
+    assert [(key.key_id, key.key) for key in listed.keys] == [(VECTORS["key_id"], raw("public_key"))]
 
 
 def test_this_node_writes_them() -> None:

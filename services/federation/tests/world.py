@@ -32,9 +32,11 @@ from services.federation.link import LinkParts
 from services.federation.members import Basis, Members
 from services.federation.negotiation import Negotiator
 from services.federation.objectives import Objectives
+from services.federation.pki import LEAF_VALID_DEFAULT, Authority
 from services.federation.queries import Questions
 from services.federation.settlement import Settler
 from services.federation.signing import NodeSigner
+from services.federation.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -88,6 +90,8 @@ class Node:
     acceptor: Acceptor
     disclosures: Disclosures
     objectives: Objectives
+    trust: Trust
+    signer: NodeSigner
     seen: set[str] = field(default_factory=set)
 
     @property
@@ -148,7 +152,7 @@ class World:
         self._transactions = transactions
         self._clock = clock
         self._stack = stack
-        # What differs from the defaults in the nodes made from now on, by the names of `Basis`.
+        # What differs from the defaults in the nodes made from now on, by the names of `Basis`, and `leaf_valid`.
         self.terms: dict[str, Any] = {}
 
     async def node(self, name: str, zone: str, sharing: Any = None) -> Node:
@@ -166,15 +170,18 @@ class World:
         control: dict[str, ControlHandler] = {**negotiator.handlers, **cosigning.handlers()}
         acceptor = Acceptor(name, transactions, lambda: tree, control)
         frames: dict[str, FrameHandler] = {}
-        hub = Hub(LinkParts(name, transactions, signer, acceptor, questions, frames), secrets)
+        terms = dict(self.terms)
+        authority = Authority.open(name, secrets, transactions.clock.now(), terms.pop("leaf_valid", LEAF_VALID_DEFAULT))
+        trust = Trust(name, authority, signer, transactions)
+        hub = Hub(LinkParts(name, transactions, signer, acceptor, questions, trust, frames), secrets)
         settler = Settler(name, hub.wake)
         control["settlement"] = settler.handle
         directives = Directives(name, lambda: tree, hub.wake)
         control["directive_message"] = directives.handle
         objectives = Objectives(name, hub.wake)
         control["flow"] = objectives.handle
-        basis = Basis(name, name, zone, transactions, secrets, signer, negotiator, lambda: tree, hub)
-        members = Members(replace(basis, **self.terms))
+        basis = Basis(name, name, zone, transactions, secrets, signer, trust, negotiator, lambda: tree, hub)
+        members = Members(replace(basis, **terms))
         control.update(members.control)
         frames.update(members.frames)
         exporter = Exporter(name, lambda: tree, hub.wake, negotiator.switches, disclosures)
@@ -196,6 +203,8 @@ class World:
             acceptor,
             disclosures,
             objectives,
+            trust,
+            signer,
         )
         await self._serve(node)
         return node

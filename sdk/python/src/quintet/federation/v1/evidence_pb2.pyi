@@ -327,22 +327,34 @@ class SigningKey(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
+    RETIRED_AT_FIELD_NUMBER: _builtins.int
+    REVOKED_AT_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """node is the node whose key it is."""
     key_id: _builtins.str
     """key_id is the first 16 hex digits of SHA-256 of the key."""
     key: _builtins.bytes
     """key is the Ed25519 public key, 32 bytes."""
+    @_builtins.property
+    def retired_at(self) -> _timestamp_pb2.Timestamp:
+        """retired_at is when another took its place; unset while it is in use."""
+
+    @_builtins.property
+    def revoked_at(self) -> _timestamp_pb2.Timestamp:
+        """revoked_at is when it was found to be in wrong hands; unset if it never was."""
+
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
         key_id: _builtins.str = ...,
         key: _builtins.bytes = ...,
+        retired_at: _timestamp_pb2.Timestamp | None = ...,
+        revoked_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retired_at", b"retired_at", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_id", b"key_id", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_id", b"key_id", "node", b"node", "retired_at", b"retired_at", "revoked_at", b"revoked_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -360,7 +372,7 @@ class ListSigningKeysResponse(_message.Message):
     """next_page_token continues the list; empty at the end."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]:
-        """keys are ordered by node."""
+        """keys are ordered by node and key_id; those that are retired or revoked are among them."""
 
     def __init__(
         self,

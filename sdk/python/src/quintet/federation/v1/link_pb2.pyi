@@ -13,6 +13,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from quintet.fact.v1 import fact_pb2 as _fact_pb2
 from quintet.federation.v1 import directive_pb2 as _directive_pb2
 from quintet.federation.v1 import federation_pb2 as _federation_pb2
+from quintet.federation.v1 import trust_pb2 as _trust_pb2
 from quintet.sharing.v1 import sharing_pb2 as _sharing_pb2
 import builtins as _builtins
 import sys
@@ -65,10 +66,11 @@ class NodeCard(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     ZONE_FIELD_NUMBER: _builtins.int
     ROOT_CERTIFICATE_FIELD_NUMBER: _builtins.int
-    SIGNING_KEY_FIELD_NUMBER: _builtins.int
+    TRUST_LIST_FIELD_NUMBER: _builtins.int
     LINK_ADDRESS_FIELD_NUMBER: _builtins.int
     CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
     JOIN_ADDRESS_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """node is its id."""
     title: _builtins.str
@@ -77,14 +79,18 @@ class NodeCard(_message.Message):
     """zone is the code of the zone that it is or will be authoritative for."""
     root_certificate: _builtins.str
     """root_certificate is its own root, PEM."""
-    signing_key: _builtins.bytes
-    """signing_key is its Ed25519 public key for batches, receipts and contracts, 32 bytes."""
     link_address: _builtins.str
     """link_address is where its link port listens, host:port; empty when it cannot be dialled."""
     certificate_request: _builtins.str
     """certificate_request is a PKCS #10 request, PEM, for the certificate with which it will call the other; empty in an answer."""
     join_address: _builtins.str
     """join_address is where its join port listens, host:port."""
+    audience: _builtins.str
+    """audience is the id of the node that the card is for: it is of no use at another."""
+    @_builtins.property
+    def trust_list(self) -> _trust_pb2.SignedTrustList:
+        """trust_list holds the keys with which it signs."""
+
     def __init__(
         self,
         *,
@@ -92,18 +98,49 @@ class NodeCard(_message.Message):
         title: _builtins.str = ...,
         zone: _builtins.str = ...,
         root_certificate: _builtins.str = ...,
-        signing_key: _builtins.bytes = ...,
+        trust_list: _trust_pb2.SignedTrustList | None = ...,
         link_address: _builtins.str = ...,
         certificate_request: _builtins.str = ...,
         join_address: _builtins.str = ...,
+        audience: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trust_list", b"trust_list"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "join_address", b"join_address", "link_address", b"link_address", "node", b"node", "root_certificate", b"root_certificate", "signing_key", b"signing_key", "title", b"title", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "certificate_request", b"certificate_request", "join_address", b"join_address", "link_address", b"link_address", "node", b"node", "root_certificate", b"root_certificate", "title", b"title", "trust_list", b"trust_list", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeCard: _TypeAlias = NodeCard  # noqa: Y015
+
+@_typing.final
+class SignedNodeCard(_message.Message):
+    """SignedNodeCard is a card with the signature of the node's root, which binds the keys, the request and the addresses to
+    the root that people compare.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CARD_FIELD_NUMBER: _builtins.int
+    ROOT_SIGNATURE_FIELD_NUMBER: _builtins.int
+    card: _builtins.bytes
+    """card is the serialised NodeCard; the signature is over exactly these bytes, after the prefix "quintet-card-v1" and a zero
+    byte.
+    """
+    root_signature: _builtins.bytes
+    """root_signature is ECDSA (P-256, SHA-256, DER) by the key of the root in the card."""
+    def __init__(
+        self,
+        *,
+        card: _builtins.bytes = ...,
+        root_signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "root_signature", b"root_signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedNodeCard: _TypeAlias = SignedNodeCard  # noqa: Y015
 
 @_typing.final
 class JoinRequest(_message.Message):
@@ -116,14 +153,14 @@ class JoinRequest(_message.Message):
     token: _builtins.str
     """token is the one-time token."""
     @_builtins.property
-    def card(self) -> Global___NodeCard:
-        """card is the joiner."""
+    def card(self) -> Global___SignedNodeCard:
+        """card is the joiner, for the inviting node."""
 
     def __init__(
         self,
         *,
         token: _builtins.str = ...,
-        card: Global___NodeCard | None = ...,
+        card: Global___SignedNodeCard | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -153,8 +190,8 @@ class JoinResponse(_message.Message):
     the charter are set. The joiner asks again, with the same token and card.
     """
     @_builtins.property
-    def card(self) -> Global___NodeCard:
-        """card is the inviting node."""
+    def card(self) -> Global___SignedNodeCard:
+        """card is the inviting node, for the joiner."""
 
     @_builtins.property
     def charter(self) -> _federation_pb2.Contract:
@@ -165,7 +202,7 @@ class JoinResponse(_message.Message):
     def __init__(
         self,
         *,
-        card: Global___NodeCard | None = ...,
+        card: Global___SignedNodeCard | None = ...,
         certificate: _builtins.str = ...,
         kind: _federation_pb2.PeerKind.ValueType = ...,
         charter: _federation_pb2.Contract | None = ...,
@@ -389,6 +426,7 @@ class Hello(_message.Message):
     RECEIVED_EPOCH_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
     PREVIOUS_EPOCH_FIELD_NUMBER: _builtins.int
+    TRUST_LIST_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """node is the sender's id; it must match the certificate."""
     protocol: _builtins.int
@@ -405,6 +443,10 @@ class Hello(_message.Message):
     def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LanePosition]:
         """lanes say where each lane stands at the sender; a lane that is not named stands at 0."""
 
+    @_builtins.property
+    def trust_list(self) -> _trust_pb2.SignedTrustList:
+        """trust_list is the sender's newest list: batches and receipts are signed with a key that is in it."""
+
     def __init__(
         self,
         *,
@@ -414,10 +456,11 @@ class Hello(_message.Message):
         received_epoch: _builtins.str = ...,
         lanes: _abc.Iterable[Global___LanePosition] | None = ...,
         previous_epoch: _builtins.str = ...,
+        trust_list: _trust_pb2.SignedTrustList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trust_list", b"trust_list"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "lanes", b"lanes", "node", b"node", "previous_epoch", b"previous_epoch", "protocol", b"protocol", "received_epoch", b"received_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "lanes", b"lanes", "node", b"node", "previous_epoch", b"previous_epoch", "protocol", b"protocol", "received_epoch", b"received_epoch", "trust_list", b"trust_list"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,6 +14,8 @@ import type { Directive } from "./directive_pb.js";
 import { file_quintet_federation_v1_directive } from "./directive_pb.js";
 import type { Contract, ListPeerProductsRequest, PeerKind, PeerState, QueryContractRequest, Transfer } from "./federation_pb.js";
 import { file_quintet_federation_v1_federation } from "./federation_pb.js";
+import type { SignedTrustList } from "./trust_pb.js";
+import { file_quintet_federation_v1_trust } from "./trust_pb.js";
 import { file_quintet_options_v1_options } from "../../options/v1/options_pb.js";
 import type { Product } from "../../sharing/v1/sharing_pb.js";
 import { file_quintet_sharing_v1_sharing } from "../../sharing/v1/sharing_pb.js";
@@ -23,7 +25,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/link.proto.
  */
 export const file_quintet_federation_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIq0BCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRITCgtzaWduaW5nX2tleRgFIAEoDBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCRIUCgxqb2luX2FkZHJlc3MYCCABKAkiYAoLSm9pblJlcXVlc3QSGgoFdG9rZW4YASABKAlCC9LzGAcIARDIAUABEjUKBGNhcmQYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmRCBtLzGAIIASLkAQoMSm9pblJlc3BvbnNlEi0KBGNhcmQYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuTm9kZUNhcmQSEwoLY2VydGlmaWNhdGUYAiABKAkSLQoEa2luZBgDIAEoDjIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QZWVyS2luZBIwCgdjaGFydGVyGAQgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0Ei8KBXN0YXRlGAUgASgOMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJTdGF0ZSKlAQoXUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QSLQoEbm9kZRgBIAEoCUIf0vMYGwgBIhdbYS16MC05XVthLXowLTktXXswLDYyfRImChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAIgASgJQgnS8xgFCAEQgEASFgoGa2V5X2lkGAMgASgJQgbS8xgCEEASGwoJc2lnbmF0dXJlGAQgASgMQgjS8xgECAEQQCIvChhSZW5ld0NlcnRpZmljYXRlUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAkilgUKBUZyYW1lEi0KBWhlbGxvGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkhlbGxvSAASMwoFYmF0Y2gYAiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkQmF0Y2hIABI3CgdyZWNlaXB0GAMgASgLMiQucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFJlY2VpcHRIABIvCgZjcmVkaXQYBCABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQ3JlZGl0SAASLQoFcXVlcnkYBSABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlIABIvCgZhbnN3ZXIYBiABKAsyHS5xdWludGV0LmZlZGVyYXRpb24udjEuQW5zd2VySAASKwoEcGluZxgHIAEoCzIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5QaW5nSAASNQoHcmVmdXNhbBgIIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaW5rUmVmdXNhbEgAEjIKBWNodW5rGAkgASgLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLkJhdGNoQ2h1bmtIABI0CgZjYW5jZWwYCiABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuQ2FuY2VsUXVlcnlIABJIChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAsgASgLMikucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNlcnRpZmljYXRlUmVxdWVzdEgAEj8KC2NlcnRpZmljYXRlGAwgASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLklzc3VlZENlcnRpZmljYXRlSABCBgoEYm9keSI+Cg9FeGNoYW5nZVJlcXVlc3QSKwoFZnJhbWUYASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuRnJhbWUiPwoQRXhjaGFuZ2VSZXNwb25zZRIrCgVmcmFtZRgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GcmFtZSKaAQoFSGVsbG8SDAoEbm9kZRgBIAEoCRIQCghwcm90b2NvbBgCIAEoBRINCgVlcG9jaBgDIAEoCRIWCg5yZWNlaXZlZF9lcG9jaBgEIAEoCRIyCgVsYW5lcxgFIAMoCzIjLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lUG9zaXRpb24SFgoOcHJldmlvdXNfZXBvY2gYBiABKAkivAEKDExhbmVQb3NpdGlvbhIpCgRsYW5lGAEgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSEAoIcmVjZWl2ZWQYAiABKAMSFgoOcmVjZWl2ZWRfY2hhaW4YAyABKAwSFQoNbGFzdF9hc3NpZ25lZBgEIAEoAxIUCgxhY2tub3dsZWRnZWQYBSABKAMSGgoSYWNrbm93bGVkZ2VkX2NoYWluGAYgASgMEg4KBmNyZWRpdBgHIAEoAyLuBQoIRW52ZWxvcGUSEQoJd2l0aGRyYXduGAEgASgMEikKBGxhbmUYAiABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRIQCghjb250cmFjdBgDIAEoCRIWCg5hZ3JlZW1lbnRfaGFzaBgEIAEoDBIlCgRmYWN0GAUgASgLMhUucXVpbnRldC5mYWN0LnYxLkZhY3RIABJCChBjb250cmFjdF9tZXNzYWdlGAYgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0TWVzc2FnZUgAEkIKEHRyYW5zZmVyX21lc3NhZ2UYByABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXJNZXNzYWdlSAASRAoRZGlyZWN0aXZlX21lc3NhZ2UYCCABKAsyJy5xdWludGV0LmZlZGVyYXRpb24udjEuRGlyZWN0aXZlTWVzc2FnZUgAEkYKEm1lbWJlcnNoaXBfbWVzc2FnZRgKIAEoCzIoLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5NZW1iZXJzaGlwTWVzc2FnZUgAEkQKDmRlbGV0aW9uX3Byb29mGAsgASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZERlbGV0aW9uUHJvb2ZIABI8CgpjaGVja3BvaW50GAwgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNoZWNrcG9pbnRPZmZlckgAEjkKC2Nvc2lnbmF0dXJlGA0gASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvc2lnbmF0dXJlSAASQAoKc2V0dGxlbWVudBgOIAEoCzIqLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TZXR0bGVtZW50U3RhdGVtZW50SAASNAoEZmxvdxgPIAEoCzIkLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GbG93U3RhdGVtZW50SABCBgoEYm9keSK4AQoFQmF0Y2gSDgoGc2VuZGVyGAEgASgJEhAKCHJlY2VpdmVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhEKCWVudmVsb3BlcxgEIAMoDBIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAYgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSFgoOZmlyc3Rfc2VxdWVuY2UYByABKAMiUwoLU2lnbmVkQmF0Y2gSDQoFYmF0Y2gYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDBISCgpjb21wcmVzc2VkGAQgASgIImMKCkJhdGNoQ2h1bmsSKQoEbGFuZRgBIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEg0KBWluZGV4GAIgASgFEg0KBWNvdW50GAMgASgFEgwKBGRhdGEYBCABKAwimQIKB1JlY2VpcHQSEAoIcmVjZWl2ZXIYASABKAkSDgoGc2VuZGVyGAIgASgJEg0KBWVwb2NoGAMgASgJEhAKCHNlcXVlbmNlGAQgASgDEhQKDGJhdGNoX2RpZ2VzdBgFIAEoDBIoCgR0aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgRsYW5lGAcgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSDQoFY2hhaW4YCCABKAwSFgoOZmlyc3Rfc2VxdWVuY2UYCSABKAMSOQoJY29udHJhY3RzGAogAygLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJlY2VpcHRDb250cmFjdCI2Cg9SZWNlaXB0Q29udHJhY3QSEAoIY29udHJhY3QYASABKAkSEQoJZW52ZWxvcGVzGAIgASgDIkMKDVNpZ25lZFJlY2VpcHQSDwoHcmVjZWlwdBgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMIkYKBkNyZWRpdBIRCgllbnZlbG9wZXMYASABKAMSKQoEbGFuZRgCIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lIpcBCg9Db250cmFjdE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCghjb250cmFjdBgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Db250cmFjdBIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVldmVudBgFIAEoCSKIAQoPVHJhbnNmZXJNZXNzYWdlEgoKAmlkGAEgASgJEgwKBHR5cGUYAiABKAkSMQoIdHJhbnNmZXIYAyABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXISKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAifQoQRGlyZWN0aXZlTWVzc2FnZRIKCgJpZBgBIAEoCRIzCglkaXJlY3RpdmUYAiABKAsyIC5xdWludGV0LmZlZGVyYXRpb24udjEuRGlyZWN0aXZlEigKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInUKEU1lbWJlcnNoaXBNZXNzYWdlEgoKAmlkGAEgASgJEgwKBHR5cGUYAiABKAkSDAoEem9uZRgDIAEoCRIOCgZyZWFzb24YBCABKAkSKAoEdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiJQoSQ2VydGlmaWNhdGVSZXF1ZXN0Eg8KB3JlcXVlc3QYASABKAkiOAoRSXNzdWVkQ2VydGlmaWNhdGUSEwoLY2VydGlmaWNhdGUYASABKAkSDgoGcmVhc29uGAIgASgJIsQBCg1EZWxldGlvblByb29mEhAKCGNvbnRyYWN0GAEgASgJEgwKBG5vZGUYAiABKAkSDAoEcm93cxgDIAEoAxIOCgZkaWdlc3QYBCABKAwSDgoGcmVhc29uGAUgASgJEi8KC2hlbGRfYmVmb3JlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgR0aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJpZBgIIAEoCSJHChNTaWduZWREZWxldGlvblByb29mEg0KBXByb29mGAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwicwoPQ2hlY2twb2ludE9mZmVyEhEKCXN0YXRlbWVudBgBIAEoCRIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMEhMKC2NvbnNpc3RlbmN5GAQgAygMEhUKDXByZXZpb3VzX3NpemUYBSABKAMieQoLQ29zaWduYXR1cmUSEQoJc3RhdGVtZW50GAEgASgJEgwKBG5vZGUYAiABKAkSDgoGa2V5X2lkGAMgASgJEhEKCXNpZ25hdHVyZRgEIAEoDBIPCgdyZWZ1c2FsGAUgASgJEhUKDWNvc2lnbmVkX3NpemUYBiABKAMisQIKE1NldHRsZW1lbnRTdGF0ZW1lbnQSEAoIY29udHJhY3QYASABKAkSCwoDZGF5GAIgASgJEg0KBWZhY3RzGAMgASgDEgwKBHJvd3MYBCABKAMSDQoFYnl0ZXMYBSABKAMSDgoGZGlnZXN0GAYgASgMEg8KB3F1ZXJpZXMYByABKAMSEgoKcXVlcnlfcm93cxgIIAEoAxIMCgRhc2tzGAkgASgIEhQKDGNvdW50ZWRfbm9kZRgKIAEoCRI5Cgdwb3J0aW9uGAsgASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRQb3J0aW9uEjsKCGZpbmRpbmdzGAwgASgLMikucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRGaW5kaW5ncyLEAQoNRmxvd1N0YXRlbWVudBIQCghjb250cmFjdBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtvbGRlc3RfZmFjdBgDIAEoCRIxCg1vbGRlc3RfY2hhbmdlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt3YWl0c19zaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidAoRU2V0dGxlbWVudFBvcnRpb24SDQoFYWZ0ZXIYASABKAkSDwoHdGhyb3VnaBgCIAEoCRILCgNpZHMYAyADKAkSEgoKbmV2ZXJfc2VudBgEIAMoCRIQCghyZXBhaXJlZBgFIAEoAxIMCgRsYXN0GAYgASgIIkcKElNldHRsZW1lbnRGaW5kaW5ncxIPCgd0aHJvdWdoGAEgASgJEg8KB21pc3NpbmcYAiADKAkSDwoHdW5rbm93bhgDIAMoCSIZCgtDYW5jZWxRdWVyeRIKCgJpZBgBIAEoCSL2AQoFUXVlcnkSCgoCaWQYASABKAkSFAoMcmVtYWluaW5nX21zGAIgASgDEg0KBWFjdG9yGAMgASgJEhMKC3RyYWNlcGFyZW50GAQgASgJEjsKBHJvd3MYBSABKAsyKy5xdWludGV0LmZlZGVyYXRpb24udjEuUXVlcnlDb250cmFjdFJlcXVlc3RIABJCCghwcm9kdWN0cxgGIAEoCzIuLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MaXN0UGVlclByb2R1Y3RzUmVxdWVzdEgAEg4KBnN0cmVhbRgHIAEoCBIOCgZjcmVkaXQYCCABKAVCBgoEYm9keSLAAQoGQW5zd2VyEgoKAmlkGAEgASgJEgwKBGNvZGUYAiABKAUSDgoGcmVhc29uGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSJQoEcm93cxgFIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFwoPbmV4dF9wYWdlX3Rva2VuGAYgASgJEi0KCHByb2R1Y3RzGAcgAygLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3QSDAoEbW9yZRgIIAEoCCIwCgRQaW5nEigKBHRpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImsKC0xpbmtSZWZ1c2FsEg4KBnJlYXNvbhgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhAKCHNlcXVlbmNlGAMgASgDEikKBGxhbmUYBCABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZSpNCgRMYW5lEhQKEExBTkVfVU5TUEVDSUZJRUQQABIQCgxMQU5FX0NPTlRST0wQARIOCgpMQU5FX0ZBQ1RTEAISDQoJTEFORV9CVUxLEAMy7QEKEU1lbWJlcnNoaXBTZXJ2aWNlElkKBEpvaW4SIi5xdWludGV0LmZlZGVyYXRpb24udjEuSm9pblJlcXVlc3QaIy5xdWludGV0LmZlZGVyYXRpb24udjEuSm9pblJlc3BvbnNlIgjK8xgEMA84ARJ9ChBSZW5ld0NlcnRpZmljYXRlEi4ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJlbmV3Q2VydGlmaWNhdGVSZXF1ZXN0Gi8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJlbmV3Q2VydGlmaWNhdGVSZXNwb25zZSIIyvMYBDAPOAEyegoLTGlua1NlcnZpY2USawoIRXhjaGFuZ2USJi5xdWludGV0LmZlZGVyYXRpb24udjEuRXhjaGFuZ2VSZXF1ZXN0GicucXVpbnRldC5mZWRlcmF0aW9uLnYxLkV4Y2hhbmdlUmVzcG9uc2UiCsrzGAYwgKMFOAEoATABYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
+  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIuYBCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRI6Cgp0cnVzdF9saXN0GAUgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCRIUCgxqb2luX2FkZHJlc3MYCCABKAkSEAoIYXVkaWVuY2UYCSABKAkiTgoOU2lnbmVkTm9kZUNhcmQSGQoEY2FyZBgBIAEoDEIL0vMYBwgBEICAgAESIQoOcm9vdF9zaWduYXR1cmUYAiABKAxCCdLzGAUIARCAASJmCgtKb2luUmVxdWVzdBIaCgV0b2tlbhgBIAEoCUIL0vMYBwgBEMgBQAESOwoEY2FyZBgCIAEoCzIlLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWROb2RlQ2FyZEIG0vMYAggBIuoBCgxKb2luUmVzcG9uc2USMwoEY2FyZBgBIAEoCzIlLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWROb2RlQ2FyZBITCgtjZXJ0aWZpY2F0ZRgCIAEoCRItCgRraW5kGAMgASgOMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJLaW5kEjAKB2NoYXJ0ZXIYBCABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QSLwoFc3RhdGUYBSABKA4yIC5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlclN0YXRlIqUBChdSZW5ld0NlcnRpZmljYXRlUmVxdWVzdBItCgRub2RlGAEgASgJQh/S8xgbCAEiF1thLXowLTldW2EtejAtOS1dezAsNjJ9EiYKE2NlcnRpZmljYXRlX3JlcXVlc3QYAiABKAlCCdLzGAUIARCAQBIWCgZrZXlfaWQYAyABKAlCBtLzGAIQQBIbCglzaWduYXR1cmUYBCABKAxCCNLzGAQIARBAIi8KGFJlbmV3Q2VydGlmaWNhdGVSZXNwb25zZRITCgtjZXJ0aWZpY2F0ZRgBIAEoCSKWBQoFRnJhbWUSLQoFaGVsbG8YASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuSGVsbG9IABIzCgViYXRjaBgCIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWRCYXRjaEgAEjcKB3JlY2VpcHQYAyABKAsyJC5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkUmVjZWlwdEgAEi8KBmNyZWRpdBgEIAEoCzIdLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5DcmVkaXRIABItCgVxdWVyeRgFIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5RdWVyeUgAEi8KBmFuc3dlchgGIAEoCzIdLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5BbnN3ZXJIABIrCgRwaW5nGAcgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBpbmdIABI1CgdyZWZ1c2FsGAggASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxpbmtSZWZ1c2FsSAASMgoFY2h1bmsYCSABKAsyIS5xdWludGV0LmZlZGVyYXRpb24udjEuQmF0Y2hDaHVua0gAEjQKBmNhbmNlbBgKIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5DYW5jZWxRdWVyeUgAEkgKE2NlcnRpZmljYXRlX3JlcXVlc3QYCyABKAsyKS5xdWludGV0LmZlZGVyYXRpb24udjEuQ2VydGlmaWNhdGVSZXF1ZXN0SAASPwoLY2VydGlmaWNhdGUYDCABKAsyKC5xdWludGV0LmZlZGVyYXRpb24udjEuSXNzdWVkQ2VydGlmaWNhdGVIAEIGCgRib2R5Ij4KD0V4Y2hhbmdlUmVxdWVzdBIrCgVmcmFtZRgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GcmFtZSI/ChBFeGNoYW5nZVJlc3BvbnNlEisKBWZyYW1lGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZyYW1lItYBCgVIZWxsbxIMCgRub2RlGAEgASgJEhAKCHByb3RvY29sGAIgASgFEg0KBWVwb2NoGAMgASgJEhYKDnJlY2VpdmVkX2Vwb2NoGAQgASgJEjIKBWxhbmVzGAUgAygLMiMucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmVQb3NpdGlvbhIWCg5wcmV2aW91c19lcG9jaBgGIAEoCRI6Cgp0cnVzdF9saXN0GAcgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdCK8AQoMTGFuZVBvc2l0aW9uEikKBGxhbmUYASABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRIQCghyZWNlaXZlZBgCIAEoAxIWCg5yZWNlaXZlZF9jaGFpbhgDIAEoDBIVCg1sYXN0X2Fzc2lnbmVkGAQgASgDEhQKDGFja25vd2xlZGdlZBgFIAEoAxIaChJhY2tub3dsZWRnZWRfY2hhaW4YBiABKAwSDgoGY3JlZGl0GAcgASgDIu4FCghFbnZlbG9wZRIRCgl3aXRoZHJhd24YASABKAwSKQoEbGFuZRgCIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhAKCGNvbnRyYWN0GAMgASgJEhYKDmFncmVlbWVudF9oYXNoGAQgASgMEiUKBGZhY3QYBSABKAsyFS5xdWludGV0LmZhY3QudjEuRmFjdEgAEkIKEGNvbnRyYWN0X21lc3NhZ2UYBiABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3RNZXNzYWdlSAASQgoQdHJhbnNmZXJfbWVzc2FnZRgHIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2Zlck1lc3NhZ2VIABJEChFkaXJlY3RpdmVfbWVzc2FnZRgIIAEoCzInLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmVNZXNzYWdlSAASRgoSbWVtYmVyc2hpcF9tZXNzYWdlGAogASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLk1lbWJlcnNoaXBNZXNzYWdlSAASRAoOZGVsZXRpb25fcHJvb2YYCyABKAsyKi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkRGVsZXRpb25Qcm9vZkgAEjwKCmNoZWNrcG9pbnQYDCABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuQ2hlY2twb2ludE9mZmVySAASOQoLY29zaWduYXR1cmUYDSABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuQ29zaWduYXR1cmVIABJACgpzZXR0bGVtZW50GA4gASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRTdGF0ZW1lbnRIABI0CgRmbG93GA8gASgLMiQucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZsb3dTdGF0ZW1lbnRIAEIGCgRib2R5IrgBCgVCYXRjaBIOCgZzZW5kZXIYASABKAkSEAoIcmVjZWl2ZXIYAiABKAkSDQoFZXBvY2gYAyABKAkSEQoJZW52ZWxvcGVzGAQgAygMEigKBHRpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBGxhbmUYBiABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRIWCg5maXJzdF9zZXF1ZW5jZRgHIAEoAyJTCgtTaWduZWRCYXRjaBINCgViYXRjaBgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMEhIKCmNvbXByZXNzZWQYBCABKAgiYwoKQmF0Y2hDaHVuaxIpCgRsYW5lGAEgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSDQoFaW5kZXgYAiABKAUSDQoFY291bnQYAyABKAUSDAoEZGF0YRgEIAEoDCKZAgoHUmVjZWlwdBIQCghyZWNlaXZlchgBIAEoCRIOCgZzZW5kZXIYAiABKAkSDQoFZXBvY2gYAyABKAkSEAoIc2VxdWVuY2UYBCABKAMSFAoMYmF0Y2hfZGlnZXN0GAUgASgMEigKBHRpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBGxhbmUYByABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRINCgVjaGFpbhgIIAEoDBIWCg5maXJzdF9zZXF1ZW5jZRgJIAEoAxI5Cgljb250cmFjdHMYCiADKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuUmVjZWlwdENvbnRyYWN0IjYKD1JlY2VpcHRDb250cmFjdBIQCghjb250cmFjdBgBIAEoCRIRCgllbnZlbG9wZXMYAiABKAMiQwoNU2lnbmVkUmVjZWlwdBIPCgdyZWNlaXB0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiRgoGQ3JlZGl0EhEKCWVudmVsb3BlcxgBIAEoAxIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUilwEKD0NvbnRyYWN0TWVzc2FnZRIKCgJpZBgBIAEoCRIMCgR0eXBlGAIgASgJEjEKCGNvbnRyYWN0GAMgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0EigKBHRpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWV2ZW50GAUgASgJIogBCg9UcmFuc2Zlck1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCgh0cmFuc2ZlchgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2ZlchIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ9ChBEaXJlY3RpdmVNZXNzYWdlEgoKAmlkGAEgASgJEjMKCWRpcmVjdGl2ZRgCIAEoCzIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmUSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidQoRTWVtYmVyc2hpcE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIMCgR6b25lGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIlChJDZXJ0aWZpY2F0ZVJlcXVlc3QSDwoHcmVxdWVzdBgBIAEoCSI4ChFJc3N1ZWRDZXJ0aWZpY2F0ZRITCgtjZXJ0aWZpY2F0ZRgBIAEoCRIOCgZyZWFzb24YAiABKAkixAEKDURlbGV0aW9uUHJvb2YSEAoIY29udHJhY3QYASABKAkSDAoEbm9kZRgCIAEoCRIMCgRyb3dzGAMgASgDEg4KBmRpZ2VzdBgEIAEoDBIOCgZyZWFzb24YBSABKAkSLwoLaGVsZF9iZWZvcmUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBHRpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgoKAmlkGAggASgJIkcKE1NpZ25lZERlbGV0aW9uUHJvb2YSDQoFcHJvb2YYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDCJzCg9DaGVja3BvaW50T2ZmZXISEQoJc3RhdGVtZW50GAEgASgJEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwSEwoLY29uc2lzdGVuY3kYBCADKAwSFQoNcHJldmlvdXNfc2l6ZRgFIAEoAyJ5CgtDb3NpZ25hdHVyZRIRCglzdGF0ZW1lbnQYASABKAkSDAoEbm9kZRgCIAEoCRIOCgZrZXlfaWQYAyABKAkSEQoJc2lnbmF0dXJlGAQgASgMEg8KB3JlZnVzYWwYBSABKAkSFQoNY29zaWduZWRfc2l6ZRgGIAEoAyKxAgoTU2V0dGxlbWVudFN0YXRlbWVudBIQCghjb250cmFjdBgBIAEoCRILCgNkYXkYAiABKAkSDQoFZmFjdHMYAyABKAMSDAoEcm93cxgEIAEoAxINCgVieXRlcxgFIAEoAxIOCgZkaWdlc3QYBiABKAwSDwoHcXVlcmllcxgHIAEoAxISCgpxdWVyeV9yb3dzGAggASgDEgwKBGFza3MYCSABKAgSFAoMY291bnRlZF9ub2RlGAogASgJEjkKB3BvcnRpb24YCyABKAsyKC5xdWludGV0LmZlZGVyYXRpb24udjEuU2V0dGxlbWVudFBvcnRpb24SOwoIZmluZGluZ3MYDCABKAsyKS5xdWludGV0LmZlZGVyYXRpb24udjEuU2V0dGxlbWVudEZpbmRpbmdzIsQBCg1GbG93U3RhdGVtZW50EhAKCGNvbnRyYWN0GAEgASgJEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC29sZGVzdF9mYWN0GAMgASgJEjEKDW9sZGVzdF9jaGFuZ2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3dhaXRzX3NpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ0ChFTZXR0bGVtZW50UG9ydGlvbhINCgVhZnRlchgBIAEoCRIPCgd0aHJvdWdoGAIgASgJEgsKA2lkcxgDIAMoCRISCgpuZXZlcl9zZW50GAQgAygJEhAKCHJlcGFpcmVkGAUgASgDEgwKBGxhc3QYBiABKAgiRwoSU2V0dGxlbWVudEZpbmRpbmdzEg8KB3Rocm91Z2gYASABKAkSDwoHbWlzc2luZxgCIAMoCRIPCgd1bmtub3duGAMgAygJIhkKC0NhbmNlbFF1ZXJ5EgoKAmlkGAEgASgJIvYBCgVRdWVyeRIKCgJpZBgBIAEoCRIUCgxyZW1haW5pbmdfbXMYAiABKAMSDQoFYWN0b3IYAyABKAkSEwoLdHJhY2VwYXJlbnQYBCABKAkSOwoEcm93cxgFIAEoCzIrLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5RdWVyeUNvbnRyYWN0UmVxdWVzdEgAEkIKCHByb2R1Y3RzGAYgASgLMi4ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxpc3RQZWVyUHJvZHVjdHNSZXF1ZXN0SAASDgoGc3RyZWFtGAcgASgIEg4KBmNyZWRpdBgIIAEoBUIGCgRib2R5IsABCgZBbnN3ZXISCgoCaWQYASABKAkSDAoEY29kZRgCIAEoBRIOCgZyZWFzb24YAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIlCgRyb3dzGAUgAygLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YBiABKAkSLQoIcHJvZHVjdHMYByADKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdBIMCgRtb3JlGAggASgIIjAKBFBpbmcSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiawoLTGlua1JlZnVzYWwSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIc2VxdWVuY2UYAyABKAMSKQoEbGFuZRgEIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lKk0KBExhbmUSFAoQTEFORV9VTlNQRUNJRklFRBAAEhAKDExBTkVfQ09OVFJPTBABEg4KCkxBTkVfRkFDVFMQAhINCglMQU5FX0JVTEsQAzLtAQoRTWVtYmVyc2hpcFNlcnZpY2USWQoESm9pbhIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVxdWVzdBojLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVzcG9uc2UiCMrzGAQwDzgBEn0KEFJlbmV3Q2VydGlmaWNhdGUSLi5xdWludGV0LmZlZGVyYXRpb24udjEuUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QaLy5xdWludGV0LmZlZGVyYXRpb24udjEuUmVuZXdDZXJ0aWZpY2F0ZVJlc3BvbnNlIgjK8xgEMA84ATJ6CgtMaW5rU2VydmljZRJrCghFeGNoYW5nZRImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FeGNoYW5nZVJlcXVlc3QaJy5xdWludGV0LmZlZGVyYXRpb24udjEuRXhjaGFuZ2VSZXNwb25zZSIKyvMYBjCAowU4ASgBMAFiBnByb3RvMw", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_federation_v1_trust, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
 
 /**
  * NodeCard is how a node presents itself.
@@ -60,11 +62,11 @@ export type NodeCard = Message<"quintet.federation.v1.NodeCard"> & {
   rootCertificate: string;
 
   /**
-   * signing_key is its Ed25519 public key for batches, receipts and contracts, 32 bytes.
+   * trust_list holds the keys with which it signs.
    *
-   * @generated from field: bytes signing_key = 5;
+   * @generated from field: quintet.federation.v1.SignedTrustList trust_list = 5;
    */
-  signingKey: Uint8Array;
+  trustList?: SignedTrustList | undefined;
 
   /**
    * link_address is where its link port listens, host:port; empty when it cannot be dialled.
@@ -86,6 +88,13 @@ export type NodeCard = Message<"quintet.federation.v1.NodeCard"> & {
    * @generated from field: string join_address = 8;
    */
   joinAddress: string;
+
+  /**
+   * audience is the id of the node that the card is for: it is of no use at another.
+   *
+   * @generated from field: string audience = 9;
+   */
+  audience: string;
 };
 
 /**
@@ -94,6 +103,36 @@ export type NodeCard = Message<"quintet.federation.v1.NodeCard"> & {
  */
 export const NodeCardSchema: GenMessage<NodeCard> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_link, 0);
+
+/**
+ * SignedNodeCard is a card with the signature of the node's root, which binds the keys, the request and the addresses to
+ * the root that people compare.
+ *
+ * @generated from message quintet.federation.v1.SignedNodeCard
+ */
+export type SignedNodeCard = Message<"quintet.federation.v1.SignedNodeCard"> & {
+  /**
+   * card is the serialised NodeCard; the signature is over exactly these bytes, after the prefix "quintet-card-v1" and a zero
+   * byte.
+   *
+   * @generated from field: bytes card = 1;
+   */
+  card: Uint8Array;
+
+  /**
+   * root_signature is ECDSA (P-256, SHA-256, DER) by the key of the root in the card.
+   *
+   * @generated from field: bytes root_signature = 2;
+   */
+  rootSignature: Uint8Array;
+};
+
+/**
+ * Describes the message quintet.federation.v1.SignedNodeCard.
+ * Use `create(SignedNodeCardSchema)` to create a new message.
+ */
+export const SignedNodeCardSchema: GenMessage<SignedNodeCard> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 1);
 
 /**
  * JoinRequest asks to join.
@@ -109,11 +148,11 @@ export type JoinRequest = Message<"quintet.federation.v1.JoinRequest"> & {
   token: string;
 
   /**
-   * card is the joiner.
+   * card is the joiner, for the inviting node.
    *
-   * @generated from field: quintet.federation.v1.NodeCard card = 2;
+   * @generated from field: quintet.federation.v1.SignedNodeCard card = 2;
    */
-  card?: NodeCard | undefined;
+  card?: SignedNodeCard | undefined;
 };
 
 /**
@@ -121,7 +160,7 @@ export type JoinRequest = Message<"quintet.federation.v1.JoinRequest"> & {
  * Use `create(JoinRequestSchema)` to create a new message.
  */
 export const JoinRequestSchema: GenMessage<JoinRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 1);
+  messageDesc(file_quintet_federation_v1_link, 2);
 
 /**
  * JoinResponse admits a node.
@@ -130,11 +169,11 @@ export const JoinRequestSchema: GenMessage<JoinRequest> = /*@__PURE__*/
  */
 export type JoinResponse = Message<"quintet.federation.v1.JoinResponse"> & {
   /**
-   * card is the inviting node.
+   * card is the inviting node, for the joiner.
    *
-   * @generated from field: quintet.federation.v1.NodeCard card = 1;
+   * @generated from field: quintet.federation.v1.SignedNodeCard card = 1;
    */
-  card?: NodeCard | undefined;
+  card?: SignedNodeCard | undefined;
 
   /**
    * certificate is the joiner's certificate for calls to the inviting node, PEM, signed by the inviting node's root.
@@ -172,7 +211,7 @@ export type JoinResponse = Message<"quintet.federation.v1.JoinResponse"> & {
  * Use `create(JoinResponseSchema)` to create a new message.
  */
 export const JoinResponseSchema: GenMessage<JoinResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 2);
+  messageDesc(file_quintet_federation_v1_link, 3);
 
 /**
  * RenewCertificateRequest asks for the next certificate without a stream.
@@ -215,7 +254,7 @@ export type RenewCertificateRequest = Message<"quintet.federation.v1.RenewCertif
  * Use `create(RenewCertificateRequestSchema)` to create a new message.
  */
 export const RenewCertificateRequestSchema: GenMessage<RenewCertificateRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 3);
+  messageDesc(file_quintet_federation_v1_link, 4);
 
 /**
  * RenewCertificateResponse answers RenewCertificate.
@@ -236,7 +275,7 @@ export type RenewCertificateResponse = Message<"quintet.federation.v1.RenewCerti
  * Use `create(RenewCertificateResponseSchema)` to create a new message.
  */
 export const RenewCertificateResponseSchema: GenMessage<RenewCertificateResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 4);
+  messageDesc(file_quintet_federation_v1_link, 5);
 
 /**
  * Frame is one message of the stream; both directions carry the same kinds.
@@ -353,7 +392,7 @@ export type Frame = Message<"quintet.federation.v1.Frame"> & {
  * Use `create(FrameSchema)` to create a new message.
  */
 export const FrameSchema: GenMessage<Frame> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 5);
+  messageDesc(file_quintet_federation_v1_link, 6);
 
 /**
  * ExchangeRequest is a frame from the side that opened the stream.
@@ -374,7 +413,7 @@ export type ExchangeRequest = Message<"quintet.federation.v1.ExchangeRequest"> &
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema: GenMessage<ExchangeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 6);
+  messageDesc(file_quintet_federation_v1_link, 7);
 
 /**
  * ExchangeResponse is a frame from the side that was called.
@@ -395,7 +434,7 @@ export type ExchangeResponse = Message<"quintet.federation.v1.ExchangeResponse">
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema: GenMessage<ExchangeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 7);
+  messageDesc(file_quintet_federation_v1_link, 8);
 
 /**
  * Hello opens the stream.
@@ -445,6 +484,13 @@ export type Hello = Message<"quintet.federation.v1.Hello"> & {
    * @generated from field: string previous_epoch = 6;
    */
   previousEpoch: string;
+
+  /**
+   * trust_list is the sender's newest list: batches and receipts are signed with a key that is in it.
+   *
+   * @generated from field: quintet.federation.v1.SignedTrustList trust_list = 7;
+   */
+  trustList?: SignedTrustList | undefined;
 };
 
 /**
@@ -452,7 +498,7 @@ export type Hello = Message<"quintet.federation.v1.Hello"> & {
  * Use `create(HelloSchema)` to create a new message.
  */
 export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 8);
+  messageDesc(file_quintet_federation_v1_link, 9);
 
 /**
  * LanePosition is where one lane stands at the sender of the hello. A chain is the digest of a lane up to a sequence: that of
@@ -516,7 +562,7 @@ export type LanePosition = Message<"quintet.federation.v1.LanePosition"> & {
  * Use `create(LanePositionSchema)` to create a new message.
  */
 export const LanePositionSchema: GenMessage<LanePosition> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 9);
+  messageDesc(file_quintet_federation_v1_link, 10);
 
 /**
  * Envelope is one durable message between two nodes.
@@ -645,7 +691,7 @@ export type Envelope = Message<"quintet.federation.v1.Envelope"> & {
  * Use `create(EnvelopeSchema)` to create a new message.
  */
 export const EnvelopeSchema: GenMessage<Envelope> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 10);
+  messageDesc(file_quintet_federation_v1_link, 11);
 
 /**
  * Batch is some envelopes of one lane, in order.
@@ -709,7 +755,7 @@ export type Batch = Message<"quintet.federation.v1.Batch"> & {
  * Use `create(BatchSchema)` to create a new message.
  */
 export const BatchSchema: GenMessage<Batch> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 11);
+  messageDesc(file_quintet_federation_v1_link, 12);
 
 /**
  * SignedBatch is a batch with the sender's signature.
@@ -751,7 +797,7 @@ export type SignedBatch = Message<"quintet.federation.v1.SignedBatch"> & {
  * Use `create(SignedBatchSchema)` to create a new message.
  */
 export const SignedBatchSchema: GenMessage<SignedBatch> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 12);
+  messageDesc(file_quintet_federation_v1_link, 13);
 
 /**
  * BatchChunk is a part of a serialised SignedBatch. The chunks of one batch come in order; those of another lane may come
@@ -794,7 +840,7 @@ export type BatchChunk = Message<"quintet.federation.v1.BatchChunk"> & {
  * Use `create(BatchChunkSchema)` to create a new message.
  */
 export const BatchChunkSchema: GenMessage<BatchChunk> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 13);
+  messageDesc(file_quintet_federation_v1_link, 14);
 
 /**
  * Receipt says what was committed.
@@ -878,7 +924,7 @@ export type Receipt = Message<"quintet.federation.v1.Receipt"> & {
  * Use `create(ReceiptSchema)` to create a new message.
  */
 export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 14);
+  messageDesc(file_quintet_federation_v1_link, 15);
 
 /**
  * ReceiptContract says how much of a batch was sent under one contract.
@@ -906,7 +952,7 @@ export type ReceiptContract = Message<"quintet.federation.v1.ReceiptContract"> &
  * Use `create(ReceiptContractSchema)` to create a new message.
  */
 export const ReceiptContractSchema: GenMessage<ReceiptContract> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 15);
+  messageDesc(file_quintet_federation_v1_link, 16);
 
 /**
  * SignedReceipt is a receipt with the receiver's signature.
@@ -941,7 +987,7 @@ export type SignedReceipt = Message<"quintet.federation.v1.SignedReceipt"> & {
  * Use `create(SignedReceiptSchema)` to create a new message.
  */
 export const SignedReceiptSchema: GenMessage<SignedReceipt> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 16);
+  messageDesc(file_quintet_federation_v1_link, 17);
 
 /**
  * Credit lets the other side send more envelopes.
@@ -969,7 +1015,7 @@ export type Credit = Message<"quintet.federation.v1.Credit"> & {
  * Use `create(CreditSchema)` to create a new message.
  */
 export const CreditSchema: GenMessage<Credit> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 17);
+  messageDesc(file_quintet_federation_v1_link, 18);
 
 /**
  * ContractMessage is one step of a negotiation or of an ending. Steps that were seen before are answered as before.
@@ -1020,7 +1066,7 @@ export type ContractMessage = Message<"quintet.federation.v1.ContractMessage"> &
  * Use `create(ContractMessageSchema)` to create a new message.
  */
 export const ContractMessageSchema: GenMessage<ContractMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 18);
+  messageDesc(file_quintet_federation_v1_link, 19);
 
 /**
  * TransferMessage is one step of a transfer. Steps that were seen before are answered as before.
@@ -1063,7 +1109,7 @@ export type TransferMessage = Message<"quintet.federation.v1.TransferMessage"> &
  * Use `create(TransferMessageSchema)` to create a new message.
  */
 export const TransferMessageSchema: GenMessage<TransferMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 19);
+  messageDesc(file_quintet_federation_v1_link, 20);
 
 /**
  * DirectiveMessage carries a directive down, and its acknowledgement, answer or end up.
@@ -1098,7 +1144,7 @@ export type DirectiveMessage = Message<"quintet.federation.v1.DirectiveMessage">
  * Use `create(DirectiveMessageSchema)` to create a new message.
  */
 export const DirectiveMessageSchema: GenMessage<DirectiveMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 20);
+  messageDesc(file_quintet_federation_v1_link, 21);
 
 /**
  * MembershipMessage says that the membership of the sender and the receiver changes.
@@ -1147,7 +1193,7 @@ export type MembershipMessage = Message<"quintet.federation.v1.MembershipMessage
  * Use `create(MembershipMessageSchema)` to create a new message.
  */
 export const MembershipMessageSchema: GenMessage<MembershipMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 21);
+  messageDesc(file_quintet_federation_v1_link, 22);
 
 /**
  * CertificateRequest asks the receiver for the sender's next certificate.
@@ -1168,7 +1214,7 @@ export type CertificateRequest = Message<"quintet.federation.v1.CertificateReque
  * Use `create(CertificateRequestSchema)` to create a new message.
  */
 export const CertificateRequestSchema: GenMessage<CertificateRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 22);
+  messageDesc(file_quintet_federation_v1_link, 23);
 
 /**
  * IssuedCertificate is a certificate for calls to the sender, issued by its root.
@@ -1196,7 +1242,7 @@ export type IssuedCertificate = Message<"quintet.federation.v1.IssuedCertificate
  * Use `create(IssuedCertificateSchema)` to create a new message.
  */
 export const IssuedCertificateSchema: GenMessage<IssuedCertificate> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 23);
+  messageDesc(file_quintet_federation_v1_link, 24);
 
 /**
  * DeletionProof says that a consumer has deleted rows that it held under a contract.
@@ -1267,7 +1313,7 @@ export type DeletionProof = Message<"quintet.federation.v1.DeletionProof"> & {
  * Use `create(DeletionProofSchema)` to create a new message.
  */
 export const DeletionProofSchema: GenMessage<DeletionProof> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 24);
+  messageDesc(file_quintet_federation_v1_link, 25);
 
 /**
  * SignedDeletionProof is a deletion proof with the signature of the node that deleted.
@@ -1303,7 +1349,7 @@ export type SignedDeletionProof = Message<"quintet.federation.v1.SignedDeletionP
  * Use `create(SignedDeletionProofSchema)` to create a new message.
  */
 export const SignedDeletionProofSchema: GenMessage<SignedDeletionProof> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 25);
+  messageDesc(file_quintet_federation_v1_link, 26);
 
 /**
  * CheckpointOffer asks a peer to cosign how far an audit log of the sender has grown.
@@ -1352,7 +1398,7 @@ export type CheckpointOffer = Message<"quintet.federation.v1.CheckpointOffer"> &
  * Use `create(CheckpointOfferSchema)` to create a new message.
  */
 export const CheckpointOfferSchema: GenMessage<CheckpointOffer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 26);
+  messageDesc(file_quintet_federation_v1_link, 27);
 
 /**
  * Cosignature is a peer's word that it saw a checkpoint and that it continues the one before.
@@ -1409,7 +1455,7 @@ export type Cosignature = Message<"quintet.federation.v1.Cosignature"> & {
  * Use `create(CosignatureSchema)` to create a new message.
  */
 export const CosignatureSchema: GenMessage<Cosignature> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 27);
+  messageDesc(file_quintet_federation_v1_link, 28);
 
 /**
  * SettlementStatement is what the sender of the message has counted under a contract on one UTC day, of the facts and
@@ -1509,7 +1555,7 @@ export type SettlementStatement = Message<"quintet.federation.v1.SettlementState
  * Use `create(SettlementStatementSchema)` to create a new message.
  */
 export const SettlementStatementSchema: GenMessage<SettlementStatement> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 28);
+  messageDesc(file_quintet_federation_v1_link, 29);
 
 /**
  * FlowStatement says how far its sender is with the facts that it owes under a contract, so that the other end can tell
@@ -1559,7 +1605,7 @@ export type FlowStatement = Message<"quintet.federation.v1.FlowStatement"> & {
  * Use `create(FlowStatementSchema)` to create a new message.
  */
 export const FlowStatementSchema: GenMessage<FlowStatement> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 29);
+  messageDesc(file_quintet_federation_v1_link, 30);
 
 /**
  * SettlementPortion is a part of the ids counted, in their order as 16 bytes.
@@ -1616,7 +1662,7 @@ export type SettlementPortion = Message<"quintet.federation.v1.SettlementPortion
  * Use `create(SettlementPortionSchema)` to create a new message.
  */
 export const SettlementPortionSchema: GenMessage<SettlementPortion> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 30);
+  messageDesc(file_quintet_federation_v1_link, 31);
 
 /**
  * SettlementFindings is what a portion shows when it is held against the receiver's own ids.
@@ -1651,7 +1697,7 @@ export type SettlementFindings = Message<"quintet.federation.v1.SettlementFindin
  * Use `create(SettlementFindingsSchema)` to create a new message.
  */
 export const SettlementFindingsSchema: GenMessage<SettlementFindings> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 31);
+  messageDesc(file_quintet_federation_v1_link, 32);
 
 /**
  * CancelQuery takes a query back: the asker does not wait any more.
@@ -1672,7 +1718,7 @@ export type CancelQuery = Message<"quintet.federation.v1.CancelQuery"> & {
  * Use `create(CancelQuerySchema)` to create a new message.
  */
 export const CancelQuerySchema: GenMessage<CancelQuery> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 32);
+  messageDesc(file_quintet_federation_v1_link, 33);
 
 /**
  * Query asks a question of the peer, within a deadline.
@@ -1752,7 +1798,7 @@ export type Query = Message<"quintet.federation.v1.Query"> & {
  * Use `create(QuerySchema)` to create a new message.
  */
 export const QuerySchema: GenMessage<Query> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 33);
+  messageDesc(file_quintet_federation_v1_link, 34);
 
 /**
  * Answer answers a query.
@@ -1822,7 +1868,7 @@ export type Answer = Message<"quintet.federation.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 34);
+  messageDesc(file_quintet_federation_v1_link, 35);
 
 /**
  * Ping keeps a stream alive.
@@ -1843,7 +1889,7 @@ export type Ping = Message<"quintet.federation.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 35);
+  messageDesc(file_quintet_federation_v1_link, 36);
 
 /**
  * LinkRefusal says that a frame was not accepted.
@@ -1885,7 +1931,7 @@ export type LinkRefusal = Message<"quintet.federation.v1.LinkRefusal"> & {
  * Use `create(LinkRefusalSchema)` to create a new message.
  */
 export const LinkRefusalSchema: GenMessage<LinkRefusal> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 36);
+  messageDesc(file_quintet_federation_v1_link, 37);
 
 /**
  * Lane is the priority of an envelope. Each lane has its own sequence and its own credit; order holds within a lane, and a

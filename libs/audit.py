@@ -65,8 +65,8 @@ log = structlog.get_logger()
 class AuditSealer:
     """Gives the entries of one part their place in the chain and signs checkpoints. Replicas stand by."""
 
-    def __init__(self, pool: Pool, clock: Clock, part: str, node: str, key: Ed25519PrivateKey) -> None:
-        """`key` is the node's; its public half goes to AuditServicer."""
+    def __init__(self, pool: Pool, clock: Clock, part: str, node: str, key: Callable[[], Ed25519PrivateKey]) -> None:
+        """`key` gives the node's present one; its public half goes to AuditServicer."""
         self._pool = pool
         self._clock = clock
         self._part = part
@@ -136,21 +136,24 @@ class AuditSealer:
         grown = head.sequence - last_sequence
         old = last_time is None or (now - last_time).total_seconds() >= CHECKPOINT_S
         if grown >= CHECKPOINT_ENTRIES or (grown > 0 and (old or at_once)):
-            await _sign(conn, self._key, self._node, self._part, now)
+            await _sign(conn, self._key(), self._node, self._part, now)
 
 
 class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     """Reads, proves and verifies the log of the part whose transactions it is given."""
 
     def __init__(
-        self, transactions: Transactions, keys: Sequence[Ed25519PublicKey], key: Ed25519PrivateKey | None = None
+        self,
+        transactions: Transactions,
+        keys: Callable[[], Sequence[Ed25519PublicKey]],
+        key: Callable[[], Ed25519PrivateKey] | None = None,
     ) -> None:
-        """`keys` are the node's public keys, the present one and past ones that signed checkpoints.
+        """`keys` gives the node's public keys, the present one and past ones that signed checkpoints.
 
-        `key` is the node's present key; without it no checkpoint is signed at once.
+        `key` gives the node's present key; without it no checkpoint is signed at once.
         """
         self._transactions = transactions
-        self._keys = {key_id(each): each for each in keys}
+        self._public_keys = keys
         self._key = key
 
     async def ListAuditEntries(
@@ -189,7 +192,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         if request.at_once and key is not None:
             node, part = self._transactions.node, self._transactions.part
             try:
-                await self._transactions.run(lambda tx: _sign(tx.conn, key, node, part, tx.now))
+                await self._transactions.run(lambda tx: _sign(tx.conn, key(), node, part, tx.now))
             except LookupError as error:
                 raise _torn(part) from error
         found = await self._transactions.read(audit_store.newest_checkpoint)
@@ -279,12 +282,13 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         node, part = self._transactions.node, self._transactions.part
         checkpoints = await audit_store.checkpoints(conn, entries[0].sequence, entries[-1].sequence)
         signed = {checkpoint.sequence: checkpoint for checkpoint in checkpoints}
+        keys = {key_id(each): each for each in self._public_keys()}
         completed: dict[tuple[int, int], bytes] = {}
         for entry in entries:
             completed |= tree.append(entry.hash)
             if checkpoint := signed.get(entry.sequence):
                 root = tree.frontier.root()
-                if fault := verify_checkpoint(checkpoint, node, part, self._keys, entry.hash, root):
+                if fault := verify_checkpoint(checkpoint, node, part, keys, entry.hash, root):
                     return Verdict(verdict.head, fault)
         if completed:
             kept = await audit_tree.tiles(conn, completed)

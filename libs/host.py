@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
@@ -33,7 +32,7 @@ from libs.db import open_pool
 from libs.deadletters import DeadLetterServicer
 from libs.inbox import BatchHandler, FactConsumer, Handler
 from libs.migrate import migrate
-from libs.node_key import ensure_node_key, load_node_key
+from libs.node_key import NodeKeys, ensure_node_key
 from libs.outbox import OutboxRelay
 from libs.purge import Purger
 from libs.remote_grants import RemoteGrants
@@ -94,7 +93,7 @@ class Host:
     clock: Clock
     zones: ZoneDirectory
     signer: ServiceSigner
-    node_key: Ed25519PrivateKey
+    node_keys: NodeKeys
     _channels: dict[str, Channel] = field(default_factory=dict)
 
     @property
@@ -235,9 +234,15 @@ async def _host(stack: AsyncExitStack, part: Part, config: NodeConfig, clock: Cl
         clock=clock,
         zones=ZoneDirectory(DirectoryServiceStub(identity), config.node.zone),
         signer=signer,
-        node_key=load_node_key(config.secrets),
+        node_keys=_node_keys(config),
         _channels=channels,
     )
+
+
+def _node_keys(config: NodeConfig) -> NodeKeys:
+    keys = NodeKeys(config.secrets)
+    keys.present()  # a node that was never prepared does not start
+    return keys
 
 
 async def _close_all(channels: Mapping[str, Channel]) -> None:
@@ -252,7 +257,7 @@ def _given(remote: RemoteGrants | None) -> GrantSource:
 
 
 def _audit(host: Host) -> Servicer:
-    servicer = AuditServicer(host.transactions, [host.node_key.public_key()], host.node_key)
+    servicer = AuditServicer(host.transactions, host.node_keys.public, host.node_keys.present)
     service = audit_pb2.DESCRIPTOR.services_by_name["AuditService"]
     return audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer, service
 
@@ -277,7 +282,7 @@ def _work(host: Host, wired: Wired, remote: RemoteGrants | None) -> dict[str, Wo
     transactions, pool = host.transactions, host.transactions.pool
     work: dict[str, Work] = {
         "outbox": OutboxRelay(pool, host.bus, host.part).run,
-        "audit": AuditSealer(pool, host.clock, host.part, host.node, host.node_key).run,
+        "audit": AuditSealer(pool, host.clock, host.part, host.node, host.node_keys.present).run,
         "purge": Purger(transactions).run,
     }
     if wired.handlers or wired.handle_all:

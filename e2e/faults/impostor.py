@@ -72,7 +72,7 @@ class Impostor:
         self._stream = stream
         self._positions = {position.lane: position for position in hello.lanes}
         self.epoch = hello.received_epoch
-        self.signer = NodeSigner(loot.node, loot.signing_key)
+        self.signer = NodeSigner(loot.node, lambda: loot.signing_key)
 
     def next(self, lane: link_pb2.Lane.ValueType = link_pb2.LANE_FACTS) -> int:
         """The sequence that the peer expects next in a lane, as it said in its hello."""

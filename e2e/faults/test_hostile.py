@@ -217,7 +217,8 @@ async def test_what_the_charter_does_not_allow_is_refused_and_listed(
 
 async def test_a_forged_or_foreign_batch_ends_the_stream(bench: Bench, hostile: Hostile) -> None:
     async with bench.scenario("hostile: forges") as doing:
-        thief = NodeSigner(HOSTILE, Ed25519PrivateKey.generate())
+        stolen = Ed25519PrivateKey.generate()
+        thief = NodeSigner(HOSTILE, lambda: stolen)
         async with call(hostile.loot) as impostor:
             forged = thief.batch(impostor.batch([hostile.envelope()]))
             forged.key_id = impostor.signer.key_id

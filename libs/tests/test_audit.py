@@ -42,7 +42,7 @@ async def management(transactions: MakeTransactions, made: Database) -> Transact
 
 @pytest.fixture
 def sealer(management: Transactions) -> AuditSealer:
-    return AuditSealer(management.pool, management.clock, "management", "sf", KEY)
+    return AuditSealer(management.pool, management.clock, "management", "sf", lambda: KEY)
 
 
 async def record(management: Transactions, *resources: str, actor: str = "people/duty-officer.d10") -> None:
@@ -60,7 +60,7 @@ async def sealed(management: Transactions) -> list[Entry]:
 
 
 async def verdict(management: Transactions) -> VerifyAuditLogResponse:
-    return await AuditServicer(management, [KEY.public_key()]).VerifyAuditLog(VerifyAuditLogRequest(), None)
+    return await AuditServicer(management, lambda: [KEY.public_key()]).VerifyAuditLog(VerifyAuditLogRequest(), None)
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ async def test_the_service_itself_only_adds(five: Transactions, statement: str) 
 
 async def test_lists_pages_of_sealed_entries(five: Transactions) -> None:
     await record(five, "unsealed")
-    servicer = AuditServicer(five, [KEY.public_key()])
+    servicer = AuditServicer(five, lambda: [KEY.public_key()])
     seen: list[int] = []
     token = ""
     for _ in range(3):
@@ -269,7 +269,7 @@ async def test_lists_by_resource_and_actor(five: Transactions, sealer: AuditSeal
     await record(five, "zones/z/events/2", actor="people/handler.d10")
     async with five.pool.acquire() as conn:
         await sealer.seal_all(conn)
-    servicer = AuditServicer(five, [])
+    servicer = AuditServicer(five, list)
 
     async def sequences(resource: str = "", actor: str = "") -> list[int]:
         page = await servicer.ListAuditEntries(ListAuditEntriesRequest(resource=resource, actor=actor), None)
@@ -339,7 +339,7 @@ async def test_old_keys_still_verify(five: Transactions) -> None:
     new = Ed25519PrivateKey.generate()
     await record(five, "after the rotation")
     async with five.pool.acquire() as conn:
-        await AuditSealer(five.pool, five.clock, "management", "sf", new).seal_all(conn)
-    both = AuditServicer(five, [new.public_key(), KEY.public_key()])
+        await AuditSealer(five.pool, five.clock, "management", "sf", lambda: new).seal_all(conn)
+    both = AuditServicer(five, lambda: [new.public_key(), KEY.public_key()])
     assert (await both.VerifyAuditLog(VerifyAuditLogRequest(), None)).verified
     assert not (await verdict(five)).verified

@@ -99,6 +99,26 @@ def test_an_export_verifies_and_says_what_it_holds() -> None:
     assert summary.unpinned == ["sf", "sf-d10"]
 
 
+def test_an_export_from_before_and_across_a_rotation_verifies() -> None:
+    """The node's key changed after the second entry of each log; the retired one is in the export and may be pinned."""
+    old = Ed25519PrivateKey.generate()
+
+    def rotated(lines: list[bytes]) -> None:
+        lines.insert(1, key_line("sf", old))
+        for number, text in enumerate(lines, start=1):
+            found = json.loads(text)
+            if found["kind"] == "checkpoint" and json.loads(found["statement"])["sequence"] == 2:
+                edit(lines, number, **signed(found["statement"], old, old.sign(found["statement"].encode())))
+
+    across = made(rotated)
+    assert len(verify(across).keys["sf"]) == 2
+    both = frozenset(sha256(key.public_key().public_bytes_raw()).hexdigest() for key in (old, NODE))
+    assert fault(across, {"sf": both}) == ""
+    assert "none of those that were given" in fault(across, {"sf": frozenset([min(both)])})
+    del across[1]
+    assert "not known" in fault(across)
+
+
 def test_any_changed_byte_is_found() -> None:
     whole = b"".join(made())
     chance = random.Random(7)

@@ -31,8 +31,8 @@ async def grown(log: Transactions, entries: int) -> AuditServicer:
 
     await log.run(work)
     async with log.pool.acquire() as conn:
-        await AuditSealer(log.pool, log.clock, "management", "sf", KEY).seal_all(conn)
-    return AuditServicer(log, [KEY.public_key()], KEY)
+        await AuditSealer(log.pool, log.clock, "management", "sf", lambda: KEY).seal_all(conn)
+    return AuditServicer(log, lambda: [KEY.public_key()], lambda: KEY)
 
 
 async def leaves(log: Transactions) -> list[bytes]:
@@ -62,7 +62,7 @@ async def test_proofs_of_all_kinds_hold_against_the_signed_root(log: Transaction
 
 
 async def test_a_signed_checkpoint_can_be_had_at_once(log: Transactions) -> None:
-    servicer = AuditServicer(log, [KEY.public_key()], KEY)
+    servicer = AuditServicer(log, lambda: [KEY.public_key()], lambda: KEY)
     empty = await servicer.GetCheckpoint(audit_pb2.GetCheckpointRequest(at_once=True), None)
     assert not empty.HasField("checkpoint")
     await grown(log, 2)
@@ -72,7 +72,7 @@ async def test_a_signed_checkpoint_can_be_had_at_once(log: Transactions) -> None
 
     await log.run(work)
     async with log.pool.acquire() as conn:
-        sealer = AuditSealer(log.pool, log.clock, "management", "sf", KEY)
+        sealer = AuditSealer(log.pool, log.clock, "management", "sf", lambda: KEY)
         await sealer._seal(conn)
     before = await servicer.GetCheckpoint(audit_pb2.GetCheckpointRequest(), None)
     now = await servicer.GetCheckpoint(audit_pb2.GetCheckpointRequest(at_once=True), None)

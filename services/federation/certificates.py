@@ -13,14 +13,16 @@ from services.federation.signing import check_renewal
 if TYPE_CHECKING:
     from libs.tx import Transactions, Tx
     from services.federation.link import LinkSession
+    from services.federation.trust import Trust
 
 
 class Certificates:
     """Issues certificates in this node's name."""
 
-    def __init__(self, node: str, authority: pki.Authority, transactions: Transactions) -> None:
+    def __init__(self, node: str, trust: Trust, transactions: Transactions) -> None:
         self._node = node
-        self._authority = authority
+        self._trust = trust
+        self._authority = trust.authority
         self._transactions = transactions
 
     async def issue(self, tx: Tx, peer: str, request_pem: str) -> str:
@@ -42,6 +44,8 @@ class Certificates:
                 peer = await peers_store.get(tx.conn, request.node)
             except NotFound as error:
                 raise Forbidden(Reason.PEER_NOT_FOUND, "the request names no peer of this node") from error
+            if request.HasField("trust_list"):
+                await self._trust.hear(tx, peer, request.trust_list)
             ring = await trust_store.ring(tx.conn, peer.node)
             check_renewal(request, self._node, ring.at(request.key_id, tx.now))
             require_active(peer)

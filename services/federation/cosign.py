@@ -202,7 +202,7 @@ class Cosigning:
         else:
             await cosign_store.hold(tx.conn, _held(peer.node, statement, offer, tx))
             await _calm(tx, peer.node)
-            answer.key_id, answer.signature = self._signer.key_id, self._signer.cosignature(offer.statement)
+            answer.key_id, answer.signature = self._signer.cosignature(offer.statement)
             answer.cosigned_size = statement.size
         await _say(tx, peer.node, cosignature=answer)
         return None

@@ -79,6 +79,8 @@ class LinkSession:
         self.shown = ""
         self.ready = asyncio.Event()
         self.keys = KeyRing(peer.node, ())
+        # This node's trust list as it was last shown to the peer, serialised.
+        self.shown_list = b""
         self._parts = parts
         self._row = peer
         self._wire = wire
@@ -116,6 +118,7 @@ class LinkSession:
         """Live until the stream ends. Raises a DomainError when the peer breaks the protocol."""
         told = await self._parts.transactions.read(lambda conn: handshake.hello(conn, self._parts.node, self.peer))
         told.trust_list.CopyFrom(await self._parts.trust.newest())
+        self.shown_list = told.trust_list.list
         self._epoch = told.epoch
         await self.send(Frame(hello=told))
         heard = await self._hear_hello()
@@ -171,7 +174,9 @@ class LinkSession:
 
     async def _agree(self, told: link_pb2.Hello, heard: link_pb2.Hello) -> tuple[Sender, Receiver]:
         """Take the peer's newest keys, and find out from where to go on, or stop."""
-        await self._parts.transactions.run(lambda tx: self._learn_keys(tx, heard))
+        number = await self._parts.transactions.run(lambda tx: self._learn_keys(tx, heard))
+        if number:
+            await self.send(Frame(trust_taken=link_pb2.TrustTaken(number=number)))
         agreed = await self._parts.transactions.run(lambda tx: handshake.agree(tx, told, heard))
         if isinstance(agreed, Stopped):
             await self._refuse(SEQUENCE_REVERSED, agreed.text)
@@ -179,11 +184,13 @@ class LinkSession:
         self._alarmed = agreed.alarmed
         return self._halves(told, heard, agreed)
 
-    async def _learn_keys(self, tx: Tx, heard: link_pb2.Hello) -> None:
+    async def _learn_keys(self, tx: Tx, heard: link_pb2.Hello) -> int:
         """A list that is refused is an alarm; the stream goes on with the keys that are known."""
         if heard.HasField("trust_list"):
-            await self._parts.trust.hear(tx, await peers_store.get(tx.conn, self.peer), heard.trust_list)
+            peer = await peers_store.get(tx.conn, self.peer)
+            return await self._parts.trust.learn(tx, peer, heard.trust_list, self.keys)
         self.keys.replace(await trust_store.keys(tx.conn, self.peer))
+        return 0
 
     def _halves(self, told: link_pb2.Hello, heard: link_pb2.Hello, agreed: Agreed) -> tuple[Sender, Receiver]:
         parts = self._parts

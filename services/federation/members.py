@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from libs.config import Secrets
 from libs.errors import Away
+from libs.node_key import NodeKeys
 from libs.tx import Transactions
 from libs.zones import ZoneTree
 from services.federation import link_server
@@ -21,10 +22,12 @@ from services.federation.joining import Joiner
 from services.federation.membership import Membership
 from services.federation.negotiation import Negotiator
 from services.federation.renewal import Renewer
+from services.federation.rotation import Rotation
 from services.federation.server_certificate import ServerCertificate
 from services.federation.signing import NodeSigner
 from services.federation.standing import Standing
 from services.federation.trust import Trust
+from services.federation.trust_link import TrustLink
 from services.federation.warden import Warden
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ class Basis:
     zone: str
     transactions: Transactions
     secrets: Secrets
+    keys: NodeKeys
     signer: NodeSigner
     trust: Trust
     negotiator: Negotiator
@@ -63,7 +67,7 @@ class Members:
         self._basis = basis
         node, transactions, hub = basis.node, basis.transactions, basis.hub
         self.authority = basis.trust.authority
-        self.certificates = Certificates(node, self.authority, transactions)
+        self.certificates = Certificates(node, basis.trust, transactions)
         self.membership = Membership(
             node=node,
             title=basis.title,
@@ -76,8 +80,10 @@ class Members:
         )
         self.joiner = Joiner(node, transactions, self.membership, basis.negotiator, basis.trust, basis.secrets)
         self.standing = Standing(basis.negotiator, basis.trust, basis.zones, hub.wake)
-        self.renewer = Renewer(node, transactions, basis.signer, hub, basis.secrets)
+        self.renewer = Renewer(node, transactions, basis.signer, basis.trust, hub, basis.secrets)
         self.warden = Warden(transactions, hub, basis.grace)
+        self.trust_link = TrustLink(basis.trust, hub, transactions)
+        self.rotation = Rotation(basis.trust, basis.keys, basis.secrets, transactions)
         self._clocks = Clocks(transactions)
         hub.refused = self.standing.refused
 
@@ -93,6 +99,8 @@ class Members:
             "certificate_request": self.certificates.asked,
             "certificate": self.renewer.taken,
             "ping": self._clocks.heard,
+            "trust_list": self.trust_link.heard,
+            "trust_taken": self.trust_link.taken,
         }
 
     @property
@@ -103,6 +111,8 @@ class Members:
             "standing": self._free,
             "renewal": self.renewer.run,
             "warden": self.warden.run,
+            "trust_link": self.trust_link.run,
+            "rotation": self.rotation.run,
         }
 
     async def _free(self) -> None:

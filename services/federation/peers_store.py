@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from libs.db import violations
 from libs.errors import NotFound, Reason, WrongState
+from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import lanes_store
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ async def readmit(conn: Connection, peer: NewPeer) -> None:
         UPDATE peers SET title = $2, kind = $3, state = $4, zone = $5, link_address = $6, dial = $7,
             root_certificate = $8, certificate = $9, epoch = $10,
             joined_at = $11, join_address = $12, received_epoch = '', previous_epoch = '', epoch_there = '',
-            last_error = '', state_reason = ''
+            trust_acknowledged = 0, last_error = '', state_reason = ''
         WHERE node = $1
     """
     await lanes_store.close_lanes(conn, peer.node)
@@ -159,6 +160,19 @@ async def set_epoch_there(conn: Connection, node: str, epoch: str) -> None:
 async def set_received_epoch(conn: Connection, node: str, epoch: str) -> None:
     """Note the life of the lanes from the peer."""
     await conn.execute("UPDATE peers SET received_epoch = $2 WHERE node = $1", node, epoch)
+
+
+async def set_trust_acknowledged(conn: Connection, node: str, number: int) -> None:
+    """Note which trust list of this node the peer goes by."""
+    await conn.execute("UPDATE peers SET trust_acknowledged = $2 WHERE node = $1", node, number)
+
+
+async def unaware(conn: Connection, number: int, since: datetime) -> bool:
+    """Say whether an active peer that was heard since then does not know this node's trust list of that number."""
+    query = """
+        SELECT EXISTS (SELECT FROM peers WHERE state = $1 AND last_contact >= $2 AND trust_acknowledged < $3)
+    """
+    return bool(await conn.fetchval(query, pb.PEER_STATE_ACTIVE, since, number))
 
 
 def _peer(row: Record) -> Peer:

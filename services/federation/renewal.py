@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from services.federation.link import LinkSession
     from services.federation.peers_store import Peer
     from services.federation.signing import NodeSigner
+    from services.federation.trust import Trust
 
 POLL_S = 1.0
 RENEW_AT = 2 / 3
@@ -46,10 +47,13 @@ log = structlog.get_logger()
 class Renewer:
     """Keeps this node's certificates for calls to its peers good."""
 
-    def __init__(self, node: str, transactions: Transactions, signer: NodeSigner, hub: Hub, secrets: Secrets) -> None:
+    def __init__(
+        self, node: str, transactions: Transactions, signer: NodeSigner, trust: Trust, hub: Hub, secrets: Secrets
+    ) -> None:
         self._node = node
         self._transactions = transactions
         self._signer = signer
+        self._trust = trust
         self._hub = hub
         self._secrets = secrets
         # The requests under way, by peer: only what was asked for is taken.
@@ -122,10 +126,10 @@ class Renewer:
 
     async def _ask_at_join_port(self, peer: Peer, request: str) -> None:
         try:
+            asked = self._signer.renewal(peer.node, request)
+            asked.trust_list.CopyFrom(await self._trust.newest())
             async with join_port(peer.node, peer.join_address, peer.root_certificate) as stub:
-                response = await stub.RenewCertificate(
-                    self._signer.renewal(peer.node, request), timeout=RENEW_TIMEOUT_S
-                )
+                response = await stub.RenewCertificate(asked, timeout=RENEW_TIMEOUT_S)
             await self._take(peer.node, response.certificate)
         except DomainError as error:
             if isinstance(error, Forbidden):

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from libs.access import current_caller
-from quintet.federation.v1 import directive_pb2, evidence_pb2, federation_pb2_grpc
+from quintet.federation.v1 import directive_pb2, evidence_pb2, federation_pb2_grpc, trust_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from services.federation.queries_service import QueriesHandler
     from services.federation.settlement_service import SettlementsHandler
     from services.federation.transfers_service import TransfersHandler
+    from services.federation.trust_service import TrustHandler
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -43,6 +44,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         disclosures: DisclosuresHandler,
         deletions: Deletions,
         evidence: EvidenceHandler,
+        trust: TrustHandler,
     ) -> None:
         self._peers = peers
         self._contracts = contracts
@@ -54,6 +56,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self._disclosures = disclosures
         self._deletions = deletions
         self._evidence = evidence
+        self._trust = trust
 
     async def CreateInvitation(
         self, request: pb.CreateInvitationRequest, context: Context
@@ -267,3 +270,18 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self, request: evidence_pb2.ListSigningKeysRequest, context: Context
     ) -> evidence_pb2.ListSigningKeysResponse:
         return await self._evidence.keys(request)
+
+    async def RotateSigningKey(
+        self, request: trust_pb2.RotateSigningKeyRequest, context: Context
+    ) -> trust_pb2.RotateSigningKeyResponse:
+        return await self._trust.rotate_key(request)
+
+    async def GetTrustList(
+        self, request: trust_pb2.GetTrustListRequest, context: Context
+    ) -> trust_pb2.GetTrustListResponse:
+        return await self._trust.get(request)
+
+    async def ListTrustLists(
+        self, request: trust_pb2.ListTrustListsRequest, context: Context
+    ) -> trust_pb2.ListTrustListsResponse:
+        return await self._trust.page(request)

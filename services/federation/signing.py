@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import zstandard
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.message import DecodeError
 from joserfc import jws
 from joserfc.errors import JoseError
@@ -44,11 +43,25 @@ def key_id(public_key: bytes) -> str:
 class NodeSigner:
     """Signs for this node."""
 
-    def __init__(self, node: str, key: Ed25519PrivateKey) -> None:
+    def __init__(self, node: str, key: Callable[[], Ed25519PrivateKey]) -> None:
+        """`key` gives the node's present key; each signature names the one that has made it."""
         self.node = node
         self._key = key
-        self.public_key = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        self.key_id = key_id(self.public_key)
+
+    @property
+    def public_key(self) -> bytes:
+        """The public half of the present key, 32 bytes."""
+        return self._key().public_key().public_bytes_raw()
+
+    @property
+    def key_id(self) -> str:
+        """The id of the present key."""
+        return key_id(self.public_key)
+
+    def _sign(self, message: bytes) -> tuple[str, bytes]:
+        """Return the id of the key and the signature."""
+        key = self._key()
+        return key_id(key.public_key().public_bytes_raw()), key.sign(message)
 
     def batch(self, batch: link_pb2.Batch) -> link_pb2.SignedBatch:
         """Serialise, compress when it pays, and sign."""
@@ -56,34 +69,36 @@ class NodeSigner:
         compressed = len(data) >= COMPRESS_BYTES_MIN
         if compressed:
             data = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(data)
-        signature = self._key.sign(BATCH_PREFIX + data)
-        return link_pb2.SignedBatch(batch=data, key_id=self.key_id, signature=signature, compressed=compressed)
+        key, signature = self._sign(BATCH_PREFIX + data)
+        return link_pb2.SignedBatch(batch=data, key_id=key, signature=signature, compressed=compressed)
 
     def receipt(self, receipt: link_pb2.Receipt) -> link_pb2.SignedReceipt:
         data = receipt.SerializeToString()
-        signature = self._key.sign(RECEIPT_PREFIX + data)
-        return link_pb2.SignedReceipt(receipt=data, key_id=self.key_id, signature=signature)
+        key, signature = self._sign(RECEIPT_PREFIX + data)
+        return link_pb2.SignedReceipt(receipt=data, key_id=key, signature=signature)
 
     def deletion(self, proof: link_pb2.DeletionProof) -> link_pb2.SignedDeletionProof:
         data = proof.SerializeToString()
-        signature = self._key.sign(DELETION_PREFIX + data)
-        return link_pb2.SignedDeletionProof(proof=data, key_id=self.key_id, signature=signature)
+        key, signature = self._sign(DELETION_PREFIX + data)
+        return link_pb2.SignedDeletionProof(proof=data, key_id=key, signature=signature)
 
-    def cosignature(self, statement: str) -> bytes:
-        """Vouch for a peer's checkpoint, given as it was signed."""
-        return self._key.sign(COSIGN_PREFIX + statement.encode())
+    def cosignature(self, statement: str) -> tuple[str, bytes]:
+        """Vouch for a peer's checkpoint, given as it was signed; return the id of the key and the signature."""
+        return self._sign(COSIGN_PREFIX + statement.encode())
 
     def renewal(self, asked: str, certificate_request: str) -> link_pb2.RenewCertificateRequest:
         """Return a request to the node `asked` for this node's next certificate."""
-        signature = self._key.sign(_renewal(asked, certificate_request))
+        key, signature = self._sign(_renewal(asked, certificate_request))
         return link_pb2.RenewCertificateRequest(
-            node=self.node, certificate_request=certificate_request, key_id=self.key_id, signature=signature
+            node=self.node, certificate_request=certificate_request, key_id=key, signature=signature
         )
 
     def agreement(self, canonical: bytes) -> str:
         """Return a compact JWS with detached payload over the canonical agreement."""
-        key = OKPKey.import_key(self._key)
-        whole = jws.serialize_compact({"alg": ALGORITHM, "kid": self.key_id}, canonical, key, algorithms=[ALGORITHM])
+        private = self._key()
+        kid = key_id(private.public_key().public_bytes_raw())
+        key = OKPKey.import_key(private)
+        whole = jws.serialize_compact({"alg": ALGORITHM, "kid": kid}, canonical, key, algorithms=[ALGORITHM])
         return jws.detach_content(whole)
 
 

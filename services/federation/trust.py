@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from libs.db import Connection
     from libs.tx import Transactions, Tx
     from quintet.federation.v1 import link_pb2
+    from services.federation.key_ring import KeyRing
     from services.federation.peers_store import Peer
     from services.federation.signing import NodeSigner
 
@@ -87,8 +88,17 @@ class Trust:
         listed = trust_list.opened(card.trust_list, card.root_certificate, card.node)
         await self._take(tx, card.trust_list, listed)
 
-    async def hear(self, tx: Tx, peer: Peer, signed: trust_pb2.SignedTrustList) -> bool:
-        """Take the list that a peer shows; False, with an alarm, when it is refused, and then nothing has changed."""
+    async def learn(self, tx: Tx, peer: Peer, signed: trust_pb2.SignedTrustList, ring: KeyRing) -> int:
+        """Take the list that a peer shows on a stream, and its keys into the stream's ring; return like `hear`."""
+        number = await self.hear(tx, peer, signed)
+        ring.replace(await trust_store.keys(tx.conn, peer.node))
+        return number
+
+    async def hear(self, tx: Tx, peer: Peer, signed: trust_pb2.SignedTrustList) -> int:
+        """Take the list that a peer shows and return its number; 0, with an alarm, when it is refused.
+
+        A list that is refused changes nothing.
+        """
         try:
             listed = trust_list.opened(signed, peer.root_certificate, peer.node)
             await self._take(tx, signed, listed)
@@ -97,10 +107,10 @@ class Trust:
             text = f"the trust list that {peer.node} shows is refused: {error.message}"
             if await alarms.set_alarm(tx, peer=peer.node, name=name, text=text):
                 tx.audit("federation.trust.refuse", f"peers/{peer.node}", reason=error.reason, text=error.message)
-            return False
+            return 0
         for name in (TRUST_ROLLBACK, TRUST_LIST_REFUSED):
             await alarms.clear_alarm(tx, peer=peer.node, name=name)
-        return True
+        return listed.number
 
     async def _take(self, tx: Tx, signed: trust_pb2.SignedTrustList, listed: trust_pb2.TrustList) -> None:
         node = listed.node

@@ -72,12 +72,24 @@ async def keep_keys(conn: Connection, keys: Iterable[SigningKey]) -> None:
 
 
 async def retire_others(conn: Connection, node: str, present: Sequence[str], now: datetime) -> None:
-    """Retire the keys of a node that its newest list does not name."""
+    """Retire the keys of a node but for those that are `present`."""
     await conn.execute(
         "UPDATE signing_keys SET retired_at = $3 WHERE node = $1 AND key_id <> ALL($2::text[]) AND retired_at IS NULL",
         node,
         list(present),
         now,
+    )
+
+
+async def revoke(conn: Connection, node: str, key_id: str, reason: str, now: datetime) -> None:
+    """Revoke a key: nothing that comes with it from now on is good."""
+    await conn.execute(
+        "UPDATE signing_keys SET revoked_at = $3, revoked_reason = $4"
+        " WHERE node = $1 AND key_id = $2 AND revoked_at IS NULL",
+        node,
+        key_id,
+        now,
+        reason,
     )
 
 

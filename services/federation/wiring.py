@@ -44,6 +44,7 @@ from services.federation.settlement_service import SettlementsHandler
 from services.federation.signing import NodeSigner
 from services.federation.transfers_service import TransfersHandler
 from services.federation.trust import Trust
+from services.federation.trust_service import TrustHandler
 
 if TYPE_CHECKING:
     from libs.host import Host
@@ -62,7 +63,7 @@ async def build(host: Host) -> Wired:
     """Wire the service and the two ports for other nodes."""
     transactions, config = host.transactions, host.config
     sharing = SharingServiceStub(host.channel_to("sharing"))
-    signer = NodeSigner(host.node, host.node_key)
+    signer = NodeSigner(host.node, host.node_keys.present)
     keeper = Keeper(
         transactions,
         Limits.of(
@@ -108,6 +109,7 @@ async def build(host: Host) -> Wired:
         DisclosuresHandler(transactions, disclosures),
         deletions,
         EvidenceHandler(transactions, trust, cosigning),
+        TrustHandler(transactions, trust, members.rotation),
     )
     exporter = Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches, disclosures, keeper.bulk_admits)
 
@@ -147,6 +149,7 @@ def _basis(host: Host, signer: NodeSigner, trust: Trust, negotiator: Negotiator,
         zone=host.zone,
         transactions=host.transactions,
         secrets=host.config.secrets,
+        keys=host.node_keys,
         signer=signer,
         trust=trust,
         negotiator=negotiator,

@@ -1,5 +1,7 @@
 """The two gRPC services of identity, put together from their halves."""
 
+from collections.abc import Callable
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from libs.tx import Transactions
@@ -33,7 +35,7 @@ class Identity(SessionMethods, AuditMethods, LetterMethods):
         keys: SigningKeys,
         resolver: AccessResolver,
         parts: Parts,
-        node_key: Ed25519PrivateKey,
+        node_key: Callable[[], Ed25519PrivateKey],
     ) -> None:
         """See the halves."""
         SessionMethods.__init__(self, transactions, sessions, keys, resolver)

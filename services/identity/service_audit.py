@@ -1,6 +1,6 @@
 """The audit query: the second half of IdentityService. Every service keeps its own log; here they are read together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,8 +30,8 @@ Parts = Mapping[str, grpc.aio.Channel]
 class AuditMethods(identity_pb2_grpc.IdentityServiceServicer):
     """The methods of IdentityService that are about the logs."""
 
-    def __init__(self, parts: Parts, transactions: Transactions, node_key: Ed25519PrivateKey) -> None:
-        """`node_key` seals exports."""
+    def __init__(self, parts: Parts, transactions: Transactions, node_key: Callable[[], Ed25519PrivateKey]) -> None:
+        """`node_key` gives the key that seals exports."""
         self._logs = {part: AuditServiceStub(channel) for part, channel in sorted(parts.items())}
         self._audited = transactions
         self._node_key = node_key
@@ -122,7 +122,7 @@ class AuditMethods(identity_pb2_grpc.IdentityServiceServicer):
         async def work(tx: Tx) -> str:
             tx.audit("identity.audit.export", "audit", lines=request.lines, digest=request.digest.hex())
             made = Seal(self._audited.node, caller.subject, rfc3339(tx.now), request.lines, request.digest)
-            return made.signed(self._node_key)
+            return made.signed(self._node_key())
 
         return identity_pb2.SealAuditExportResponse(seal=await self._audited.run(work))
 

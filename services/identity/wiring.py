@@ -34,7 +34,7 @@ async def build(host: Host) -> Wired:
     directory = Directory(transactions, resolver, passwords, host.zone)
     sessions = Sessions(transactions, passwords, keys, host.zone)
     parts = {part: host.channel_to(part) for part in PARTS}
-    identity = Identity(transactions, sessions, keys, resolver, parts, host.node_key)
+    identity = Identity(transactions, sessions, keys, resolver, parts, host.node_keys.present)
 
     async def jwks() -> Mapping[str, Any]:
         return {"keys": keys.published()}

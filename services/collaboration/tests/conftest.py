@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from libs.access import Grant, Grants, Scope
 from libs.channel import Channel, channel
 from libs.clock import ManualClock
-from libs.config import load_config
+from libs.config import Secrets, load_config
 from libs.db import Connection, Record
 from libs.host import Host
+from libs.node_key import NodeKeys
 from libs.rpc import Server, TokenAuthenticator
 from libs.testing import MakeTransactions
 from libs.tests import callers
@@ -140,7 +140,7 @@ async def collaboration(
             clock=clock,
             zones=ZoneDirectory(places, ROOT),
             signer=unused,
-            node_key=Ed25519PrivateKey.generate(),
+            node_keys=NodeKeys(Secrets(tmp_path)),
         )
         await host.zones.refresh()
         wired = await PART.build(host)

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.message import Message
 
 from libs.access import Grant, Grants, Scope
 from libs.channel import Channel, channel
 from libs.clock import ManualClock
-from libs.config import load_config
+from libs.config import Secrets, load_config
 from libs.db import Connection, Record
 from libs.errors import Away, NotFound, Reason
 from libs.host import Host
+from libs.node_key import NodeKeys
 from libs.rpc import Server, TokenAuthenticator
 from libs.testing import MakeTransactions
 from libs.tests import callers
@@ -180,7 +180,7 @@ async def delivery(transactions: MakeTransactions, clock: ManualClock, tmp_path:
             clock=clock,
             zones=ZoneDirectory(places, CITY),
             signer=unused,
-            node_key=Ed25519PrivateKey.generate(),
+            node_keys=NodeKeys(Secrets(tmp_path)),
             _channels={"management": to_management},
         )
         await host.zones.refresh()

@@ -19,3 +19,6 @@ CREATE TABLE signing_keys (
     revoked_reason text NOT NULL DEFAULT '',
     PRIMARY KEY (node, key_id)
 );
+
+-- The number of the newest list of this node that the peer has confirmed.
+ALTER TABLE peers ADD COLUMN trust_acknowledged bigint NOT NULL DEFAULT 0;

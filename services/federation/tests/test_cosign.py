@@ -52,7 +52,9 @@ async def write(node: Node, entries: int) -> None:
 
     await node.transactions.run(work)
     async with node.transactions.pool.acquire() as conn:
-        await AuditSealer(node.transactions.pool, node.transactions.clock, PART, node.id, node.key).seal_all(conn)
+        await AuditSealer(node.transactions.pool, node.transactions.clock, PART, node.id, lambda: node.key).seal_all(
+            conn
+        )
 
 
 async def offers(node: Node, to: str) -> list[Offered]:

@@ -16,6 +16,11 @@ from services.federation.signing import NodeSigner
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def signer_of(node: str) -> NodeSigner:
+    key = Ed25519PrivateKey.generate()
+    return NodeSigner(node, lambda: key)
+
+
 def authority(folder: Path, node: str) -> Authority:
     return Authority.open(node, Secrets(folder / node), NOW)
 
@@ -43,7 +48,7 @@ def test_a_bad_request_is_refused_by_name(tmp_path: Path, request_pem: str) -> N
 
 
 def test_a_changed_batch_does_not_open() -> None:
-    signer = NodeSigner("sf", Ed25519PrivateKey.generate())
+    signer = signer_of("sf")
     batch = link_pb2.Batch(sender="sf", receiver="d6", epoch="e")
     for number in range(500):
         batch.envelopes.append(link_pb2.Envelope(contract=f"contracts/{number}").SerializeToString())
@@ -57,7 +62,7 @@ def test_a_changed_batch_does_not_open() -> None:
 
 def test_a_receipt_is_no_batch() -> None:
     """The prefix keeps a signature from being used for something else."""
-    signer = NodeSigner("sf", Ed25519PrivateKey.generate())
+    signer = signer_of("sf")
     receipt = signer.receipt(link_pb2.Receipt(receiver="sf", sequence=5))
     assert signing.open_receipt(receipt, signer.public_key).sequence == 5
     forged = link_pb2.SignedBatch(batch=receipt.receipt, key_id=receipt.key_id, signature=receipt.signature)
@@ -67,7 +72,7 @@ def test_a_receipt_is_no_batch() -> None:
 
 def test_a_signed_bomb_is_refused_unread() -> None:
     key = Ed25519PrivateKey.generate()
-    signer = NodeSigner("sf", key)
+    signer = NodeSigner("sf", lambda: key)
     import zstandard
 
     bomb = zstandard.ZstdCompressor().compress(b"\0" * (signing.BATCH_UNPACKED_BYTES_MAX + 1))
@@ -77,12 +82,12 @@ def test_a_signed_bomb_is_refused_unread() -> None:
 
 
 def test_an_agreement_is_signed_over_its_bytes() -> None:
-    signer = NodeSigner("sf", Ed25519PrivateKey.generate())
+    signer = signer_of("sf")
     signature = signer.agreement(b'{"terms":1}')
     signing.check_agreement(signature, b'{"terms":1}', lambda _: signer.public_key)
     for canonical, key in (
         (b'{"terms":2}', signer.public_key),
-        (b'{"terms":1}', NodeSigner("x", Ed25519PrivateKey.generate()).public_key),
+        (b'{"terms":1}', signer_of("x").public_key),
     ):
         with pytest.raises(Forbidden):
             signing.check_agreement(signature, canonical, lambda _, key=key: key)  # type: ignore[misc]

@@ -52,7 +52,7 @@ async def alarms_at(node: Node) -> list[tuple[str, str]]:
 async def show(node: Node, of: Node, signed: trust_pb2.SignedTrustList) -> bool:
     """Let a node be shown a list as that of a peer."""
     peer = await node.peer(of.id)
-    return await node.transactions.run(lambda tx: node.trust.hear(tx, peer, signed))
+    return bool(await node.transactions.run(lambda tx: node.trust.hear(tx, peer, signed)))
 
 
 async def test_each_change_of_a_peer_makes_the_next_list(pair: Pair) -> None:
@@ -103,7 +103,8 @@ async def test_an_older_or_another_list_is_refused_with_an_alarm(pair: Pair) -> 
 async def test_a_forged_list_is_refused_and_changes_no_key(pair: Pair) -> None:
     city, district = pair.city, pair.district
     before = await district.transactions.read(lambda conn: trust_store.keys(conn, "sf"))
-    thief = NodeSigner("sf", Ed25519PrivateKey.generate())
+    stolen = Ed25519PrivateKey.generate()
+    thief = NodeSigner("sf", lambda: stolen)
     forged = await own(city)
     forged.number += 1
     forged.keys.add(key_id=thief.key_id, key=thief.public_key)

@@ -86,7 +86,8 @@ def test_the_root_binds_the_list_and_the_card() -> None:
 
 
 def test_this_node_writes_them() -> None:
-    signer = NodeSigner("district", Ed25519PrivateKey.from_private_bytes(raw("seed")))
+    key = Ed25519PrivateKey.from_private_bytes(raw("seed"))
+    signer = NodeSigner("district", lambda: key)
     assert (signer.public_key, signer.key_id) == (raw("public_key"), VECTORS["key_id"])
     stated = json.loads(VECTORS["agreement"])
     contract = pb.Contract(

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from libs.audit import AuditServicer
 from libs.clock import SystemClock
 from libs.config import Secrets
+from libs.node_key import NodeKeys, ensure_node_key
 from libs.tx import Transactions
 from libs.zones import ZoneRecord, ZoneTree
 from quintet.fact.v1.fact_pb2 import Fact
@@ -40,6 +39,8 @@ from services.federation.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from libs.clock import Clock
     from libs.testing import MakeTransactions
@@ -82,7 +83,7 @@ class Node:
     secrets: Secrets
     questions: Questions
     settler: Settler
-    key: Ed25519PrivateKey
+    keys: NodeKeys
     cosigning: Cosigning
     control: dict[str, ControlHandler]
     directives: Directives
@@ -92,6 +93,7 @@ class Node:
     objectives: Objectives
     trust: Trust
     signer: NodeSigner
+    log: AuditServicer
     seen: set[str] = field(default_factory=set)
 
     @property
@@ -101,6 +103,11 @@ class Node:
     @property
     def joiner(self) -> Joiner:
         return self.members.joiner
+
+    @property
+    def key(self) -> Ed25519PrivateKey:
+        """The key that signs now."""
+        return self.keys.present()
 
     async def facts(self) -> list[Fact]:
         """Return all facts on the node's way to the bus, in order."""
@@ -159,9 +166,10 @@ class World:
         """Make a node. `sharing` is the stub that answers questions about rows."""
         transactions = await self._transactions("federation", MIGRATIONS, node=name, clock=self._clock)
         secrets = Secrets(self._folder / name)
-        key = Ed25519PrivateKey.generate()
-        signer = NodeSigner(name, key)
-        log = AuditServicer(transactions, [key.public_key()], key)
+        ensure_node_key(secrets)
+        keys = NodeKeys(secrets)
+        signer = NodeSigner(name, keys.present)
+        log = AuditServicer(transactions, keys.public, keys.present)
         cosigning = Cosigning(name, transactions, signer, local_logs(log))
         tree = ZoneTree([record for record in RECORDS if zone == "city" or record.code != "city"], root=zone)
         disclosures = Disclosures(f"a secret of {name}".encode())
@@ -180,7 +188,7 @@ class World:
         control["directive_message"] = directives.handle
         objectives = Objectives(name, hub.wake)
         control["flow"] = objectives.handle
-        basis = Basis(name, name, zone, transactions, secrets, signer, trust, negotiator, lambda: tree, hub)
+        basis = Basis(name, name, zone, transactions, secrets, keys, signer, trust, negotiator, lambda: tree, hub)
         members = Members(replace(basis, **terms))
         control.update(members.control)
         frames.update(members.frames)
@@ -195,7 +203,7 @@ class World:
             secrets,
             questions,
             settler,
-            key,
+            keys,
             cosigning,
             control,
             directives,
@@ -205,6 +213,7 @@ class World:
             objectives,
             trust,
             signer,
+            log,
         )
         await self._serve(node)
         return node
@@ -246,7 +255,9 @@ class World:
         return self.work(node.hub.run())
 
     def look_after(self, node: Node) -> None:
-        """Let a node renew its certificates and end streams that may not go on."""
+        """Let a node renew its certificates, keep its keys and lists, and end streams that may not go on."""
+        self.work(node.members.trust_link.run())
+        self.work(node.members.rotation.run())
         self.work(node.members.renewer.run())
         self.work(node.members.warden.run())
 

@@ -200,7 +200,7 @@ async def _host(node: str, root: str, transactions: Transactions, clock: ManualC
         clock=clock,
         zones=ZoneDirectory(places, root),
         signer=unused,
-        node_key=unused,
+        node_keys=unused,
     )
     await host.zones.refresh()
     return host

@@ -6,6 +6,7 @@ import warnings
 from quintet.federation.v1 import directive_pb2 as quintet_dot_federation_dot_v1_dot_directive__pb2
 from quintet.federation.v1 import evidence_pb2 as quintet_dot_federation_dot_v1_dot_evidence__pb2
 from quintet.federation.v1 import federation_pb2 as quintet_dot_federation_dot_v1_dot_federation__pb2
+from quintet.federation.v1 import trust_pb2 as quintet_dot_federation_dot_v1_dot_trust__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -301,6 +302,21 @@ class FederationServiceStub:
                 '/quintet.federation.v1.FederationService/ListSigningKeys',
                 request_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysResponse.FromString,
+                _registered_method=True)
+        self.RotateSigningKey = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/RotateSigningKey',
+                request_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyResponse.FromString,
+                _registered_method=True)
+        self.GetTrustList = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/GetTrustList',
+                request_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.GetTrustListRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.GetTrustListResponse.FromString,
+                _registered_method=True)
+        self.ListTrustLists = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/ListTrustLists',
+                request_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.ListTrustListsRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.ListTrustListsResponse.FromString,
                 _registered_method=True)
 
 
@@ -696,6 +712,29 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateSigningKey(self, request, context):
+        """RotateSigningKey makes another key for this node's signatures. It is made known to all peers first; when those that are
+        connected have confirmed it, or after ten minutes, it signs, and the private half of the one before is deleted. What was
+        signed before stays good. Answers FAILED_PRECONDITION while the key made before is not in use yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrustList(self, request, context):
+        """GetTrustList returns the newest signed list of this node or of a peer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTrustLists(self, request, context):
+        """ListTrustLists lists the newest signed list of each node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FederationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -963,6 +1002,21 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.ListSigningKeys,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysResponse.SerializeToString,
+            ),
+            'RotateSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateSigningKey,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyResponse.SerializeToString,
+            ),
+            'GetTrustList': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrustList,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.GetTrustListRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.GetTrustListResponse.SerializeToString,
+            ),
+            'ListTrustLists': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTrustLists,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.ListTrustListsRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.ListTrustListsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -2397,6 +2451,87 @@ class FederationService:
             '/quintet.federation.v1.FederationService/ListSigningKeys',
             quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_evidence__pb2.ListSigningKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/RotateSigningKey',
+            quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrustList(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/GetTrustList',
+            quintet_dot_federation_dot_v1_dot_trust__pb2.GetTrustListRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_trust__pb2.GetTrustListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTrustLists(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/ListTrustLists',
+            quintet_dot_federation_dot_v1_dot_trust__pb2.ListTrustListsRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_trust__pb2.ListTrustListsResponse.FromString,
             options,
             channel_credentials,
             insecure,

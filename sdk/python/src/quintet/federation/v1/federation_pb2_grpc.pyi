@@ -8,6 +8,7 @@ from grpc import aio as _aio
 from quintet.federation.v1 import directive_pb2 as _directive_pb2
 from quintet.federation.v1 import evidence_pb2 as _evidence_pb2
 from quintet.federation.v1 import federation_pb2 as _federation_pb2
+from quintet.federation.v1 import trust_pb2 as _trust_pb2
 import abc as _abc_1
 
 
@@ -158,6 +159,15 @@ class FederationServiceStub:
     """ListReceipts lists what peers have signed for: everything that was delivered, by peer, epoch, lane and sequence."""
     ListSigningKeys: _aio.UnaryUnaryMultiCallable[_evidence_pb2.ListSigningKeysRequest, _evidence_pb2.ListSigningKeysResponse]
     """ListSigningKeys lists the public keys with which this node and its peers sign."""
+    RotateSigningKey: _aio.UnaryUnaryMultiCallable[_trust_pb2.RotateSigningKeyRequest, _trust_pb2.RotateSigningKeyResponse]
+    """RotateSigningKey makes another key for this node's signatures. It is made known to all peers first; when those that are
+    connected have confirmed it, or after ten minutes, it signs, and the private half of the one before is deleted. What was
+    signed before stays good. Answers FAILED_PRECONDITION while the key made before is not in use yet.
+    """
+    GetTrustList: _aio.UnaryUnaryMultiCallable[_trust_pb2.GetTrustListRequest, _trust_pb2.GetTrustListResponse]
+    """GetTrustList returns the newest signed list of this node or of a peer."""
+    ListTrustLists: _aio.UnaryUnaryMultiCallable[_trust_pb2.ListTrustListsRequest, _trust_pb2.ListTrustListsResponse]
+    """ListTrustLists lists the newest signed list of each node."""
 
 class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
     """FederationService is how the people of a node manage its peers and contracts."""
@@ -619,5 +629,32 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_evidence_pb2.ListSigningKeysRequest, _abc.Awaitable[_evidence_pb2.ListSigningKeysResponse]],
     ) -> _abc.Awaitable[_evidence_pb2.ListSigningKeysResponse]:
         """ListSigningKeys lists the public keys with which this node and its peers sign."""
+
+    @_abc_1.abstractmethod
+    def RotateSigningKey(
+        self,
+        request: _trust_pb2.RotateSigningKeyRequest,
+        context: _aio.ServicerContext[_trust_pb2.RotateSigningKeyRequest, _abc.Awaitable[_trust_pb2.RotateSigningKeyResponse]],
+    ) -> _abc.Awaitable[_trust_pb2.RotateSigningKeyResponse]:
+        """RotateSigningKey makes another key for this node's signatures. It is made known to all peers first; when those that are
+        connected have confirmed it, or after ten minutes, it signs, and the private half of the one before is deleted. What was
+        signed before stays good. Answers FAILED_PRECONDITION while the key made before is not in use yet.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTrustList(
+        self,
+        request: _trust_pb2.GetTrustListRequest,
+        context: _aio.ServicerContext[_trust_pb2.GetTrustListRequest, _abc.Awaitable[_trust_pb2.GetTrustListResponse]],
+    ) -> _abc.Awaitable[_trust_pb2.GetTrustListResponse]:
+        """GetTrustList returns the newest signed list of this node or of a peer."""
+
+    @_abc_1.abstractmethod
+    def ListTrustLists(
+        self,
+        request: _trust_pb2.ListTrustListsRequest,
+        context: _aio.ServicerContext[_trust_pb2.ListTrustListsRequest, _abc.Awaitable[_trust_pb2.ListTrustListsResponse]],
+    ) -> _abc.Awaitable[_trust_pb2.ListTrustListsResponse]:
+        """ListTrustLists lists the newest signed list of each node."""
 
 def add_FederationServiceServicer_to_server(servicer: FederationServiceServicer, server: _aio.Server) -> None: ...

@@ -226,6 +226,7 @@ class RenewCertificateRequest(_message.Message):
     CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    TRUST_LIST_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """node is the peer that asks."""
     certificate_request: _builtins.str
@@ -236,6 +237,10 @@ class RenewCertificateRequest(_message.Message):
     """signature is Ed25519 over "quintet-renew-v1", a zero byte, the id of the node that is asked, a zero byte, and the request,
     64 bytes.
     """
+    @_builtins.property
+    def trust_list(self) -> _trust_pb2.SignedTrustList:
+        """trust_list is the sender's newest list: the key may be one that the receiver has not heard of."""
+
     def __init__(
         self,
         *,
@@ -243,10 +248,11 @@ class RenewCertificateRequest(_message.Message):
         certificate_request: _builtins.str = ...,
         key_id: _builtins.str = ...,
         signature: _builtins.bytes = ...,
+        trust_list: _trust_pb2.SignedTrustList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trust_list", b"trust_list"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "key_id", b"key_id", "node", b"node", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "key_id", b"key_id", "node", b"node", "signature", b"signature", "trust_list", b"trust_list"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -292,6 +298,8 @@ class Frame(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    TRUST_LIST_FIELD_NUMBER: _builtins.int
+    TRUST_TAKEN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """hello is the first frame of each side."""
@@ -340,6 +348,14 @@ class Frame(_message.Message):
     def certificate(self) -> Global___IssuedCertificate:
         """certificate is the answer to it."""
 
+    @_builtins.property
+    def trust_list(self) -> _trust_pb2.SignedTrustList:
+        """trust_list is the sender's list when it has changed since its hello."""
+
+    @_builtins.property
+    def trust_taken(self) -> Global___TrustTaken:
+        """trust_taken says that the sender goes by a list of the receiver."""
+
     def __init__(
         self,
         *,
@@ -355,16 +371,40 @@ class Frame(_message.Message):
         cancel: Global___CancelQuery | None = ...,
         certificate_request: Global___CertificateRequest | None = ...,
         certificate: Global___IssuedCertificate | None = ...,
+        trust_list: _trust_pb2.SignedTrustList | None = ...,
+        trust_taken: Global___TrustTaken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "batch", b"batch", "body", b"body", "cancel", b"cancel", "certificate", b"certificate", "certificate_request", b"certificate_request", "chunk", b"chunk", "credit", b"credit", "hello", b"hello", "ping", b"ping", "query", b"query", "receipt", b"receipt", "refusal", b"refusal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "batch", b"batch", "body", b"body", "cancel", b"cancel", "certificate", b"certificate", "certificate_request", b"certificate_request", "chunk", b"chunk", "credit", b"credit", "hello", b"hello", "ping", b"ping", "query", b"query", "receipt", b"receipt", "refusal", b"refusal", "trust_list", b"trust_list", "trust_taken", b"trust_taken"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "batch", b"batch", "body", b"body", "cancel", b"cancel", "certificate", b"certificate", "certificate_request", b"certificate_request", "chunk", b"chunk", "credit", b"credit", "hello", b"hello", "ping", b"ping", "query", b"query", "receipt", b"receipt", "refusal", b"refusal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "batch", b"batch", "body", b"body", "cancel", b"cancel", "certificate", b"certificate", "certificate_request", b"certificate_request", "chunk", b"chunk", "credit", b"credit", "hello", b"hello", "ping", b"ping", "query", b"query", "receipt", b"receipt", "refusal", b"refusal", "trust_list", b"trust_list", "trust_taken", b"trust_taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "batch", "receipt", "credit", "query", "answer", "ping", "refusal", "chunk", "cancel", "certificate_request", "certificate"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "batch", "receipt", "credit", "query", "answer", "ping", "refusal", "chunk", "cancel", "certificate_request", "certificate", "trust_list", "trust_taken"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
 Global___Frame: _TypeAlias = Frame  # noqa: Y015
+
+@_typing.final
+class TrustTaken(_message.Message):
+    """TrustTaken confirms a trust list, from a hello or a frame, so that the other side knows when a new key may sign."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """number is that of the list."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustTaken: _TypeAlias = TrustTaken  # noqa: Y015
 
 @_typing.final
 class ExchangeRequest(_message.Message):

@@ -180,3 +180,193 @@ class SignedTrustList(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SignedTrustList: _TypeAlias = SignedTrustList  # noqa: Y015
+
+@_typing.final
+class StoredTrustList(_message.Message):
+    """StoredTrustList is a list as a node keeps it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LIST_FIELD_NUMBER: _builtins.int
+    SIGNED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `trustLists/{node}`."""
+    @_builtins.property
+    def list(self) -> Global___TrustList:
+        """list is what it says."""
+
+    @_builtins.property
+    def signed(self) -> Global___SignedTrustList:
+        """signed is the same as it was signed."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        list: Global___TrustList | None = ...,
+        signed: Global___SignedTrustList | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["list", b"list", "signed", b"signed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["list", b"list", "name", b"name", "signed", b"signed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredTrustList: _TypeAlias = StoredTrustList  # noqa: Y015
+
+@_typing.final
+class GetTrustListRequest(_message.Message):
+    """GetTrustListRequest names a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `trustLists/{node}`, this node or a peer."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrustListRequest: _TypeAlias = GetTrustListRequest  # noqa: Y015
+
+@_typing.final
+class GetTrustListResponse(_message.Message):
+    """GetTrustListResponse is the newest list of the node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUST_LIST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trust_list(self) -> Global___StoredTrustList:
+        """trust_list is the list."""
+
+    def __init__(
+        self,
+        *,
+        trust_list: Global___StoredTrustList | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trust_list", b"trust_list"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trust_list", b"trust_list"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrustListResponse: _TypeAlias = GetTrustListResponse  # noqa: Y015
+
+@_typing.final
+class ListTrustListsRequest(_message.Message):
+    """ListTrustListsRequest asks for the newest list of each node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """page_size is 20 by default, at most 100."""
+    page_token: _builtins.str
+    """page_token continues a list."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTrustListsRequest: _TypeAlias = ListTrustListsRequest  # noqa: Y015
+
+@_typing.final
+class ListTrustListsResponse(_message.Message):
+    """ListTrustListsResponse is a page of lists."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUST_LISTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token continues the list; empty at the end."""
+    @_builtins.property
+    def trust_lists(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredTrustList]:
+        """trust_lists are ordered by node; this node's own is among them."""
+
+    def __init__(
+        self,
+        *,
+        trust_lists: _abc.Iterable[Global___StoredTrustList] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "trust_lists", b"trust_lists"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTrustListsResponse: _TypeAlias = ListTrustListsResponse  # noqa: Y015
+
+@_typing.final
+class RotateSigningKeyRequest(_message.Message):
+    """RotateSigningKeyRequest asks for another key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    COMPROMISED_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """request_id makes a repeated request safe; see docs/adding-an-rpc.md."""
+    reason: _builtins.str
+    """reason says why, for the audit log and, when the key is compromised, for the peers."""
+    compromised: _builtins.bool
+    """compromised is true when the present key may be in wrong hands: it is revoked and not used any more at once."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        compromised: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compromised", b"compromised", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateSigningKeyRequest: _TypeAlias = RotateSigningKeyRequest  # noqa: Y015
+
+@_typing.final
+class RotateSigningKeyResponse(_message.Message):
+    """RotateSigningKeyResponse names the new key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """key_id is the key that signs as soon as the connected peers know it."""
+    number: _builtins.int
+    """number is that of the trust list that makes it known."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateSigningKeyResponse: _TypeAlias = RotateSigningKeyResponse  # noqa: Y015

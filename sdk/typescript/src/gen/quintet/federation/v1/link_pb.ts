@@ -25,7 +25,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/link.proto.
  */
 export const file_quintet_federation_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIuYBCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRI6Cgp0cnVzdF9saXN0GAUgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCRIUCgxqb2luX2FkZHJlc3MYCCABKAkSEAoIYXVkaWVuY2UYCSABKAkiTgoOU2lnbmVkTm9kZUNhcmQSGQoEY2FyZBgBIAEoDEIL0vMYBwgBEICAgAESIQoOcm9vdF9zaWduYXR1cmUYAiABKAxCCdLzGAUIARCAASJmCgtKb2luUmVxdWVzdBIaCgV0b2tlbhgBIAEoCUIL0vMYBwgBEMgBQAESOwoEY2FyZBgCIAEoCzIlLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWROb2RlQ2FyZEIG0vMYAggBIuoBCgxKb2luUmVzcG9uc2USMwoEY2FyZBgBIAEoCzIlLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWROb2RlQ2FyZBITCgtjZXJ0aWZpY2F0ZRgCIAEoCRItCgRraW5kGAMgASgOMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJLaW5kEjAKB2NoYXJ0ZXIYBCABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QSLwoFc3RhdGUYBSABKA4yIC5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlclN0YXRlIqUBChdSZW5ld0NlcnRpZmljYXRlUmVxdWVzdBItCgRub2RlGAEgASgJQh/S8xgbCAEiF1thLXowLTldW2EtejAtOS1dezAsNjJ9EiYKE2NlcnRpZmljYXRlX3JlcXVlc3QYAiABKAlCCdLzGAUIARCAQBIWCgZrZXlfaWQYAyABKAlCBtLzGAIQQBIbCglzaWduYXR1cmUYBCABKAxCCNLzGAQIARBAIi8KGFJlbmV3Q2VydGlmaWNhdGVSZXNwb25zZRITCgtjZXJ0aWZpY2F0ZRgBIAEoCSKWBQoFRnJhbWUSLQoFaGVsbG8YASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuSGVsbG9IABIzCgViYXRjaBgCIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWRCYXRjaEgAEjcKB3JlY2VpcHQYAyABKAsyJC5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkUmVjZWlwdEgAEi8KBmNyZWRpdBgEIAEoCzIdLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5DcmVkaXRIABItCgVxdWVyeRgFIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5RdWVyeUgAEi8KBmFuc3dlchgGIAEoCzIdLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5BbnN3ZXJIABIrCgRwaW5nGAcgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBpbmdIABI1CgdyZWZ1c2FsGAggASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxpbmtSZWZ1c2FsSAASMgoFY2h1bmsYCSABKAsyIS5xdWludGV0LmZlZGVyYXRpb24udjEuQmF0Y2hDaHVua0gAEjQKBmNhbmNlbBgKIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5DYW5jZWxRdWVyeUgAEkgKE2NlcnRpZmljYXRlX3JlcXVlc3QYCyABKAsyKS5xdWludGV0LmZlZGVyYXRpb24udjEuQ2VydGlmaWNhdGVSZXF1ZXN0SAASPwoLY2VydGlmaWNhdGUYDCABKAsyKC5xdWludGV0LmZlZGVyYXRpb24udjEuSXNzdWVkQ2VydGlmaWNhdGVIAEIGCgRib2R5Ij4KD0V4Y2hhbmdlUmVxdWVzdBIrCgVmcmFtZRgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GcmFtZSI/ChBFeGNoYW5nZVJlc3BvbnNlEisKBWZyYW1lGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZyYW1lItYBCgVIZWxsbxIMCgRub2RlGAEgASgJEhAKCHByb3RvY29sGAIgASgFEg0KBWVwb2NoGAMgASgJEhYKDnJlY2VpdmVkX2Vwb2NoGAQgASgJEjIKBWxhbmVzGAUgAygLMiMucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmVQb3NpdGlvbhIWCg5wcmV2aW91c19lcG9jaBgGIAEoCRI6Cgp0cnVzdF9saXN0GAcgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdCK8AQoMTGFuZVBvc2l0aW9uEikKBGxhbmUYASABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRIQCghyZWNlaXZlZBgCIAEoAxIWCg5yZWNlaXZlZF9jaGFpbhgDIAEoDBIVCg1sYXN0X2Fzc2lnbmVkGAQgASgDEhQKDGFja25vd2xlZGdlZBgFIAEoAxIaChJhY2tub3dsZWRnZWRfY2hhaW4YBiABKAwSDgoGY3JlZGl0GAcgASgDIu4FCghFbnZlbG9wZRIRCgl3aXRoZHJhd24YASABKAwSKQoEbGFuZRgCIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhAKCGNvbnRyYWN0GAMgASgJEhYKDmFncmVlbWVudF9oYXNoGAQgASgMEiUKBGZhY3QYBSABKAsyFS5xdWludGV0LmZhY3QudjEuRmFjdEgAEkIKEGNvbnRyYWN0X21lc3NhZ2UYBiABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3RNZXNzYWdlSAASQgoQdHJhbnNmZXJfbWVzc2FnZRgHIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2Zlck1lc3NhZ2VIABJEChFkaXJlY3RpdmVfbWVzc2FnZRgIIAEoCzInLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmVNZXNzYWdlSAASRgoSbWVtYmVyc2hpcF9tZXNzYWdlGAogASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLk1lbWJlcnNoaXBNZXNzYWdlSAASRAoOZGVsZXRpb25fcHJvb2YYCyABKAsyKi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkRGVsZXRpb25Qcm9vZkgAEjwKCmNoZWNrcG9pbnQYDCABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuQ2hlY2twb2ludE9mZmVySAASOQoLY29zaWduYXR1cmUYDSABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuQ29zaWduYXR1cmVIABJACgpzZXR0bGVtZW50GA4gASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRTdGF0ZW1lbnRIABI0CgRmbG93GA8gASgLMiQucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZsb3dTdGF0ZW1lbnRIAEIGCgRib2R5IrgBCgVCYXRjaBIOCgZzZW5kZXIYASABKAkSEAoIcmVjZWl2ZXIYAiABKAkSDQoFZXBvY2gYAyABKAkSEQoJZW52ZWxvcGVzGAQgAygMEigKBHRpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBGxhbmUYBiABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRIWCg5maXJzdF9zZXF1ZW5jZRgHIAEoAyJTCgtTaWduZWRCYXRjaBINCgViYXRjaBgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMEhIKCmNvbXByZXNzZWQYBCABKAgiYwoKQmF0Y2hDaHVuaxIpCgRsYW5lGAEgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSDQoFaW5kZXgYAiABKAUSDQoFY291bnQYAyABKAUSDAoEZGF0YRgEIAEoDCKZAgoHUmVjZWlwdBIQCghyZWNlaXZlchgBIAEoCRIOCgZzZW5kZXIYAiABKAkSDQoFZXBvY2gYAyABKAkSEAoIc2VxdWVuY2UYBCABKAMSFAoMYmF0Y2hfZGlnZXN0GAUgASgMEigKBHRpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBGxhbmUYByABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRINCgVjaGFpbhgIIAEoDBIWCg5maXJzdF9zZXF1ZW5jZRgJIAEoAxI5Cgljb250cmFjdHMYCiADKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuUmVjZWlwdENvbnRyYWN0IjYKD1JlY2VpcHRDb250cmFjdBIQCghjb250cmFjdBgBIAEoCRIRCgllbnZlbG9wZXMYAiABKAMiQwoNU2lnbmVkUmVjZWlwdBIPCgdyZWNlaXB0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiRgoGQ3JlZGl0EhEKCWVudmVsb3BlcxgBIAEoAxIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUilwEKD0NvbnRyYWN0TWVzc2FnZRIKCgJpZBgBIAEoCRIMCgR0eXBlGAIgASgJEjEKCGNvbnRyYWN0GAMgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0EigKBHRpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWV2ZW50GAUgASgJIogBCg9UcmFuc2Zlck1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCgh0cmFuc2ZlchgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2ZlchIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ9ChBEaXJlY3RpdmVNZXNzYWdlEgoKAmlkGAEgASgJEjMKCWRpcmVjdGl2ZRgCIAEoCzIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmUSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidQoRTWVtYmVyc2hpcE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIMCgR6b25lGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIlChJDZXJ0aWZpY2F0ZVJlcXVlc3QSDwoHcmVxdWVzdBgBIAEoCSI4ChFJc3N1ZWRDZXJ0aWZpY2F0ZRITCgtjZXJ0aWZpY2F0ZRgBIAEoCRIOCgZyZWFzb24YAiABKAkixAEKDURlbGV0aW9uUHJvb2YSEAoIY29udHJhY3QYASABKAkSDAoEbm9kZRgCIAEoCRIMCgRyb3dzGAMgASgDEg4KBmRpZ2VzdBgEIAEoDBIOCgZyZWFzb24YBSABKAkSLwoLaGVsZF9iZWZvcmUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBHRpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgoKAmlkGAggASgJIkcKE1NpZ25lZERlbGV0aW9uUHJvb2YSDQoFcHJvb2YYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDCJzCg9DaGVja3BvaW50T2ZmZXISEQoJc3RhdGVtZW50GAEgASgJEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwSEwoLY29uc2lzdGVuY3kYBCADKAwSFQoNcHJldmlvdXNfc2l6ZRgFIAEoAyJ5CgtDb3NpZ25hdHVyZRIRCglzdGF0ZW1lbnQYASABKAkSDAoEbm9kZRgCIAEoCRIOCgZrZXlfaWQYAyABKAkSEQoJc2lnbmF0dXJlGAQgASgMEg8KB3JlZnVzYWwYBSABKAkSFQoNY29zaWduZWRfc2l6ZRgGIAEoAyKxAgoTU2V0dGxlbWVudFN0YXRlbWVudBIQCghjb250cmFjdBgBIAEoCRILCgNkYXkYAiABKAkSDQoFZmFjdHMYAyABKAMSDAoEcm93cxgEIAEoAxINCgVieXRlcxgFIAEoAxIOCgZkaWdlc3QYBiABKAwSDwoHcXVlcmllcxgHIAEoAxISCgpxdWVyeV9yb3dzGAggASgDEgwKBGFza3MYCSABKAgSFAoMY291bnRlZF9ub2RlGAogASgJEjkKB3BvcnRpb24YCyABKAsyKC5xdWludGV0LmZlZGVyYXRpb24udjEuU2V0dGxlbWVudFBvcnRpb24SOwoIZmluZGluZ3MYDCABKAsyKS5xdWludGV0LmZlZGVyYXRpb24udjEuU2V0dGxlbWVudEZpbmRpbmdzIsQBCg1GbG93U3RhdGVtZW50EhAKCGNvbnRyYWN0GAEgASgJEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC29sZGVzdF9mYWN0GAMgASgJEjEKDW9sZGVzdF9jaGFuZ2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3dhaXRzX3NpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ0ChFTZXR0bGVtZW50UG9ydGlvbhINCgVhZnRlchgBIAEoCRIPCgd0aHJvdWdoGAIgASgJEgsKA2lkcxgDIAMoCRISCgpuZXZlcl9zZW50GAQgAygJEhAKCHJlcGFpcmVkGAUgASgDEgwKBGxhc3QYBiABKAgiRwoSU2V0dGxlbWVudEZpbmRpbmdzEg8KB3Rocm91Z2gYASABKAkSDwoHbWlzc2luZxgCIAMoCRIPCgd1bmtub3duGAMgAygJIhkKC0NhbmNlbFF1ZXJ5EgoKAmlkGAEgASgJIvYBCgVRdWVyeRIKCgJpZBgBIAEoCRIUCgxyZW1haW5pbmdfbXMYAiABKAMSDQoFYWN0b3IYAyABKAkSEwoLdHJhY2VwYXJlbnQYBCABKAkSOwoEcm93cxgFIAEoCzIrLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5RdWVyeUNvbnRyYWN0UmVxdWVzdEgAEkIKCHByb2R1Y3RzGAYgASgLMi4ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxpc3RQZWVyUHJvZHVjdHNSZXF1ZXN0SAASDgoGc3RyZWFtGAcgASgIEg4KBmNyZWRpdBgIIAEoBUIGCgRib2R5IsABCgZBbnN3ZXISCgoCaWQYASABKAkSDAoEY29kZRgCIAEoBRIOCgZyZWFzb24YAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIlCgRyb3dzGAUgAygLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YBiABKAkSLQoIcHJvZHVjdHMYByADKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdBIMCgRtb3JlGAggASgIIjAKBFBpbmcSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiawoLTGlua1JlZnVzYWwSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIc2VxdWVuY2UYAyABKAMSKQoEbGFuZRgEIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lKk0KBExhbmUSFAoQTEFORV9VTlNQRUNJRklFRBAAEhAKDExBTkVfQ09OVFJPTBABEg4KCkxBTkVfRkFDVFMQAhINCglMQU5FX0JVTEsQAzLtAQoRTWVtYmVyc2hpcFNlcnZpY2USWQoESm9pbhIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVxdWVzdBojLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVzcG9uc2UiCMrzGAQwDzgBEn0KEFJlbmV3Q2VydGlmaWNhdGUSLi5xdWludGV0LmZlZGVyYXRpb24udjEuUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QaLy5xdWludGV0LmZlZGVyYXRpb24udjEuUmVuZXdDZXJ0aWZpY2F0ZVJlc3BvbnNlIgjK8xgEMA84ATJ6CgtMaW5rU2VydmljZRJrCghFeGNoYW5nZRImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FeGNoYW5nZVJlcXVlc3QaJy5xdWludGV0LmZlZGVyYXRpb24udjEuRXhjaGFuZ2VSZXNwb25zZSIKyvMYBjCAowU4ASgBMAFiBnByb3RvMw", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_federation_v1_trust, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
+  fileDesc("CiBxdWludGV0L2ZlZGVyYXRpb24vdjEvbGluay5wcm90bxIVcXVpbnRldC5mZWRlcmF0aW9uLnYxIuYBCghOb2RlQ2FyZBIMCgRub2RlGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHpvbmUYAyABKAkSGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRI6Cgp0cnVzdF9saXN0GAUgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdBIUCgxsaW5rX2FkZHJlc3MYBiABKAkSGwoTY2VydGlmaWNhdGVfcmVxdWVzdBgHIAEoCRIUCgxqb2luX2FkZHJlc3MYCCABKAkSEAoIYXVkaWVuY2UYCSABKAkiTgoOU2lnbmVkTm9kZUNhcmQSGQoEY2FyZBgBIAEoDEIL0vMYBwgBEICAgAESIQoOcm9vdF9zaWduYXR1cmUYAiABKAxCCdLzGAUIARCAASJmCgtKb2luUmVxdWVzdBIaCgV0b2tlbhgBIAEoCUIL0vMYBwgBEMgBQAESOwoEY2FyZBgCIAEoCzIlLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWROb2RlQ2FyZEIG0vMYAggBIuoBCgxKb2luUmVzcG9uc2USMwoEY2FyZBgBIAEoCzIlLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWROb2RlQ2FyZBITCgtjZXJ0aWZpY2F0ZRgCIAEoCRItCgRraW5kGAMgASgOMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXJLaW5kEjAKB2NoYXJ0ZXIYBCABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QSLwoFc3RhdGUYBSABKA4yIC5xdWludGV0LmZlZGVyYXRpb24udjEuUGVlclN0YXRlIuEBChdSZW5ld0NlcnRpZmljYXRlUmVxdWVzdBItCgRub2RlGAEgASgJQh/S8xgbCAEiF1thLXowLTldW2EtejAtOS1dezAsNjJ9EiYKE2NlcnRpZmljYXRlX3JlcXVlc3QYAiABKAlCCdLzGAUIARCAQBIWCgZrZXlfaWQYAyABKAlCBtLzGAIQQBIbCglzaWduYXR1cmUYBCABKAxCCNLzGAQIARBAEjoKCnRydXN0X2xpc3QYBSABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkVHJ1c3RMaXN0Ii8KGFJlbmV3Q2VydGlmaWNhdGVSZXNwb25zZRITCgtjZXJ0aWZpY2F0ZRgBIAEoCSKOBgoFRnJhbWUSLQoFaGVsbG8YASABKAsyHC5xdWludGV0LmZlZGVyYXRpb24udjEuSGVsbG9IABIzCgViYXRjaBgCIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TaWduZWRCYXRjaEgAEjcKB3JlY2VpcHQYAyABKAsyJC5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkUmVjZWlwdEgAEi8KBmNyZWRpdBgEIAEoCzIdLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5DcmVkaXRIABItCgVxdWVyeRgFIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5RdWVyeUgAEi8KBmFuc3dlchgGIAEoCzIdLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5BbnN3ZXJIABIrCgRwaW5nGAcgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBpbmdIABI1CgdyZWZ1c2FsGAggASgLMiIucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxpbmtSZWZ1c2FsSAASMgoFY2h1bmsYCSABKAsyIS5xdWludGV0LmZlZGVyYXRpb24udjEuQmF0Y2hDaHVua0gAEjQKBmNhbmNlbBgKIAEoCzIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5DYW5jZWxRdWVyeUgAEkgKE2NlcnRpZmljYXRlX3JlcXVlc3QYCyABKAsyKS5xdWludGV0LmZlZGVyYXRpb24udjEuQ2VydGlmaWNhdGVSZXF1ZXN0SAASPwoLY2VydGlmaWNhdGUYDCABKAsyKC5xdWludGV0LmZlZGVyYXRpb24udjEuSXNzdWVkQ2VydGlmaWNhdGVIABI8Cgp0cnVzdF9saXN0GA0gASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdEgAEjgKC3RydXN0X3Rha2VuGA4gASgLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0VGFrZW5IAEIGCgRib2R5IhwKClRydXN0VGFrZW4SDgoGbnVtYmVyGAEgASgDIj4KD0V4Y2hhbmdlUmVxdWVzdBIrCgVmcmFtZRgBIAEoCzIcLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5GcmFtZSI/ChBFeGNoYW5nZVJlc3BvbnNlEisKBWZyYW1lGAEgASgLMhwucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZyYW1lItYBCgVIZWxsbxIMCgRub2RlGAEgASgJEhAKCHByb3RvY29sGAIgASgFEg0KBWVwb2NoGAMgASgJEhYKDnJlY2VpdmVkX2Vwb2NoGAQgASgJEjIKBWxhbmVzGAUgAygLMiMucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmVQb3NpdGlvbhIWCg5wcmV2aW91c19lcG9jaBgGIAEoCRI6Cgp0cnVzdF9saXN0GAcgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNpZ25lZFRydXN0TGlzdCK8AQoMTGFuZVBvc2l0aW9uEikKBGxhbmUYASABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRIQCghyZWNlaXZlZBgCIAEoAxIWCg5yZWNlaXZlZF9jaGFpbhgDIAEoDBIVCg1sYXN0X2Fzc2lnbmVkGAQgASgDEhQKDGFja25vd2xlZGdlZBgFIAEoAxIaChJhY2tub3dsZWRnZWRfY2hhaW4YBiABKAwSDgoGY3JlZGl0GAcgASgDIu4FCghFbnZlbG9wZRIRCgl3aXRoZHJhd24YASABKAwSKQoEbGFuZRgCIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lEhAKCGNvbnRyYWN0GAMgASgJEhYKDmFncmVlbWVudF9oYXNoGAQgASgMEiUKBGZhY3QYBSABKAsyFS5xdWludGV0LmZhY3QudjEuRmFjdEgAEkIKEGNvbnRyYWN0X21lc3NhZ2UYBiABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3RNZXNzYWdlSAASQgoQdHJhbnNmZXJfbWVzc2FnZRgHIAEoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2Zlck1lc3NhZ2VIABJEChFkaXJlY3RpdmVfbWVzc2FnZRgIIAEoCzInLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmVNZXNzYWdlSAASRgoSbWVtYmVyc2hpcF9tZXNzYWdlGAogASgLMigucXVpbnRldC5mZWRlcmF0aW9uLnYxLk1lbWJlcnNoaXBNZXNzYWdlSAASRAoOZGVsZXRpb25fcHJvb2YYCyABKAsyKi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkRGVsZXRpb25Qcm9vZkgAEjwKCmNoZWNrcG9pbnQYDCABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuQ2hlY2twb2ludE9mZmVySAASOQoLY29zaWduYXR1cmUYDSABKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuQ29zaWduYXR1cmVIABJACgpzZXR0bGVtZW50GA4gASgLMioucXVpbnRldC5mZWRlcmF0aW9uLnYxLlNldHRsZW1lbnRTdGF0ZW1lbnRIABI0CgRmbG93GA8gASgLMiQucXVpbnRldC5mZWRlcmF0aW9uLnYxLkZsb3dTdGF0ZW1lbnRIAEIGCgRib2R5IrgBCgVCYXRjaBIOCgZzZW5kZXIYASABKAkSEAoIcmVjZWl2ZXIYAiABKAkSDQoFZXBvY2gYAyABKAkSEQoJZW52ZWxvcGVzGAQgAygMEigKBHRpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBGxhbmUYBiABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRIWCg5maXJzdF9zZXF1ZW5jZRgHIAEoAyJTCgtTaWduZWRCYXRjaBINCgViYXRjaBgBIAEoDBIOCgZrZXlfaWQYAiABKAkSEQoJc2lnbmF0dXJlGAMgASgMEhIKCmNvbXByZXNzZWQYBCABKAgiYwoKQmF0Y2hDaHVuaxIpCgRsYW5lGAEgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUSDQoFaW5kZXgYAiABKAUSDQoFY291bnQYAyABKAUSDAoEZGF0YRgEIAEoDCKZAgoHUmVjZWlwdBIQCghyZWNlaXZlchgBIAEoCRIOCgZzZW5kZXIYAiABKAkSDQoFZXBvY2gYAyABKAkSEAoIc2VxdWVuY2UYBCABKAMSFAoMYmF0Y2hfZGlnZXN0GAUgASgMEigKBHRpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBGxhbmUYByABKA4yGy5xdWludGV0LmZlZGVyYXRpb24udjEuTGFuZRINCgVjaGFpbhgIIAEoDBIWCg5maXJzdF9zZXF1ZW5jZRgJIAEoAxI5Cgljb250cmFjdHMYCiADKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuUmVjZWlwdENvbnRyYWN0IjYKD1JlY2VpcHRDb250cmFjdBIQCghjb250cmFjdBgBIAEoCRIRCgllbnZlbG9wZXMYAiABKAMiQwoNU2lnbmVkUmVjZWlwdBIPCgdyZWNlaXB0GAEgASgMEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwiRgoGQ3JlZGl0EhEKCWVudmVsb3BlcxgBIAEoAxIpCgRsYW5lGAIgASgOMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxhbmUilwEKD0NvbnRyYWN0TWVzc2FnZRIKCgJpZBgBIAEoCRIMCgR0eXBlGAIgASgJEjEKCGNvbnRyYWN0GAMgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0EigKBHRpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWV2ZW50GAUgASgJIogBCg9UcmFuc2Zlck1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIxCgh0cmFuc2ZlchgDIAEoCzIfLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5UcmFuc2ZlchIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ9ChBEaXJlY3RpdmVNZXNzYWdlEgoKAmlkGAEgASgJEjMKCWRpcmVjdGl2ZRgCIAEoCzIgLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5EaXJlY3RpdmUSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidQoRTWVtYmVyc2hpcE1lc3NhZ2USCgoCaWQYASABKAkSDAoEdHlwZRgCIAEoCRIMCgR6b25lGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIoCgR0aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIlChJDZXJ0aWZpY2F0ZVJlcXVlc3QSDwoHcmVxdWVzdBgBIAEoCSI4ChFJc3N1ZWRDZXJ0aWZpY2F0ZRITCgtjZXJ0aWZpY2F0ZRgBIAEoCRIOCgZyZWFzb24YAiABKAkixAEKDURlbGV0aW9uUHJvb2YSEAoIY29udHJhY3QYASABKAkSDAoEbm9kZRgCIAEoCRIMCgRyb3dzGAMgASgDEg4KBmRpZ2VzdBgEIAEoDBIOCgZyZWFzb24YBSABKAkSLwoLaGVsZF9iZWZvcmUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBHRpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgoKAmlkGAggASgJIkcKE1NpZ25lZERlbGV0aW9uUHJvb2YSDQoFcHJvb2YYASABKAwSDgoGa2V5X2lkGAIgASgJEhEKCXNpZ25hdHVyZRgDIAEoDCJzCg9DaGVja3BvaW50T2ZmZXISEQoJc3RhdGVtZW50GAEgASgJEg4KBmtleV9pZBgCIAEoCRIRCglzaWduYXR1cmUYAyABKAwSEwoLY29uc2lzdGVuY3kYBCADKAwSFQoNcHJldmlvdXNfc2l6ZRgFIAEoAyJ5CgtDb3NpZ25hdHVyZRIRCglzdGF0ZW1lbnQYASABKAkSDAoEbm9kZRgCIAEoCRIOCgZrZXlfaWQYAyABKAkSEQoJc2lnbmF0dXJlGAQgASgMEg8KB3JlZnVzYWwYBSABKAkSFQoNY29zaWduZWRfc2l6ZRgGIAEoAyKxAgoTU2V0dGxlbWVudFN0YXRlbWVudBIQCghjb250cmFjdBgBIAEoCRILCgNkYXkYAiABKAkSDQoFZmFjdHMYAyABKAMSDAoEcm93cxgEIAEoAxINCgVieXRlcxgFIAEoAxIOCgZkaWdlc3QYBiABKAwSDwoHcXVlcmllcxgHIAEoAxISCgpxdWVyeV9yb3dzGAggASgDEgwKBGFza3MYCSABKAgSFAoMY291bnRlZF9ub2RlGAogASgJEjkKB3BvcnRpb24YCyABKAsyKC5xdWludGV0LmZlZGVyYXRpb24udjEuU2V0dGxlbWVudFBvcnRpb24SOwoIZmluZGluZ3MYDCABKAsyKS5xdWludGV0LmZlZGVyYXRpb24udjEuU2V0dGxlbWVudEZpbmRpbmdzIsQBCg1GbG93U3RhdGVtZW50EhAKCGNvbnRyYWN0GAEgASgJEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC29sZGVzdF9mYWN0GAMgASgJEjEKDW9sZGVzdF9jaGFuZ2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3dhaXRzX3NpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ0ChFTZXR0bGVtZW50UG9ydGlvbhINCgVhZnRlchgBIAEoCRIPCgd0aHJvdWdoGAIgASgJEgsKA2lkcxgDIAMoCRISCgpuZXZlcl9zZW50GAQgAygJEhAKCHJlcGFpcmVkGAUgASgDEgwKBGxhc3QYBiABKAgiRwoSU2V0dGxlbWVudEZpbmRpbmdzEg8KB3Rocm91Z2gYASABKAkSDwoHbWlzc2luZxgCIAMoCRIPCgd1bmtub3duGAMgAygJIhkKC0NhbmNlbFF1ZXJ5EgoKAmlkGAEgASgJIvYBCgVRdWVyeRIKCgJpZBgBIAEoCRIUCgxyZW1haW5pbmdfbXMYAiABKAMSDQoFYWN0b3IYAyABKAkSEwoLdHJhY2VwYXJlbnQYBCABKAkSOwoEcm93cxgFIAEoCzIrLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5RdWVyeUNvbnRyYWN0UmVxdWVzdEgAEkIKCHByb2R1Y3RzGAYgASgLMi4ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkxpc3RQZWVyUHJvZHVjdHNSZXF1ZXN0SAASDgoGc3RyZWFtGAcgASgIEg4KBmNyZWRpdBgIIAEoBUIGCgRib2R5IsABCgZBbnN3ZXISCgoCaWQYASABKAkSDAoEY29kZRgCIAEoBRIOCgZyZWFzb24YAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIlCgRyb3dzGAUgAygLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YBiABKAkSLQoIcHJvZHVjdHMYByADKAsyGy5xdWludGV0LnNoYXJpbmcudjEuUHJvZHVjdBIMCgRtb3JlGAggASgIIjAKBFBpbmcSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiawoLTGlua1JlZnVzYWwSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIc2VxdWVuY2UYAyABKAMSKQoEbGFuZRgEIAEoDjIbLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5MYW5lKk0KBExhbmUSFAoQTEFORV9VTlNQRUNJRklFRBAAEhAKDExBTkVfQ09OVFJPTBABEg4KCkxBTkVfRkFDVFMQAhINCglMQU5FX0JVTEsQAzLtAQoRTWVtYmVyc2hpcFNlcnZpY2USWQoESm9pbhIiLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVxdWVzdBojLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5Kb2luUmVzcG9uc2UiCMrzGAQwDzgBEn0KEFJlbmV3Q2VydGlmaWNhdGUSLi5xdWludGV0LmZlZGVyYXRpb24udjEuUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QaLy5xdWludGV0LmZlZGVyYXRpb24udjEuUmVuZXdDZXJ0aWZpY2F0ZVJlc3BvbnNlIgjK8xgEMA84ATJ6CgtMaW5rU2VydmljZRJrCghFeGNoYW5nZRImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5FeGNoYW5nZVJlcXVlc3QaJy5xdWludGV0LmZlZGVyYXRpb24udjEuRXhjaGFuZ2VSZXNwb25zZSIKyvMYBjCAowU4ASgBMAFiBnByb3RvMw", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_quintet_fact_v1_fact, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation, file_quintet_federation_v1_trust, file_quintet_options_v1_options, file_quintet_sharing_v1_sharing]);
 
 /**
  * NodeCard is how a node presents itself.
@@ -247,6 +247,13 @@ export type RenewCertificateRequest = Message<"quintet.federation.v1.RenewCertif
    * @generated from field: bytes signature = 4;
    */
   signature: Uint8Array;
+
+  /**
+   * trust_list is the sender's newest list: the key may be one that the receiver has not heard of.
+   *
+   * @generated from field: quintet.federation.v1.SignedTrustList trust_list = 5;
+   */
+  trustList?: SignedTrustList | undefined;
 };
 
 /**
@@ -384,6 +391,22 @@ export type Frame = Message<"quintet.federation.v1.Frame"> & {
      */
     value: IssuedCertificate;
     case: "certificate";
+  } | {
+    /**
+     * trust_list is the sender's list when it has changed since its hello.
+     *
+     * @generated from field: quintet.federation.v1.SignedTrustList trust_list = 13;
+     */
+    value: SignedTrustList;
+    case: "trustList";
+  } | {
+    /**
+     * trust_taken says that the sender goes by a list of the receiver.
+     *
+     * @generated from field: quintet.federation.v1.TrustTaken trust_taken = 14;
+     */
+    value: TrustTaken;
+    case: "trustTaken";
   } | { case: undefined; value?: undefined };
 };
 
@@ -393,6 +416,27 @@ export type Frame = Message<"quintet.federation.v1.Frame"> & {
  */
 export const FrameSchema: GenMessage<Frame> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_link, 6);
+
+/**
+ * TrustTaken confirms a trust list, from a hello or a frame, so that the other side knows when a new key may sign.
+ *
+ * @generated from message quintet.federation.v1.TrustTaken
+ */
+export type TrustTaken = Message<"quintet.federation.v1.TrustTaken"> & {
+  /**
+   * number is that of the list.
+   *
+   * @generated from field: int64 number = 1;
+   */
+  number: bigint;
+};
+
+/**
+ * Describes the message quintet.federation.v1.TrustTaken.
+ * Use `create(TrustTakenSchema)` to create a new message.
+ */
+export const TrustTakenSchema: GenMessage<TrustTaken> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_link, 7);
 
 /**
  * ExchangeRequest is a frame from the side that opened the stream.
@@ -413,7 +457,7 @@ export type ExchangeRequest = Message<"quintet.federation.v1.ExchangeRequest"> &
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema: GenMessage<ExchangeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 7);
+  messageDesc(file_quintet_federation_v1_link, 8);
 
 /**
  * ExchangeResponse is a frame from the side that was called.
@@ -434,7 +478,7 @@ export type ExchangeResponse = Message<"quintet.federation.v1.ExchangeResponse">
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema: GenMessage<ExchangeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 8);
+  messageDesc(file_quintet_federation_v1_link, 9);
 
 /**
  * Hello opens the stream.
@@ -498,7 +542,7 @@ export type Hello = Message<"quintet.federation.v1.Hello"> & {
  * Use `create(HelloSchema)` to create a new message.
  */
 export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 9);
+  messageDesc(file_quintet_federation_v1_link, 10);
 
 /**
  * LanePosition is where one lane stands at the sender of the hello. A chain is the digest of a lane up to a sequence: that of
@@ -562,7 +606,7 @@ export type LanePosition = Message<"quintet.federation.v1.LanePosition"> & {
  * Use `create(LanePositionSchema)` to create a new message.
  */
 export const LanePositionSchema: GenMessage<LanePosition> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 10);
+  messageDesc(file_quintet_federation_v1_link, 11);
 
 /**
  * Envelope is one durable message between two nodes.
@@ -691,7 +735,7 @@ export type Envelope = Message<"quintet.federation.v1.Envelope"> & {
  * Use `create(EnvelopeSchema)` to create a new message.
  */
 export const EnvelopeSchema: GenMessage<Envelope> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 11);
+  messageDesc(file_quintet_federation_v1_link, 12);
 
 /**
  * Batch is some envelopes of one lane, in order.
@@ -755,7 +799,7 @@ export type Batch = Message<"quintet.federation.v1.Batch"> & {
  * Use `create(BatchSchema)` to create a new message.
  */
 export const BatchSchema: GenMessage<Batch> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 12);
+  messageDesc(file_quintet_federation_v1_link, 13);
 
 /**
  * SignedBatch is a batch with the sender's signature.
@@ -797,7 +841,7 @@ export type SignedBatch = Message<"quintet.federation.v1.SignedBatch"> & {
  * Use `create(SignedBatchSchema)` to create a new message.
  */
 export const SignedBatchSchema: GenMessage<SignedBatch> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 13);
+  messageDesc(file_quintet_federation_v1_link, 14);
 
 /**
  * BatchChunk is a part of a serialised SignedBatch. The chunks of one batch come in order; those of another lane may come
@@ -840,7 +884,7 @@ export type BatchChunk = Message<"quintet.federation.v1.BatchChunk"> & {
  * Use `create(BatchChunkSchema)` to create a new message.
  */
 export const BatchChunkSchema: GenMessage<BatchChunk> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 14);
+  messageDesc(file_quintet_federation_v1_link, 15);
 
 /**
  * Receipt says what was committed.
@@ -924,7 +968,7 @@ export type Receipt = Message<"quintet.federation.v1.Receipt"> & {
  * Use `create(ReceiptSchema)` to create a new message.
  */
 export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 15);
+  messageDesc(file_quintet_federation_v1_link, 16);
 
 /**
  * ReceiptContract says how much of a batch was sent under one contract.
@@ -952,7 +996,7 @@ export type ReceiptContract = Message<"quintet.federation.v1.ReceiptContract"> &
  * Use `create(ReceiptContractSchema)` to create a new message.
  */
 export const ReceiptContractSchema: GenMessage<ReceiptContract> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 16);
+  messageDesc(file_quintet_federation_v1_link, 17);
 
 /**
  * SignedReceipt is a receipt with the receiver's signature.
@@ -987,7 +1031,7 @@ export type SignedReceipt = Message<"quintet.federation.v1.SignedReceipt"> & {
  * Use `create(SignedReceiptSchema)` to create a new message.
  */
 export const SignedReceiptSchema: GenMessage<SignedReceipt> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 17);
+  messageDesc(file_quintet_federation_v1_link, 18);
 
 /**
  * Credit lets the other side send more envelopes.
@@ -1015,7 +1059,7 @@ export type Credit = Message<"quintet.federation.v1.Credit"> & {
  * Use `create(CreditSchema)` to create a new message.
  */
 export const CreditSchema: GenMessage<Credit> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 18);
+  messageDesc(file_quintet_federation_v1_link, 19);
 
 /**
  * ContractMessage is one step of a negotiation or of an ending. Steps that were seen before are answered as before.
@@ -1066,7 +1110,7 @@ export type ContractMessage = Message<"quintet.federation.v1.ContractMessage"> &
  * Use `create(ContractMessageSchema)` to create a new message.
  */
 export const ContractMessageSchema: GenMessage<ContractMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 19);
+  messageDesc(file_quintet_federation_v1_link, 20);
 
 /**
  * TransferMessage is one step of a transfer. Steps that were seen before are answered as before.
@@ -1109,7 +1153,7 @@ export type TransferMessage = Message<"quintet.federation.v1.TransferMessage"> &
  * Use `create(TransferMessageSchema)` to create a new message.
  */
 export const TransferMessageSchema: GenMessage<TransferMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 20);
+  messageDesc(file_quintet_federation_v1_link, 21);
 
 /**
  * DirectiveMessage carries a directive down, and its acknowledgement, answer or end up.
@@ -1144,7 +1188,7 @@ export type DirectiveMessage = Message<"quintet.federation.v1.DirectiveMessage">
  * Use `create(DirectiveMessageSchema)` to create a new message.
  */
 export const DirectiveMessageSchema: GenMessage<DirectiveMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 21);
+  messageDesc(file_quintet_federation_v1_link, 22);
 
 /**
  * MembershipMessage says that the membership of the sender and the receiver changes.
@@ -1193,7 +1237,7 @@ export type MembershipMessage = Message<"quintet.federation.v1.MembershipMessage
  * Use `create(MembershipMessageSchema)` to create a new message.
  */
 export const MembershipMessageSchema: GenMessage<MembershipMessage> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 22);
+  messageDesc(file_quintet_federation_v1_link, 23);
 
 /**
  * CertificateRequest asks the receiver for the sender's next certificate.
@@ -1214,7 +1258,7 @@ export type CertificateRequest = Message<"quintet.federation.v1.CertificateReque
  * Use `create(CertificateRequestSchema)` to create a new message.
  */
 export const CertificateRequestSchema: GenMessage<CertificateRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 23);
+  messageDesc(file_quintet_federation_v1_link, 24);
 
 /**
  * IssuedCertificate is a certificate for calls to the sender, issued by its root.
@@ -1242,7 +1286,7 @@ export type IssuedCertificate = Message<"quintet.federation.v1.IssuedCertificate
  * Use `create(IssuedCertificateSchema)` to create a new message.
  */
 export const IssuedCertificateSchema: GenMessage<IssuedCertificate> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 24);
+  messageDesc(file_quintet_federation_v1_link, 25);
 
 /**
  * DeletionProof says that a consumer has deleted rows that it held under a contract.
@@ -1313,7 +1357,7 @@ export type DeletionProof = Message<"quintet.federation.v1.DeletionProof"> & {
  * Use `create(DeletionProofSchema)` to create a new message.
  */
 export const DeletionProofSchema: GenMessage<DeletionProof> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 25);
+  messageDesc(file_quintet_federation_v1_link, 26);
 
 /**
  * SignedDeletionProof is a deletion proof with the signature of the node that deleted.
@@ -1349,7 +1393,7 @@ export type SignedDeletionProof = Message<"quintet.federation.v1.SignedDeletionP
  * Use `create(SignedDeletionProofSchema)` to create a new message.
  */
 export const SignedDeletionProofSchema: GenMessage<SignedDeletionProof> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 26);
+  messageDesc(file_quintet_federation_v1_link, 27);
 
 /**
  * CheckpointOffer asks a peer to cosign how far an audit log of the sender has grown.
@@ -1398,7 +1442,7 @@ export type CheckpointOffer = Message<"quintet.federation.v1.CheckpointOffer"> &
  * Use `create(CheckpointOfferSchema)` to create a new message.
  */
 export const CheckpointOfferSchema: GenMessage<CheckpointOffer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 27);
+  messageDesc(file_quintet_federation_v1_link, 28);
 
 /**
  * Cosignature is a peer's word that it saw a checkpoint and that it continues the one before.
@@ -1455,7 +1499,7 @@ export type Cosignature = Message<"quintet.federation.v1.Cosignature"> & {
  * Use `create(CosignatureSchema)` to create a new message.
  */
 export const CosignatureSchema: GenMessage<Cosignature> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 28);
+  messageDesc(file_quintet_federation_v1_link, 29);
 
 /**
  * SettlementStatement is what the sender of the message has counted under a contract on one UTC day, of the facts and
@@ -1555,7 +1599,7 @@ export type SettlementStatement = Message<"quintet.federation.v1.SettlementState
  * Use `create(SettlementStatementSchema)` to create a new message.
  */
 export const SettlementStatementSchema: GenMessage<SettlementStatement> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 29);
+  messageDesc(file_quintet_federation_v1_link, 30);
 
 /**
  * FlowStatement says how far its sender is with the facts that it owes under a contract, so that the other end can tell
@@ -1605,7 +1649,7 @@ export type FlowStatement = Message<"quintet.federation.v1.FlowStatement"> & {
  * Use `create(FlowStatementSchema)` to create a new message.
  */
 export const FlowStatementSchema: GenMessage<FlowStatement> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 30);
+  messageDesc(file_quintet_federation_v1_link, 31);
 
 /**
  * SettlementPortion is a part of the ids counted, in their order as 16 bytes.
@@ -1662,7 +1706,7 @@ export type SettlementPortion = Message<"quintet.federation.v1.SettlementPortion
  * Use `create(SettlementPortionSchema)` to create a new message.
  */
 export const SettlementPortionSchema: GenMessage<SettlementPortion> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 31);
+  messageDesc(file_quintet_federation_v1_link, 32);
 
 /**
  * SettlementFindings is what a portion shows when it is held against the receiver's own ids.
@@ -1697,7 +1741,7 @@ export type SettlementFindings = Message<"quintet.federation.v1.SettlementFindin
  * Use `create(SettlementFindingsSchema)` to create a new message.
  */
 export const SettlementFindingsSchema: GenMessage<SettlementFindings> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 32);
+  messageDesc(file_quintet_federation_v1_link, 33);
 
 /**
  * CancelQuery takes a query back: the asker does not wait any more.
@@ -1718,7 +1762,7 @@ export type CancelQuery = Message<"quintet.federation.v1.CancelQuery"> & {
  * Use `create(CancelQuerySchema)` to create a new message.
  */
 export const CancelQuerySchema: GenMessage<CancelQuery> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 33);
+  messageDesc(file_quintet_federation_v1_link, 34);
 
 /**
  * Query asks a question of the peer, within a deadline.
@@ -1798,7 +1842,7 @@ export type Query = Message<"quintet.federation.v1.Query"> & {
  * Use `create(QuerySchema)` to create a new message.
  */
 export const QuerySchema: GenMessage<Query> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 34);
+  messageDesc(file_quintet_federation_v1_link, 35);
 
 /**
  * Answer answers a query.
@@ -1868,7 +1912,7 @@ export type Answer = Message<"quintet.federation.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 35);
+  messageDesc(file_quintet_federation_v1_link, 36);
 
 /**
  * Ping keeps a stream alive.
@@ -1889,7 +1933,7 @@ export type Ping = Message<"quintet.federation.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 36);
+  messageDesc(file_quintet_federation_v1_link, 37);
 
 /**
  * LinkRefusal says that a frame was not accepted.
@@ -1931,7 +1975,7 @@ export type LinkRefusal = Message<"quintet.federation.v1.LinkRefusal"> & {
  * Use `create(LinkRefusalSchema)` to create a new message.
  */
 export const LinkRefusalSchema: GenMessage<LinkRefusal> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_link, 37);
+  messageDesc(file_quintet_federation_v1_link, 38);
 
 /**
  * Lane is the priority of an envelope. Each lane has its own sequence and its own credit; order holds within a lane, and a

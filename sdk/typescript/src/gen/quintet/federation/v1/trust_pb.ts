@@ -8,13 +8,14 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import { file_quintet_options_v1_options } from "../../options/v1/options_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file quintet/federation/v1/trust.proto.
  */
 export const file_quintet_federation_v1_trust: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvdHJ1c3QucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSLWAQoJVHJ1c3RMaXN0EgwKBG5vZGUYASABKAkSDgoGbnVtYmVyGAIgASgDEi0KCWlzc3VlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRIvCgRrZXlzGAUgAygLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0ZWRLZXkSMQoFcGVlcnMYBiADKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZFBlZXIi0QEKClRydXN0ZWRLZXkSDgoGa2V5X2lkGAEgASgJEgsKA2tleRgCIAEoDBIuCgp2YWxpZF9mcm9tGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXRpcmVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZXZva2VkX3JlYXNvbhgGIAEoCSJgCgtUcnVzdGVkUGVlchIMCgRub2RlGAEgASgJEgwKBGtpbmQYAiABKAkSDQoFc3RhdGUYAyABKAkSDAoEem9uZRgEIAEoCRIYChByb290X2ZpbmdlcnByaW50GAUgASgJIjcKD1NpZ25lZFRydXN0TGlzdBIMCgRsaXN0GAEgASgMEhYKDnJvb3Rfc2lnbmF0dXJlGAIgASgMYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvdHJ1c3QucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSLWAQoJVHJ1c3RMaXN0EgwKBG5vZGUYASABKAkSDgoGbnVtYmVyGAIgASgDEi0KCWlzc3VlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRIvCgRrZXlzGAUgAygLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0ZWRLZXkSMQoFcGVlcnMYBiADKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZFBlZXIi0QEKClRydXN0ZWRLZXkSDgoGa2V5X2lkGAEgASgJEgsKA2tleRgCIAEoDBIuCgp2YWxpZF9mcm9tGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXRpcmVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZXZva2VkX3JlYXNvbhgGIAEoCSJgCgtUcnVzdGVkUGVlchIMCgRub2RlGAEgASgJEgwKBGtpbmQYAiABKAkSDQoFc3RhdGUYAyABKAkSDAoEem9uZRgEIAEoCRIYChByb290X2ZpbmdlcnByaW50GAUgASgJIjcKD1NpZ25lZFRydXN0TGlzdBIMCgRsaXN0GAEgASgMEhYKDnJvb3Rfc2lnbmF0dXJlGAIgASgMIocBCg9TdG9yZWRUcnVzdExpc3QSDAoEbmFtZRgBIAEoCRIuCgRsaXN0GAIgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0TGlzdBI2CgZzaWduZWQYAyABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkVHJ1c3RMaXN0Ij4KE0dldFRydXN0TGlzdFJlcXVlc3QSJwoEbmFtZRgBIAEoCUIZ0vMYFQgBKhF0cnVzdExpc3RzL3tub2RlfSJSChRHZXRUcnVzdExpc3RSZXNwb25zZRI6Cgp0cnVzdF9saXN0GAEgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlN0b3JlZFRydXN0TGlzdCJfChVMaXN0VHJ1c3RMaXN0c1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAAFlAEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQibgoWTGlzdFRydXN0TGlzdHNSZXNwb25zZRI7Cgt0cnVzdF9saXN0cxgBIAMoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TdG9yZWRUcnVzdExpc3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImUKF1JvdGF0ZVNpZ25pbmdLZXlSZXF1ZXN0EhoKCnJlcXVlc3RfaWQYASABKAlCBtLzGAIQQBIZCgZyZWFzb24YAiABKAlCCdLzGAUIARD0AxITCgtjb21wcm9taXNlZBgDIAEoCCI6ChhSb3RhdGVTaWduaW5nS2V5UmVzcG9uc2USDgoGa2V5X2lkGAEgASgJEg4KBm51bWJlchgCIAEoA2IGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_options_v1_options]);
 
 /**
  * TrustList says with which keys a node signs and whom it exchanges with. Each change makes a new list.
@@ -205,4 +206,200 @@ export type SignedTrustList = Message<"quintet.federation.v1.SignedTrustList"> &
  */
 export const SignedTrustListSchema: GenMessage<SignedTrustList> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_trust, 3);
+
+/**
+ * StoredTrustList is a list as a node keeps it.
+ *
+ * @generated from message quintet.federation.v1.StoredTrustList
+ */
+export type StoredTrustList = Message<"quintet.federation.v1.StoredTrustList"> & {
+  /**
+   * name is `trustLists/{node}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * list is what it says.
+   *
+   * @generated from field: quintet.federation.v1.TrustList list = 2;
+   */
+  list?: TrustList | undefined;
+
+  /**
+   * signed is the same as it was signed.
+   *
+   * @generated from field: quintet.federation.v1.SignedTrustList signed = 3;
+   */
+  signed?: SignedTrustList | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.StoredTrustList.
+ * Use `create(StoredTrustListSchema)` to create a new message.
+ */
+export const StoredTrustListSchema: GenMessage<StoredTrustList> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 4);
+
+/**
+ * GetTrustListRequest names a node.
+ *
+ * @generated from message quintet.federation.v1.GetTrustListRequest
+ */
+export type GetTrustListRequest = Message<"quintet.federation.v1.GetTrustListRequest"> & {
+  /**
+   * name is `trustLists/{node}`, this node or a peer.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.GetTrustListRequest.
+ * Use `create(GetTrustListRequestSchema)` to create a new message.
+ */
+export const GetTrustListRequestSchema: GenMessage<GetTrustListRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 5);
+
+/**
+ * GetTrustListResponse is the newest list of the node.
+ *
+ * @generated from message quintet.federation.v1.GetTrustListResponse
+ */
+export type GetTrustListResponse = Message<"quintet.federation.v1.GetTrustListResponse"> & {
+  /**
+   * trust_list is the list.
+   *
+   * @generated from field: quintet.federation.v1.StoredTrustList trust_list = 1;
+   */
+  trustList?: StoredTrustList | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.GetTrustListResponse.
+ * Use `create(GetTrustListResponseSchema)` to create a new message.
+ */
+export const GetTrustListResponseSchema: GenMessage<GetTrustListResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 6);
+
+/**
+ * ListTrustListsRequest asks for the newest list of each node.
+ *
+ * @generated from message quintet.federation.v1.ListTrustListsRequest
+ */
+export type ListTrustListsRequest = Message<"quintet.federation.v1.ListTrustListsRequest"> & {
+  /**
+   * page_size is 20 by default, at most 100.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * page_token continues a list.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.ListTrustListsRequest.
+ * Use `create(ListTrustListsRequestSchema)` to create a new message.
+ */
+export const ListTrustListsRequestSchema: GenMessage<ListTrustListsRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 7);
+
+/**
+ * ListTrustListsResponse is a page of lists.
+ *
+ * @generated from message quintet.federation.v1.ListTrustListsResponse
+ */
+export type ListTrustListsResponse = Message<"quintet.federation.v1.ListTrustListsResponse"> & {
+  /**
+   * trust_lists are ordered by node; this node's own is among them.
+   *
+   * @generated from field: repeated quintet.federation.v1.StoredTrustList trust_lists = 1;
+   */
+  trustLists: StoredTrustList[];
+
+  /**
+   * next_page_token continues the list; empty at the end.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.ListTrustListsResponse.
+ * Use `create(ListTrustListsResponseSchema)` to create a new message.
+ */
+export const ListTrustListsResponseSchema: GenMessage<ListTrustListsResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 8);
+
+/**
+ * RotateSigningKeyRequest asks for another key.
+ *
+ * @generated from message quintet.federation.v1.RotateSigningKeyRequest
+ */
+export type RotateSigningKeyRequest = Message<"quintet.federation.v1.RotateSigningKeyRequest"> & {
+  /**
+   * request_id makes a repeated request safe; see docs/adding-an-rpc.md.
+   *
+   * @generated from field: string request_id = 1;
+   */
+  requestId: string;
+
+  /**
+   * reason says why, for the audit log and, when the key is compromised, for the peers.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * compromised is true when the present key may be in wrong hands: it is revoked and not used any more at once.
+   *
+   * @generated from field: bool compromised = 3;
+   */
+  compromised: boolean;
+};
+
+/**
+ * Describes the message quintet.federation.v1.RotateSigningKeyRequest.
+ * Use `create(RotateSigningKeyRequestSchema)` to create a new message.
+ */
+export const RotateSigningKeyRequestSchema: GenMessage<RotateSigningKeyRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 9);
+
+/**
+ * RotateSigningKeyResponse names the new key.
+ *
+ * @generated from message quintet.federation.v1.RotateSigningKeyResponse
+ */
+export type RotateSigningKeyResponse = Message<"quintet.federation.v1.RotateSigningKeyResponse"> & {
+  /**
+   * key_id is the key that signs as soon as the connected peers know it.
+   *
+   * @generated from field: string key_id = 1;
+   */
+  keyId: string;
+
+  /**
+   * number is that of the trust list that makes it known.
+   *
+   * @generated from field: int64 number = 2;
+   */
+  number: bigint;
+};
+
+/**
+ * Describes the message quintet.federation.v1.RotateSigningKeyResponse.
+ * Use `create(RotateSigningKeyResponseSchema)` to create a new message.
+ */
+export const RotateSigningKeyResponseSchema: GenMessage<RotateSigningKeyResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 10);
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from libs.config import Secrets
+    from libs.db import Connection
     from libs.tx import Transactions, Tx
     from services.federation.hub import Hub
     from services.federation.link import LinkSession
@@ -70,11 +71,8 @@ class Renewer:
 
     async def look(self) -> None:
         """Ask for every certificate that is due, once, and tell people of those that end."""
-        peers = await self._transactions.read(lambda conn: peers_store.page(conn, "", PEERS_MAX))
-        for peer in peers:
-            if peer.state != pb.PEER_STATE_ACTIVE:
-                continue
-            await self._watch(peer)
+        for peer, alarmed in await self._transactions.read(_active):
+            await self._watch(peer, alarmed)
             if self._wanted(peer) and asyncio.get_running_loop().time() >= self._due.get(peer.node, 0.0):
                 backoff = self._backoffs.setdefault(peer.node, Backoff(RETRY_FIRST_S, RETRY_MAX_S))
                 self._due[peer.node] = asyncio.get_running_loop().time() + backoff.next_s()
@@ -87,7 +85,7 @@ class Renewer:
         begins, ends = pki.lifetime(peer.certificate)
         return self._now() >= begins + (ends - begins) * RENEW_AT
 
-    async def _watch(self, peer: Peer) -> None:
+    async def _watch(self, peer: Peer, alarmed: set[str]) -> None:
         """Keep the two alarms as they should be; most of the time nothing is to be written."""
         if not peer.certificate:
             return
@@ -97,9 +95,7 @@ class Renewer:
             CERTIFICATE_EXPIRED: now >= ends,
             CERTIFICATE_ENDS_SOON: begins + (ends - begins) * ENDS_SOON_AT <= now < ends,
         }
-        present = await self._transactions.read(lambda conn: alarms.of_peers(conn, [peer.node]))
-        names = {alarm.name for alarm in present[peer.node]}
-        if not any(wanted.values()) and not names & wanted.keys():
+        if not any(wanted.values()) and not alarmed & wanted.keys():
             return
 
         async def note(tx: Tx) -> None:
@@ -171,3 +167,11 @@ class Renewer:
 
     def _now(self) -> datetime:
         return self._transactions.clock.now()
+
+
+async def _active(conn: Connection) -> list[tuple[Peer, set[str]]]:
+    """Return the active peers, each with the names of its alarms."""
+    found = await peers_store.page(conn, "", PEERS_MAX)
+    peers = [peer for peer in found if peer.state == pb.PEER_STATE_ACTIVE]
+    alarmed = await alarms.of_peers(conn, [peer.node for peer in peers])
+    return [(peer, {alarm.name for alarm in alarmed[peer.node]}) for peer in peers]

@@ -90,7 +90,7 @@ async def test_what_cannot_be_renewed_ends_or_goes_on_as_declared(made: World, g
         await district.state(event("sf-d10", "d10", 1))
         await district.pump()
         await eventually(lambda: names_at(city))
-    await district.members.renewer._watch(await district.peer("sf"))
+    await district.members.renewer._watch(await district.peer("sf"), set())
     assert [each.name for each in await district.transactions.read(alarms.all_set)] == ["CERTIFICATE_EXPIRED"]
 
 

@@ -112,6 +112,7 @@ class Reason(StrEnum):
     TRANSFER_NOT_FOUND = "TRANSFER_NOT_FOUND"
     TERMS_NOT_UNDERSTOOD = "TERMS_NOT_UNDERSTOOD"  # they hold what this release does not know
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
+    TRUST_LIST_DIFFERS = "TRUST_LIST_DIFFERS"  # the database says something else than the node has signed
     TRUST_ROLLBACK = "TRUST_ROLLBACK"  # a trust list that is older than the one that is known
     SEQUENCE_GAP = "SEQUENCE_GAP"
 

@@ -50,6 +50,8 @@ class Hub:
         self._contact: dict[str, asyncio.Event] = {}
         # Told what a peer answered to a call; set when the service is wired.
         self.refused: Callable[[Tx, str, DomainError], Awaitable[None]] | None = None
+        # Raises a DomainError when no stream may be opened with a peer; set when the service is wired.
+        self.admit: Callable[[str], Awaitable[None]] | None = None
         self._dials_at: dict[str, datetime] = {}  # when a peer that is away is called next
 
     # -------------------------------------------------------------------------------------------- sessions
@@ -107,8 +109,10 @@ class Hub:
 
     async def serve(self, peer: Peer, wire: Wire, *, dialled_by: str, shown: str = "") -> None:
         """Run one session until it ends; `shown` is the caller's certificate. Raises Away when there is one already
-        that shall stay.
+        that shall stay, and what `admit` raises.
         """
+        if self.admit is not None:
+            await self.admit(peer.node)
         session = LinkSession(self._parts, peer, wire, dialled_by=dialled_by)
         session.shown = shown
         self._admit(session)

@@ -27,6 +27,7 @@ from services.federation.server_certificate import ServerCertificate
 from services.federation.signing import NodeSigner
 from services.federation.standing import Standing
 from services.federation.trust import Trust
+from services.federation.trust_guard import TrustGuard
 from services.federation.trust_link import TrustLink
 from services.federation.warden import Warden
 
@@ -85,7 +86,9 @@ class Members:
         self.trust_link = TrustLink(basis.trust, hub, transactions)
         self.rotation = Rotation(basis.trust, basis.keys, basis.secrets, transactions)
         self._clocks = Clocks(transactions)
+        self.guard = TrustGuard(basis.trust, hub, basis.secrets, transactions)
         hub.refused = self.standing.refused
+        hub.admit = self.guard.admit
 
     @property
     def control(self) -> Mapping[str, ControlHandler]:
@@ -113,6 +116,7 @@ class Members:
             "warden": self.warden.run,
             "trust_link": self.trust_link.run,
             "rotation": self.rotation.run,
+            "trust_guard": self.guard.run,
         }
 
     async def _free(self) -> None:

@@ -296,7 +296,7 @@ async def add_peer(tx: Tx, trust: Trust, card: link_pb2.NodeCard, *, kind: int, 
 
 async def state_peer(tx: Tx, trust: Trust, node: str) -> None:
     """State what a peer is now, on the bus and in this node's trust list."""
-    await trust.restate(tx)
+    await trust.restate(tx, node)
     peer = await peers_store.get(tx.conn, node)
     stated = pb.Peer(
         name=f"peers/{node}",

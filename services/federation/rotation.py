@@ -93,7 +93,7 @@ class Rotation:
     async def advance(self) -> None:
         """Let the next key sign when that is due, and retire the one before."""
         await self._trust.newest()
-        known, ready = await self._transactions.read(self._read)
+        known, ready, alarmed = await self._transactions.read(self._read)
         present, following = self._present(), self._next()
         waiting = {key.key_id for key in known.values() if _in_use(key) and key.key_id != present}
         good = present in known and _in_use(known[present])
@@ -105,18 +105,19 @@ class Rotation:
         elif not good:
             await self._transactions.run(lambda tx: self._alarm(tx, present))
             return
-        elif not waiting:
+        elif not waiting and not alarmed:
             return
         await self._transactions.run(self._retire)
         self._secrets.remove(NEXT_NAME)
 
-    async def _read(self, conn: Connection) -> tuple[dict[str, SigningKey], bool]:
-        """Return this node's keys, and whether all connected peers know its newest list."""
+    async def _read(self, conn: Connection) -> tuple[dict[str, SigningKey], bool, bool]:
+        """Return this node's keys, whether all connected peers know its newest list, and whether the alarm stands."""
         found = await trust_store.newest(conn, self._trust.node)
         number = trust_pb2.TrustList.FromString(found.list).number if found is not None else 0
         since = self._transactions.clock.now() - CONNECTED_WITHIN
         unaware = await peers_store.unaware(conn, number, since)
-        return {key.key_id: key for key in await trust_store.keys(conn, self._trust.node)}, not unaware
+        alarmed = SIGNING_KEY_NOT_LISTED in {alarm.name for alarm in await alarms.all_set(conn)}
+        return {key.key_id: key for key in await trust_store.keys(conn, self._trust.node)}, not unaware, alarmed
 
     async def _retire(self, tx: Tx) -> None:
         await trust_store.lock(tx.conn)

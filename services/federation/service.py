@@ -285,3 +285,8 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self, request: trust_pb2.ListTrustListsRequest, context: Context
     ) -> trust_pb2.ListTrustListsResponse:
         return await self._trust.page(request)
+
+    async def AcceptTrustList(
+        self, request: trust_pb2.AcceptTrustListRequest, context: Context
+    ) -> trust_pb2.AcceptTrustListResponse:
+        return await self._trust.accept(request)

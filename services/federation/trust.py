@@ -48,8 +48,11 @@ class Trust:
         found = await self._transactions.read(lambda conn: trust_store.newest(conn, self.node))
         return await self._transactions.run(self.restate) if found is None else found
 
-    async def restate(self, tx: Tx) -> trust_pb2.SignedTrustList:
-        """Make the list anew when keys or peers have changed, and return the newest."""
+    async def restate(self, tx: Tx, peer: str = "") -> trust_pb2.SignedTrustList:
+        """Make the list anew when keys, or one peer, have changed, and return the newest.
+
+        What it says about other peers stays: their rows may have been changed by somebody else (see trust_guard.py).
+        """
         await trust_store.lock(tx.conn)
         before = await trust_store.newest(tx.conn, self.node)
         if before is None:
@@ -57,12 +60,24 @@ class Trust:
             await trust_store.keep_keys(tx.conn, [first])
         last = trust_pb2.TrustList.FromString(before.list) if before else trust_pb2.TrustList()
         present = await self.present(tx.conn)
-        if before is not None and trust_list.same(last, present):
-            return before
-        present.number = last.number + 1
-        present.issued_at.FromDatetime(tx.now)
-        signed = trust_list.sealed(self.authority, present)
-        await trust_store.keep(tx.conn, self.node, present.number, signed, tx.now)
+        if before is not None:
+            said = [each for each in last.peers if each.node != peer]
+            said += [each for each in present.peers if each.node == peer]
+            del present.peers[:]
+            present.peers.extend(sorted(said, key=lambda each: each.node))
+            if trust_list.same(last, present):
+                return before
+        return await self._keep(tx, present, last.number + 1)
+
+    async def state_all(self, tx: Tx, number: int) -> trust_pb2.SignedTrustList:
+        """Make a list of all that the database says now, with this number. The caller holds the lock."""
+        return await self._keep(tx, await self.present(tx.conn), number)
+
+    async def _keep(self, tx: Tx, listed: trust_pb2.TrustList, number: int) -> trust_pb2.SignedTrustList:
+        listed.number = number
+        listed.issued_at.FromDatetime(tx.now)
+        signed = trust_list.sealed(self.authority, listed)
+        await trust_store.keep(tx.conn, self.node, number, signed, tx.now)
         return signed
 
     async def present(self, conn: Connection) -> trust_pb2.TrustList:

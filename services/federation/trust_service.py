@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from libs.tx import Transactions, Tx
     from services.federation.rotation import Rotation
     from services.federation.trust import Trust
+    from services.federation.trust_guard import TrustGuard
 
 TRUST_LIST = "trustLists/{node}"
 # A list may have hundreds of peers.
@@ -23,10 +24,11 @@ LIST_MAX = 100
 class TrustHandler:
     """What the methods about trust do."""
 
-    def __init__(self, transactions: Transactions, trust: Trust, rotation: Rotation) -> None:
+    def __init__(self, transactions: Transactions, trust: Trust, rotation: Rotation, guard: TrustGuard) -> None:
         self._transactions = transactions
         self._trust = trust
         self._rotation = rotation
+        self._guard = guard
 
     async def rotate_key(self, request: trust_pb2.RotateSigningKeyRequest) -> trust_pb2.RotateSigningKeyResponse:
         async def work(tx: Tx) -> trust_pb2.RotateSigningKeyResponse:
@@ -34,6 +36,15 @@ class TrustHandler:
             return trust_pb2.RotateSigningKeyResponse(key_id=key, number=number)
 
         return await self._transactions.mutate(request, trust_pb2.RotateSigningKeyResponse, work)
+
+    async def accept(self, request: trust_pb2.AcceptTrustListRequest) -> trust_pb2.AcceptTrustListResponse:
+        async def work(tx: Tx) -> trust_pb2.AcceptTrustListResponse:
+            signed = await self._guard.accept(tx, request.reason, request.above)
+            return trust_pb2.AcceptTrustListResponse(trust_list=_stored(self._trust.node, signed))
+
+        answer = await self._transactions.mutate(request, trust_pb2.AcceptTrustListResponse, work)
+        await self._guard.look()
+        return answer
 
     async def get(self, request: trust_pb2.GetTrustListRequest) -> trust_pb2.GetTrustListResponse:
         node = names.parse(request.name, TRUST_LIST)["node"]

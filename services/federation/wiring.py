@@ -109,7 +109,7 @@ async def build(host: Host) -> Wired:
         DisclosuresHandler(transactions, disclosures),
         deletions,
         EvidenceHandler(transactions, trust, cosigning),
-        TrustHandler(transactions, trust, members.rotation),
+        TrustHandler(transactions, trust, members.rotation, members.guard),
     )
     exporter = Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches, disclosures, keeper.bulk_admits)
 

@@ -45,7 +45,7 @@ async def pair(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[
 
 
 def handler(node: Node) -> TrustHandler:
-    return TrustHandler(node.transactions, node.trust, node.members.rotation)
+    return TrustHandler(node.transactions, node.trust, node.members.rotation, node.members.guard)
 
 
 async def rotate(node: Node, *, compromised: bool = False) -> str:

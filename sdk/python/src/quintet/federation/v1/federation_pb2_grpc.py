@@ -308,6 +308,11 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyResponse.FromString,
                 _registered_method=True)
+        self.AcceptTrustList = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/AcceptTrustList',
+                request_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.AcceptTrustListRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.AcceptTrustListResponse.FromString,
+                _registered_method=True)
         self.GetTrustList = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/GetTrustList',
                 request_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.GetTrustListRequest.SerializeToString,
@@ -721,6 +726,15 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcceptTrustList(self, request, context):
+        """AcceptTrustList ends the alarms TRUST_ROLLBACK and TRUST_LIST_DIFFERS of this node: a new list says what the database says
+        now, with a number above all before. Look at ListPeers first: whoever is active there is trusted again. Answers
+        FAILED_PRECONDITION when nothing is in doubt.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTrustList(self, request, context):
         """GetTrustList returns the newest signed list of this node or of a peer.
         """
@@ -1007,6 +1021,11 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.RotateSigningKey,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyResponse.SerializeToString,
+            ),
+            'AcceptTrustList': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptTrustList,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.AcceptTrustListRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.AcceptTrustListResponse.SerializeToString,
             ),
             'GetTrustList': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTrustList,
@@ -2478,6 +2497,33 @@ class FederationService:
             '/quintet.federation.v1.FederationService/RotateSigningKey',
             quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptTrustList(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/AcceptTrustList',
+            quintet_dot_federation_dot_v1_dot_trust__pb2.AcceptTrustListRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_trust__pb2.AcceptTrustListResponse.FromString,
             options,
             channel_credentials,
             insecure,

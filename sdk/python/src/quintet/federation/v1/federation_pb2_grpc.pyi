@@ -164,6 +164,11 @@ class FederationServiceStub:
     connected have confirmed it, or after ten minutes, it signs, and the private half of the one before is deleted. What was
     signed before stays good. Answers FAILED_PRECONDITION while the key made before is not in use yet.
     """
+    AcceptTrustList: _aio.UnaryUnaryMultiCallable[_trust_pb2.AcceptTrustListRequest, _trust_pb2.AcceptTrustListResponse]
+    """AcceptTrustList ends the alarms TRUST_ROLLBACK and TRUST_LIST_DIFFERS of this node: a new list says what the database says
+    now, with a number above all before. Look at ListPeers first: whoever is active there is trusted again. Answers
+    FAILED_PRECONDITION when nothing is in doubt.
+    """
     GetTrustList: _aio.UnaryUnaryMultiCallable[_trust_pb2.GetTrustListRequest, _trust_pb2.GetTrustListResponse]
     """GetTrustList returns the newest signed list of this node or of a peer."""
     ListTrustLists: _aio.UnaryUnaryMultiCallable[_trust_pb2.ListTrustListsRequest, _trust_pb2.ListTrustListsResponse]
@@ -639,6 +644,17 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         """RotateSigningKey makes another key for this node's signatures. It is made known to all peers first; when those that are
         connected have confirmed it, or after ten minutes, it signs, and the private half of the one before is deleted. What was
         signed before stays good. Answers FAILED_PRECONDITION while the key made before is not in use yet.
+        """
+
+    @_abc_1.abstractmethod
+    def AcceptTrustList(
+        self,
+        request: _trust_pb2.AcceptTrustListRequest,
+        context: _aio.ServicerContext[_trust_pb2.AcceptTrustListRequest, _abc.Awaitable[_trust_pb2.AcceptTrustListResponse]],
+    ) -> _abc.Awaitable[_trust_pb2.AcceptTrustListResponse]:
+        """AcceptTrustList ends the alarms TRUST_ROLLBACK and TRUST_LIST_DIFFERS of this node: a new list says what the database says
+        now, with a number above all before. Look at ListPeers first: whoever is active there is trusted again. Answers
+        FAILED_PRECONDITION when nothing is in doubt.
         """
 
     @_abc_1.abstractmethod

@@ -370,3 +370,59 @@ class RotateSigningKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RotateSigningKeyResponse: _TypeAlias = RotateSigningKeyResponse  # noqa: Y015
+
+@_typing.final
+class AcceptTrustListRequest(_message.Message):
+    """AcceptTrustListRequest says that what this node's database says about peers and keys is right."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ABOVE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """request_id makes a repeated request safe; see docs/adding-an-rpc.md."""
+    reason: _builtins.str
+    """reason says why, for the audit log."""
+    above: _builtins.int
+    """above is the highest number that peers know from this node, as their alarm TRUST_ROLLBACK says, when the folder of
+    secrets was restored, too; 0 otherwise.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        above: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["above", b"above", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptTrustListRequest: _TypeAlias = AcceptTrustListRequest  # noqa: Y015
+
+@_typing.final
+class AcceptTrustListResponse(_message.Message):
+    """AcceptTrustListResponse is the list that says so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUST_LIST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trust_list(self) -> Global___StoredTrustList:
+        """trust_list is the list."""
+
+    def __init__(
+        self,
+        *,
+        trust_list: Global___StoredTrustList | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trust_list", b"trust_list"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trust_list", b"trust_list"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptTrustListResponse: _TypeAlias = AcceptTrustListResponse  # noqa: Y015

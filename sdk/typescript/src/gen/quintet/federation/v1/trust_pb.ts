@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/trust.proto.
  */
 export const file_quintet_federation_v1_trust: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvdHJ1c3QucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSLWAQoJVHJ1c3RMaXN0EgwKBG5vZGUYASABKAkSDgoGbnVtYmVyGAIgASgDEi0KCWlzc3VlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRIvCgRrZXlzGAUgAygLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0ZWRLZXkSMQoFcGVlcnMYBiADKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZFBlZXIi0QEKClRydXN0ZWRLZXkSDgoGa2V5X2lkGAEgASgJEgsKA2tleRgCIAEoDBIuCgp2YWxpZF9mcm9tGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXRpcmVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZXZva2VkX3JlYXNvbhgGIAEoCSJgCgtUcnVzdGVkUGVlchIMCgRub2RlGAEgASgJEgwKBGtpbmQYAiABKAkSDQoFc3RhdGUYAyABKAkSDAoEem9uZRgEIAEoCRIYChByb290X2ZpbmdlcnByaW50GAUgASgJIjcKD1NpZ25lZFRydXN0TGlzdBIMCgRsaXN0GAEgASgMEhYKDnJvb3Rfc2lnbmF0dXJlGAIgASgMIocBCg9TdG9yZWRUcnVzdExpc3QSDAoEbmFtZRgBIAEoCRIuCgRsaXN0GAIgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0TGlzdBI2CgZzaWduZWQYAyABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkVHJ1c3RMaXN0Ij4KE0dldFRydXN0TGlzdFJlcXVlc3QSJwoEbmFtZRgBIAEoCUIZ0vMYFQgBKhF0cnVzdExpc3RzL3tub2RlfSJSChRHZXRUcnVzdExpc3RSZXNwb25zZRI6Cgp0cnVzdF9saXN0GAEgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlN0b3JlZFRydXN0TGlzdCJfChVMaXN0VHJ1c3RMaXN0c1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAAFlAEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQibgoWTGlzdFRydXN0TGlzdHNSZXNwb25zZRI7Cgt0cnVzdF9saXN0cxgBIAMoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TdG9yZWRUcnVzdExpc3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImUKF1JvdGF0ZVNpZ25pbmdLZXlSZXF1ZXN0EhoKCnJlcXVlc3RfaWQYASABKAlCBtLzGAIQQBIZCgZyZWFzb24YAiABKAlCCdLzGAUIARD0AxITCgtjb21wcm9taXNlZBgDIAEoCCI6ChhSb3RhdGVTaWduaW5nS2V5UmVzcG9uc2USDgoGa2V5X2lkGAEgASgJEg4KBm51bWJlchgCIAEoA2IGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_options_v1_options]);
+  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvdHJ1c3QucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSLWAQoJVHJ1c3RMaXN0EgwKBG5vZGUYASABKAkSDgoGbnVtYmVyGAIgASgDEi0KCWlzc3VlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRIvCgRrZXlzGAUgAygLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0ZWRLZXkSMQoFcGVlcnMYBiADKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZFBlZXIi0QEKClRydXN0ZWRLZXkSDgoGa2V5X2lkGAEgASgJEgsKA2tleRgCIAEoDBIuCgp2YWxpZF9mcm9tGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXRpcmVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZXZva2VkX3JlYXNvbhgGIAEoCSJgCgtUcnVzdGVkUGVlchIMCgRub2RlGAEgASgJEgwKBGtpbmQYAiABKAkSDQoFc3RhdGUYAyABKAkSDAoEem9uZRgEIAEoCRIYChByb290X2ZpbmdlcnByaW50GAUgASgJIjcKD1NpZ25lZFRydXN0TGlzdBIMCgRsaXN0GAEgASgMEhYKDnJvb3Rfc2lnbmF0dXJlGAIgASgMIocBCg9TdG9yZWRUcnVzdExpc3QSDAoEbmFtZRgBIAEoCRIuCgRsaXN0GAIgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0TGlzdBI2CgZzaWduZWQYAyABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkVHJ1c3RMaXN0Ij4KE0dldFRydXN0TGlzdFJlcXVlc3QSJwoEbmFtZRgBIAEoCUIZ0vMYFQgBKhF0cnVzdExpc3RzL3tub2RlfSJSChRHZXRUcnVzdExpc3RSZXNwb25zZRI6Cgp0cnVzdF9saXN0GAEgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlN0b3JlZFRydXN0TGlzdCJfChVMaXN0VHJ1c3RMaXN0c1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAAFlAEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQibgoWTGlzdFRydXN0TGlzdHNSZXNwb25zZRI7Cgt0cnVzdF9saXN0cxgBIAMoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TdG9yZWRUcnVzdExpc3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImUKF1JvdGF0ZVNpZ25pbmdLZXlSZXF1ZXN0EhoKCnJlcXVlc3RfaWQYASABKAlCBtLzGAIQQBIZCgZyZWFzb24YAiABKAlCCdLzGAUIARD0AxITCgtjb21wcm9taXNlZBgDIAEoCCI6ChhSb3RhdGVTaWduaW5nS2V5UmVzcG9uc2USDgoGa2V5X2lkGAEgASgJEg4KBm51bWJlchgCIAEoAyJ2ChZBY2NlcHRUcnVzdExpc3RSZXF1ZXN0EhoKCnJlcXVlc3RfaWQYASABKAlCBtLzGAIQQBIZCgZyZWFzb24YAiABKAlCCdLzGAUIARD0AxIlCgVhYm92ZRgDIAEoA0IW0vMYEjEAAAAAAAAAADkAAACilBptQiJVChdBY2NlcHRUcnVzdExpc3RSZXNwb25zZRI6Cgp0cnVzdF9saXN0GAEgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlN0b3JlZFRydXN0TGlzdGIGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_options_v1_options]);
 
 /**
  * TrustList says with which keys a node signs and whom it exchanges with. Each change makes a new list.
@@ -402,4 +402,61 @@ export type RotateSigningKeyResponse = Message<"quintet.federation.v1.RotateSign
  */
 export const RotateSigningKeyResponseSchema: GenMessage<RotateSigningKeyResponse> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_trust, 10);
+
+/**
+ * AcceptTrustListRequest says that what this node's database says about peers and keys is right.
+ *
+ * @generated from message quintet.federation.v1.AcceptTrustListRequest
+ */
+export type AcceptTrustListRequest = Message<"quintet.federation.v1.AcceptTrustListRequest"> & {
+  /**
+   * request_id makes a repeated request safe; see docs/adding-an-rpc.md.
+   *
+   * @generated from field: string request_id = 1;
+   */
+  requestId: string;
+
+  /**
+   * reason says why, for the audit log.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * above is the highest number that peers know from this node, as their alarm TRUST_ROLLBACK says, when the folder of
+   * secrets was restored, too; 0 otherwise.
+   *
+   * @generated from field: int64 above = 3;
+   */
+  above: bigint;
+};
+
+/**
+ * Describes the message quintet.federation.v1.AcceptTrustListRequest.
+ * Use `create(AcceptTrustListRequestSchema)` to create a new message.
+ */
+export const AcceptTrustListRequestSchema: GenMessage<AcceptTrustListRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 11);
+
+/**
+ * AcceptTrustListResponse is the list that says so.
+ *
+ * @generated from message quintet.federation.v1.AcceptTrustListResponse
+ */
+export type AcceptTrustListResponse = Message<"quintet.federation.v1.AcceptTrustListResponse"> & {
+  /**
+   * trust_list is the list.
+   *
+   * @generated from field: quintet.federation.v1.StoredTrustList trust_list = 1;
+   */
+  trustList?: StoredTrustList | undefined;
+};
+
+/**
+ * Describes the message quintet.federation.v1.AcceptTrustListResponse.
+ * Use `create(AcceptTrustListResponseSchema)` to create a new message.
+ */
+export const AcceptTrustListResponseSchema: GenMessage<AcceptTrustListResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 12);
 

@@ -79,9 +79,11 @@ class ZoneTree:
 
     def __init__(self, records: Iterable[ZoneRecord] = (), *, root: str) -> None:
         """Raise ValueError when the parents make a circle."""
-        self.root = root
         self._records: dict[str, ZoneRecord] = {record.code: record for record in records}
-        self._records.setdefault(root, ZoneRecord(root))
+        self._former = self._index_former()
+        # A node's file may still name its zone by the code that it had before.
+        self.root = self.canonical(root)
+        self._records.setdefault(self.root, ZoneRecord(self.root))
         self._paths = {code: self._climb(code) for code in self._records}
         self._ancestors = {code: frozenset(path) for code, path in self._paths.items()}
         self._below: dict[str, list[str]] = {code: [] for code in self._records}
@@ -102,6 +104,13 @@ class ZoneTree:
             path.append(current)
             current = self._records[current].parent
         return tuple(reversed(path))
+
+    def _index_former(self) -> Mapping[str, frozenset[str]]:
+        former: dict[str, set[str]] = {}
+        for record in self._records.values():
+            for alias in record.aliases:
+                former.setdefault(alias.casefold(), set()).add(record.code)
+        return {alias: frozenset(codes) for alias, codes in former.items()}
 
     def _index_names(self) -> Mapping[str, frozenset[str]]:
         names: dict[str, set[str]] = {}
@@ -126,7 +135,7 @@ class ZoneTree:
         """Return the present code of a zone that was renamed; any other code unchanged, also one that is not known."""
         if code in self._records:
             return code
-        renamed = self._names.get(code, frozenset())
+        renamed = self._former.get(code.casefold(), frozenset())
         return next(iter(renamed)) if len(renamed) == 1 else code
 
     def path(self, code: str) -> tuple[str, ...]:

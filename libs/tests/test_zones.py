@@ -72,6 +72,13 @@ def test_former_codes_keep_resolving() -> None:
     assert TREE.canonical("hill") == "hill", "two zones bear the name: it is nobody's code"
 
 
+def test_a_node_whose_file_names_its_zone_by_a_former_code_has_the_present_one() -> None:
+    tree = ZoneTree([ZoneRecord("D-10", aliases=("d10",)), ZoneRecord("hill", "D-10")], root="D10")
+    assert tree.root == "D-10"
+    assert tree.covers("d10", "hill")
+    assert tree.descendants("d10") == ("D-10", "hill")
+
+
 def test_the_nearest_delegation_decides() -> None:
     assert TREE.authority(HILL) == "sf-potrero-hill"
     assert TREE.authority(f"{D10}-bayview") == "sf-d10"

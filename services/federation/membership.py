@@ -136,7 +136,7 @@ class Membership:
         tree, zone = self._zones(), request.zone
         if not zone or zone not in tree or tree.covers(zone, self._zone) or not tree.covers(self._zone, zone):
             raise Invalid("zone", f"must be a known zone below {self._zone}")
-        terms = contract_terms.default_charter(zone)
+        terms = contract_terms.default_charter(tree.canonical(zone))
         if request.charter_facts:
             del terms.facts[:]
             terms.facts.extend(request.charter_facts)
@@ -173,7 +173,8 @@ class Membership:
 
     async def _take_request(self, tx: Tx, invited: Invited, card: link_pb2.NodeCard, used_by: bytes) -> None:
         if invited.kind == pb.PEER_KIND_CHILD:
-            if card.zone != invited.zone:
+            tree = self._zones()
+            if tree.canonical(card.zone) != tree.canonical(invited.zone):
                 raise Invalid("card.zone", f"must be {invited.zone}, as in the invitation")
             await self._check_overlap(tx, invited.zone, card.node)
         # A request that cannot be served is refused before people spend their time on it.
@@ -232,11 +233,19 @@ class Membership:
         await peers_store.set_state(tx.conn, peer.node, pb.PEER_STATE_ACTIVE, "", tx.now)
         if wanted.charter and wanted.kind == pb.PEER_KIND_CHILD:
             await self._check_overlap(tx, wanted.zone, peer.node)
-            await membership_store.delegate(tx.conn, wanted.zone, peer.node)
+            await self._delegate(tx, wanted.zone, peer.node)
             charter = self._negotiator.charter(peer.node, pb.Terms.FromString(wanted.charter))
             digest = contract_terms.agreement_hash(charter)
             await contracts_store.insert(tx.conn, charter, peer.node, digest, tx.now)
         tx.audit("federation.peers.join", f"peers/{peer.node}", zone=wanted.zone)
+
+    async def _delegate(self, tx: Tx, zone: str, node: str) -> None:
+        """Give a zone to a child under its present code, also when it had the zone under a former one."""
+        tree = self._zones()
+        for before in await membership_store.delegated_to(tx.conn, node):
+            if tree.canonical(before) == tree.canonical(zone):
+                await membership_store.undelegate(tx.conn, before)
+        await membership_store.delegate(tx.conn, tree.canonical(zone), node)
 
     async def reject(self, tx: Tx, node: str, reason: str) -> None:
         """Turn a request away. Repeating it changes nothing."""

@@ -21,7 +21,10 @@ from services.federation.signing import NodeSigner, check_agreement
 from services.federation.transfers import Transfers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from libs.tx import Tx
+    from libs.zones import ZoneTree
     from quintet.federation.v1 import link_pb2
     from services.federation.control import ControlHandler, Refusal
     from services.federation.peers_store import Peer
@@ -30,9 +33,10 @@ if TYPE_CHECKING:
 class Negotiator:
     """Takes and applies steps for one node."""
 
-    def __init__(self, node: str, zone: str, signer: NodeSigner) -> None:
+    def __init__(self, node: str, zone: str, signer: NodeSigner, zones: Callable[[], ZoneTree]) -> None:
         self._node = node
         self._zone = zone
+        self._zones = zones
         self._signer = signer
         self._ledger = Ledger(node, zone)
         self.transfers = Transfers(node, zone)
@@ -176,7 +180,8 @@ class Negotiator:
         if parties != (pb.CONTRACT_KIND_CHARTER, parent.node, self._node, 1):
             raise Invalid("charter", "must be a tier charter between the inviting node and this one")
         contract_terms.check(charter.kind, charter.terms)
-        if charter.terms.zone != self._zone:
+        zones = self._zones()
+        if zones.canonical(charter.terms.zone) != zones.canonical(self._zone):
             raise Invalid("charter.terms.zone", f"must be {self._zone}, the zone of this node")
         contract = pb.Contract(
             name=charter.name,

@@ -72,7 +72,7 @@ async def build(host: Host) -> Wired:
             retain_mb=config.federation.retain_mb,
         ),
     )
-    negotiator = Negotiator(host.node, host.zone, signer)
+    negotiator = Negotiator(host.node, host.zone, signer, host.zones.tree)
     disclosures = Disclosures(config.secrets.get(DISCLOSURES_KEY).encode())
     questions = Questions(host.node, transactions, sharing, disclosures)
     logs = {part: AuditServiceStub(host.channel_to(part)) for part in PARTS}

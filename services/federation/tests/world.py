@@ -70,6 +70,26 @@ def local_logs(servicer: AuditServicer) -> Any:
     return {"federation": LocalLog(servicer)}
 
 
+class Places:
+    """The zones of a node, which may be renamed."""
+
+    def __init__(self, tree: ZoneTree, records: list[ZoneRecord]) -> None:
+        self.now = tree
+        self._records = records
+
+    def tree(self) -> ZoneTree:
+        return self.now
+
+    def rename(self, code: str, to: str) -> None:
+        """Give a zone another code; the one before stays an alias, also in the node's own file."""
+        for index, record in enumerate(self._records):
+            if record.code == code:
+                self._records[index] = replace(record, code=to, aliases=(*record.aliases, code))
+            elif record.parent == code:
+                self._records[index] = replace(record, parent=to)
+        self.now = ZoneTree(self._records, root=self.now.root)
+
+
 @dataclass
 class Node:
     """One node. `seen` are the facts that were handed to the exporter; a test may add handlers to `control`."""
@@ -87,7 +107,7 @@ class Node:
     cosigning: Cosigning
     control: dict[str, ControlHandler]
     directives: Directives
-    tree: ZoneTree
+    places: Places
     acceptor: Acceptor
     disclosures: Disclosures
     objectives: Objectives
@@ -103,6 +123,10 @@ class Node:
     @property
     def joiner(self) -> Joiner:
         return self.members.joiner
+
+    @property
+    def tree(self) -> ZoneTree:
+        return self.places.tree()
 
     @property
     def key(self) -> Ed25519PrivateKey:
@@ -171,12 +195,13 @@ class World:
         signer = NodeSigner(name, keys.present)
         log = AuditServicer(transactions, keys.public, keys.present)
         cosigning = Cosigning(name, transactions, signer, local_logs(log))
-        tree = ZoneTree([record for record in RECORDS if zone == "city" or record.code != "city"], root=zone)
+        known = [record for record in RECORDS if zone == "city" or record.code != "city"]
+        places = Places(ZoneTree(known, root=zone), known)
         disclosures = Disclosures(f"a secret of {name}".encode())
-        negotiator = Negotiator(name, zone, signer)
+        negotiator = Negotiator(name, zone, signer, places.tree)
         questions = Questions(name, transactions, sharing, disclosures)
         control: dict[str, ControlHandler] = {**negotiator.handlers, **cosigning.handlers()}
-        acceptor = Acceptor(name, transactions, lambda: tree, control)
+        acceptor = Acceptor(name, transactions, places.tree, control)
         frames: dict[str, FrameHandler] = {}
         terms = dict(self.terms)
         authority = Authority.open(name, secrets, transactions.clock.now(), terms.pop("leaf_valid", LEAF_VALID_DEFAULT))
@@ -184,15 +209,15 @@ class World:
         hub = Hub(LinkParts(name, transactions, signer, acceptor, questions, trust, frames), secrets)
         settler = Settler(name, hub.wake)
         control["settlement"] = settler.handle
-        directives = Directives(name, lambda: tree, hub.wake)
+        directives = Directives(name, places.tree, hub.wake)
         control["directive_message"] = directives.handle
         objectives = Objectives(name, hub.wake)
         control["flow"] = objectives.handle
-        basis = Basis(name, name, zone, transactions, secrets, keys, signer, trust, negotiator, lambda: tree, hub)
+        basis = Basis(name, name, zone, transactions, secrets, keys, signer, trust, negotiator, places.tree, hub)
         members = Members(replace(basis, **terms))
         control.update(members.control)
         frames.update(members.frames)
-        exporter = Exporter(name, lambda: tree, hub.wake, negotiator.switches, disclosures)
+        exporter = Exporter(name, places.tree, hub.wake, negotiator.switches, disclosures)
         node = Node(
             name,
             transactions,
@@ -207,7 +232,7 @@ class World:
             cosigning,
             control,
             directives,
-            tree,
+            places,
             acceptor,
             disclosures,
             objectives,

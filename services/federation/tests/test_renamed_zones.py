@@ -1,47 +1,38 @@
 """A zone that was delegated gets another code, at one node or at both: what names the former one goes on."""
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from libs.clock import ManualClock
 from libs.errors import NotFound, WrongState
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from libs.zones import ZoneRecord, ZoneTree
 from quintet.delivery.v1 import delivery_pb2
 from quintet.delivery.v1 import facts_pb2 as delivery_facts
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import membership_store, rows
 from services.federation.terms import ActiveContract
+from services.federation.tests.pairs import event, fact, in_force, names_at
 from services.federation.tests.test_directives import DELIVERED, Tiers, kept, send, state_is
-from services.federation.tests.test_link import event, fact, in_force, names_at
-from services.federation.tests.world import Node, world
+from services.federation.tests.world import Node, World
 
 FORMER, PRESENT = "d10", "district-10"
 
 
 @pytest_asyncio.fixture
-async def tiers(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Tiers]:
+async def tiers(timed: World, present: ManualClock) -> Tiers:
     """The district has joined for `d10`; the city calls it `district-10` now."""
-    clock = ManualClock(datetime.now(UTC))
-
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=clock)
-
-    async with world(tmp_path, live) as made:  # type: ignore[arg-type]
-        city, district = await made.node("sf", "city"), await made.node("sf-d10", FORMER)
-        found = Tiers(made, city, district, await made.node("sf-hill", "hill"), clock, {})
-        await made.join(city, district, FORMER)
-        await found.join(district)
-        for node in (city, district):
-            await eventually(partial(in_force, node))
-            await node.pump()
-        city.places.rename(FORMER, PRESENT)
-        yield found
+    city, district = await timed.node("sf", "city"), await timed.node("sf-d10", FORMER)
+    found = Tiers(timed, city, district, await timed.node("sf-hill", "hill"), present, {})
+    await timed.join(city, district, FORMER)
+    await found.join(district)
+    for node in (city, district):
+        await eventually(partial(in_force, node))
+        await node.pump()
+    city.places.rename(FORMER, PRESENT)
+    return found
 
 
 @pytest.fixture(params=["the city only", "both"])

@@ -1,19 +1,16 @@
 """A node changes its signing key while facts flow; what the old key has signed stays good, unless it was stolen."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from libs.clock import SystemClock
 from libs.config import Secrets
 from libs.errors import Forbidden, NotFound, WrongState
 from libs.node_key import NodeKeys, ensure_node_key
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.audit.v1 import audit_pb2
 from quintet.federation.v1 import evidence_pb2, link_pb2, trust_pb2
 from services.federation import alarms, pki, receipts_store, trust_store
@@ -22,26 +19,10 @@ from services.federation.key_ring import KEY_OVERLAP
 from services.federation.rotation import NEXT_NAME, SIGNING_KEY_NOT_LISTED
 from services.federation.signing import NodeSigner, check_agreement, key_id, open_batch, open_receipt
 from services.federation.terms import agreement
+from services.federation.tests.pairs import Pair, event, names_at
 from services.federation.tests.test_cosign import PART, offers, write
-from services.federation.tests.test_link import Pair, event, in_force, names_at
-from services.federation.tests.world import Node, local_logs, world
+from services.federation.tests.world import Node, local_logs
 from services.federation.trust_service import TrustHandler
-
-
-@pytest_asyncio.fixture
-async def pair(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Pair]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as made:  # type: ignore[arg-type]
-        city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-        await made.join(city, district, "d10")
-        joined = Pair(made, city, district)
-        await joined.dial()
-        for node in (city, district):
-            await eventually(partial(in_force, node))
-            await node.pump()
-        yield joined
 
 
 def handler(node: Node) -> TrustHandler:

@@ -1,6 +1,5 @@
 """A database that was restored or changed by hand does not decide alone whom the node exchanges with."""
 
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,37 +7,26 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from libs.clock import SystemClock
 from libs.errors import WrongState
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import trust_pb2
 from services.federation import alarms
 from services.federation.rotation import SIGNING_KEY_NOT_LISTED
-from services.federation.tests.test_link import Pair, event, in_force, names_at
+from services.federation.tests.pairs import Pair, event, names_at
 from services.federation.tests.test_rotation import handler, rotate
-from services.federation.tests.world import Node, world
+from services.federation.tests.world import Node
 from services.federation.trust_guard import COPY_NAME, TrustGuard
 
 TRUST_TABLES = ("trust_lists", "signing_keys")
 ROLLBACK, DIFFERS = ("", "TRUST_ROLLBACK"), ("", "TRUST_LIST_DIFFERS")
 
 
-@pytest_asyncio.fixture
-async def pair(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Pair]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as made:  # type: ignore[arg-type]
-        city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-        await made.join(city, district, "d10")
-        joined = Pair(made, city, district)
-        await joined.dial()
-        for node in (city, district):
-            await eventually(partial(in_force, node))
-            await node.pump()
-            await node.members.guard.look()
-        yield joined
+@pytest_asyncio.fixture(autouse=True)
+async def copied(pair: Pair) -> None:
+    """Each node has a copy of its newest list."""
+    for node in pair.both:
+        await node.members.guard.look()
 
 
 async def execute(node: Node, *statements: str) -> None:

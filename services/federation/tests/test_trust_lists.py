@@ -1,35 +1,13 @@
 """The signed and numbered list of a node's keys and peers: made with each change, never taken back by an older one."""
 
-from collections.abc import AsyncIterator
-from functools import partial
-from pathlib import Path
-
-import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from libs.clock import SystemClock
-from libs.testing import MakeTransactions, eventually
+from libs.testing import eventually
 from quintet.federation.v1 import trust_pb2
 from services.federation import alarms, trust_list, trust_store
 from services.federation.signing import NodeSigner
-from services.federation.tests.test_link import Pair, event, in_force, names_at
-from services.federation.tests.world import Node, world
-
-
-@pytest_asyncio.fixture
-async def pair(tmp_path: Path, transactions: MakeTransactions) -> AsyncIterator[Pair]:
-    async def live(part: str, *folders: Path, node: str = "sf") -> object:
-        return await transactions(part, *folders, node=node, clock=SystemClock())
-
-    async with world(tmp_path, live) as made:  # type: ignore[arg-type]
-        city, district = await made.node("sf", "city"), await made.node("sf-d10", "d10")
-        await made.join(city, district, "d10")
-        joined = Pair(made, city, district)
-        await joined.dial()
-        for node in (city, district):
-            await eventually(partial(in_force, node))
-            await node.pump()
-        yield joined
+from services.federation.tests.pairs import Pair, event, names_at
+from services.federation.tests.world import Node
 
 
 async def own(node: Node) -> trust_pb2.TrustList:

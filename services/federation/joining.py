@@ -130,11 +130,13 @@ class Joiner:
         async with join_port(invitation.node, invitation.join_address, invitation.root_certificate) as stub:
             response: link_pb2.JoinResponse = await stub.Join(request, timeout=JOIN_TIMEOUT_S)
         card = trust_list.opened_card(response.card, self._node)
-        if card.node != invitation.node or card.root_certificate != invitation.root_certificate:
+        # The root may have changed since the invitation was made.
+        listed = trust_list.opened(card.trust_list, invitation.root_certificate, invitation.node)
+        if card.node != invitation.node or card.root_certificate != listed.root_certificate:
             raise Forbidden(Reason.SIGNATURE_INVALID, "the node that answered is not the one that invited")
         if response.state == pb.PEER_STATE_ACTIVE:
             name = pki.spiffe_id(invitation.node, self._node)
-            pki.check_issued(response.certificate, invitation.root_certificate, name)
+            pki.check_issued(response.certificate, card.root_certificate, name)
         return response, card
 
     async def _asked(

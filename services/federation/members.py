@@ -19,7 +19,7 @@ from services.federation.certificates import Certificates
 from services.federation.clocks import Clocks
 from services.federation.hub import Hub
 from services.federation.joining import Joiner
-from services.federation.membership import Membership
+from services.federation.membership import Membership, state_peer
 from services.federation.negotiation import Negotiator
 from services.federation.renewal import Renewer
 from services.federation.rotation import Rotation
@@ -87,6 +87,7 @@ class Members:
         self.rotation = Rotation(basis.trust, basis.keys, basis.secrets, transactions)
         self._clocks = Clocks(transactions)
         self.guard = TrustGuard(basis.trust, hub, basis.secrets, transactions)
+        basis.trust.peer_changed = lambda tx, node: state_peer(tx, basis.trust, node)
         hub.refused = self.standing.refused
         hub.admit = self.guard.admit
 

@@ -162,6 +162,11 @@ async def set_received_epoch(conn: Connection, node: str, epoch: str) -> None:
     await conn.execute("UPDATE peers SET received_epoch = $2 WHERE node = $1", node, epoch)
 
 
+async def set_root(conn: Connection, node: str, root: str) -> None:
+    """Pin the root that has taken the place of the pinned one."""
+    await conn.execute("UPDATE peers SET root_certificate = $2 WHERE node = $1", node, root)
+
+
 async def set_trust_acknowledged(conn: Connection, node: str, number: int) -> None:
     """Note which trust list of this node the peer goes by."""
     await conn.execute("UPDATE peers SET trust_acknowledged = $2 WHERE node = $1", node, number)

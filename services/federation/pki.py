@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,12 @@ ROOT_VALID_DAYS = 3650
 LEAF_VALID_DEFAULT = timedelta(hours=24)
 # Clocks of two nodes may differ by this much without a new certificate being refused.
 CLOCK_SKEW = timedelta(hours=1)
-ROOT_KEY = "federation-root-key"
-ROOT_CERTIFICATE = "federation-root-certificate"
+# The root in the folder of secrets, and the one that takes its place once it is stated.
+ROOT = "federation-root"
+NEXT_ROOT = "federation-root-next"
+# Roots back to which a server certificate leads: who was away for longer joins anew.
+CROSSES_MAX = 8
+HANDOVER_PREFIX = b"quintet-root-v1\0"
 
 
 @dataclass(frozen=True)
@@ -39,26 +44,116 @@ class KeyAndCertificate:
     certificate: str
 
 
-class Authority:
-    """The node's own root."""
+@dataclass(frozen=True)
+class Handover:
+    """A root that took the place of the one before, whose key has signed it. `signature` is hex."""
 
-    def __init__(self, node: str, root: KeyAndCertificate, leaf_valid: timedelta = LEAF_VALID_DEFAULT) -> None:
+    certificate: str
+    signature: str
+
+
+@dataclass(frozen=True)
+class Former:
+    """A root that was given up; what it has issued to callers is good until `until`, ISO 8601."""
+
+    certificate: str
+    until: str
+
+
+@dataclass(frozen=True)
+class Root:
+    """What is kept of a root: PEM texts, and how it came to be.
+
+    `crosses` lead from this root's key to the first root, each key certified by the root before: callers that have
+    pinned one of these can follow.
+    """
+
+    key: str
+    certificate: str
+    crosses: tuple[str, ...] = ()
+    former: tuple[Former, ...] = ()
+    handovers: tuple[Handover, ...] = ()
+
+
+class Authority:
+    """The node's own root. Reads the file each time: another replica may have changed the root."""
+
+    def __init__(
+        self, node: str, secrets: Secrets, leaf_valid: timedelta = LEAF_VALID_DEFAULT, *, name: str = ROOT
+    ) -> None:
         self.node = node
         self.leaf_valid = leaf_valid
-        self.root_certificate = root.certificate
-        self._key = _load_key(root.key)
-        self._root = x509.load_pem_x509_certificate(root.certificate.encode())
+        self._secrets = secrets
+        self._name = name
+        self._text = ""
+        self._read: tuple[Root, ec.EllipticCurvePrivateKey, x509.Certificate] | None = None
 
     @classmethod
     def open(cls, node: str, secrets: Secrets, now: datetime, leaf_valid: timedelta = LEAF_VALID_DEFAULT) -> Authority:
         """Load the root from the node's secrets, made at the first start."""
+        opened = cls(node, secrets, leaf_valid)
         try:
-            root = KeyAndCertificate(secrets.read(ROOT_KEY), secrets.read(ROOT_CERTIFICATE))
+            secrets.read(ROOT)
         except FileNotFoundError:
-            root = _new_root(node, now)
-            secrets.set(ROOT_KEY, root.key)
-            secrets.set(ROOT_CERTIFICATE, root.certificate)
-        return cls(node, root, leaf_valid)
+            # Another replica may do the same at the same time: the first file counts.
+            secrets.set(ROOT, _written(_new_root(node, now)), replace=False)
+        return opened
+
+    @property
+    def root_certificate(self) -> str:
+        """The present root, PEM."""
+        return self._loaded()[0].certificate
+
+    @property
+    def handovers(self) -> tuple[Handover, ...]:
+        """How the node came from its first root to the present one."""
+        return self._loaded()[0].handovers
+
+    def client_roots(self, now: datetime) -> str:
+        """Return the roots whose certificates callers may show now, PEM."""
+        root = self._loaded()[0]
+        return "\n".join((root.certificate, *(each.certificate for each in _good(root.former, now))))
+
+    def prepare(self, now: datetime) -> Authority:
+        """Make another root and return its authority; it is not used before `adopt`."""
+        root, key, certificate = self._loaded()
+        made = _new_root(self.node, now)
+        signature = self.sign(handover_message(self.node, made.certificate))
+        until = now + self.leaf_valid + CLOCK_SKEW
+        following = Root(
+            key=made.key,
+            certificate=made.certificate,
+            crosses=(_cross(_load_key(made.key), made.certificate, certificate, key), *root.crosses)[:CROSSES_MAX],
+            former=(*_good(root.former, now), Former(root.certificate, until.isoformat())),
+            handovers=(*root.handovers, Handover(made.certificate, signature.hex())),
+        )
+        self._secrets.set(NEXT_ROOT, _written(following))
+        return Authority(self.node, self._secrets, self.leaf_valid, name=NEXT_ROOT)
+
+    def adopt(self, certificate: str) -> None:
+        """Use the root that was prepared, if it is this one; the private key of the one before is gone."""
+        try:
+            text = self._secrets.read(NEXT_ROOT)
+        except FileNotFoundError:
+            return
+        if json.loads(text)["certificate"] == certificate:
+            self._secrets.set(ROOT, text)
+            self._secrets.remove(NEXT_ROOT)
+
+    def _loaded(self) -> tuple[Root, ec.EllipticCurvePrivateKey, x509.Certificate]:
+        text = self._secrets.read(self._name)
+        if self._read is None or text != self._text:
+            found = json.loads(text)
+            root = Root(
+                found["key"],
+                found["certificate"],
+                tuple(found["crosses"]),
+                tuple(Former(**each) for each in found["former"]),
+                tuple(Handover(**each) for each in found["handovers"]),
+            )
+            certificate = x509.load_pem_x509_certificate(root.certificate.encode())
+            self._read, self._text = (root, _load_key(root.key), certificate), text
+        return self._read
 
     def server(self, hosts: list[str], now: datetime) -> KeyAndCertificate:
         """Return a new key and certificate for this node's ports; callers expect the node id as host name."""
@@ -66,8 +161,9 @@ class Authority:
         names: list[x509.GeneralName] = [x509.DNSName(self.node), *(_general_name(host) for host in hosts)]
         builder = self._leaf(self.node, key.public_key(), names, now)
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-        signed = builder.add_extension(usage, critical=False).sign(self._key, hashes.SHA256())
-        return KeyAndCertificate(_pem_key(key), _pem(signed))
+        root, signer, _ = self._loaded()
+        signed = builder.add_extension(usage, critical=False).sign(signer, hashes.SHA256())
+        return KeyAndCertificate(_pem_key(key), "\n".join((_pem(signed), *root.crosses)))
 
     def issue(self, peer: str, request_pem: str, now: datetime) -> str:
         """Return the certificate with which `peer` may call this node. Raises Invalid for a bad request."""
@@ -81,11 +177,11 @@ class Authority:
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(spiffe_id(self.node, peer))]
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = self._leaf(peer, key, names, now).add_extension(usage, critical=False)
-        return _pem(builder.sign(self._key, hashes.SHA256()))
+        return _pem(builder.sign(self._loaded()[1], hashes.SHA256()))
 
     def sign(self, message: bytes) -> bytes:
         """Sign with the root's key (ECDSA, P-256, SHA-256, DER) a message that begins with the prefix of its kind."""
-        return self._key.sign(message, ec.ECDSA(hashes.SHA256()))
+        return self._loaded()[1].sign(message, ec.ECDSA(hashes.SHA256()))
 
     def _leaf(
         self, name: str, key: ec.EllipticCurvePublicKey, names: list[x509.GeneralName], now: datetime
@@ -93,7 +189,7 @@ class Authority:
         return (
             x509.CertificateBuilder()
             .subject_name(_name(name))
-            .issuer_name(self._root.subject)
+            .issuer_name(self._loaded()[2].subject)
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - CLOCK_SKEW)
@@ -176,9 +272,44 @@ def check_signature(root_pem: str, message: bytes, signature: bytes) -> None:
         raise Forbidden(Reason.SIGNATURE_INVALID, "the signature is not of the pinned root") from error
 
 
-def _new_root(node: str, now: datetime) -> KeyAndCertificate:
+def handover_message(node: str, certificate: str) -> bytes:
+    """Return what a root signs about the one that takes its place."""
+    return HANDOVER_PREFIX + node.encode() + b"\0" + certificate.encode()
+
+
+def _good(former: tuple[Former, ...], now: datetime) -> list[Former]:
+    return [each for each in former if now < datetime.fromisoformat(each.until)]
+
+
+def _written(root: Root) -> str:
+    return json.dumps(asdict(root))
+
+
+def _cross(
+    key: ec.EllipticCurvePrivateKey,
+    certificate_pem: str,
+    issuer: x509.Certificate,
+    issuer_key: ec.EllipticCurvePrivateKey,
+) -> str:
+    """Return the certificate of a new root's key by the root before."""
+    made = x509.load_pem_x509_certificate(certificate_pem.encode())
+    return _pem(
+        x509.CertificateBuilder()
+        .subject_name(made.subject)
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(made.not_valid_before_utc)
+        .not_valid_after(min(made.not_valid_after_utc, issuer.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(issuer_key, hashes.SHA256())
+    )
+
+
+def _new_root(node: str, now: datetime) -> Root:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(f"{node} federation root")
+    # Each root has a name of its own: chains are looked up by it.
+    name = _name(f"{node} federation root {x509.random_serial_number():x}"[:64])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -187,10 +318,11 @@ def _new_root(node: str, now: datetime) -> KeyAndCertificate:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + timedelta(days=ROOT_VALID_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        # Below it stand, one under the other, the roots that take its place.
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    return KeyAndCertificate(_pem_key(key), _pem(certificate))
+    return Root(_pem_key(key), _pem(certificate))
 
 
 def _name(common_name: str) -> x509.Name:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from libs.config import NodeConfig
     from libs.rpc import Server
     from services.federation.membership import Membership
-    from services.federation.pki import Authority
     from services.federation.server_certificate import ServerCertificate
 
 log = structlog.get_logger()
@@ -28,7 +27,6 @@ class Ports:
     def __init__(
         self,
         config: NodeConfig,
-        authority: Authority,
         own: ServerCertificate,
         membership: Membership,
         *,
@@ -36,7 +34,6 @@ class Ports:
         link: Server,
     ) -> None:
         self._config = config
-        self._authority = authority
         self._own = own
         self._membership = membership
         self._join = join
@@ -48,7 +45,7 @@ class Ports:
         before = self._config.runtime()
         try:
             link_port = await self._listen(
-                self._link, section.link_port, before.link, self._own.credentials(self._authority.root_certificate)
+                self._link, section.link_port, before.link, self._own.credentials(mutual=True)
             )
             join_port = await self._listen(self._join, section.join_port, before.join, self._own.credentials())
             link, join = f"{section.advertise}:{link_port}", f"{section.advertise}:{join_port}"

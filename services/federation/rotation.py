@@ -21,7 +21,7 @@ from libs.duty import on_duty
 from libs.errors import Away, Reason, WrongState
 from libs.node_key import decoded, encoded
 from quintet.federation.v1 import trust_pb2
-from services.federation import alarms, peers_store, trust_store
+from services.federation import alarms, peers_store, pki, trust_store
 from services.federation.key_ring import SigningKey
 from services.federation.signing import key_id
 
@@ -79,6 +79,17 @@ class Rotation:
             compromised=compromised, number=number,
         )  # fmt: skip
         return made.key_id, number
+
+    async def begin_root(self, tx: Tx, reason: str) -> tuple[str, int]:
+        """Change the node's root; return the fingerprint of the new one and the number of the list that states it."""
+        before = pki.fingerprint(self._trust.authority.root_certificate)
+        listed = await self._trust.change_root(tx)
+        fingerprint = pki.fingerprint(listed.root_certificate)
+        tx.audit(
+            "federation.trust.rotate_root", "trustLists", before=before, fingerprint=fingerprint, reason=reason,
+            number=listed.number,
+        )  # fmt: skip
+        return fingerprint, listed.number
 
     async def run(self) -> None:
         """Go on with what was begun, for ever."""

@@ -290,3 +290,6 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self, request: trust_pb2.AcceptTrustListRequest, context: Context
     ) -> trust_pb2.AcceptTrustListResponse:
         return await self._trust.accept(request)
+
+    async def RotateRoot(self, request: trust_pb2.RotateRootRequest, context: Context) -> trust_pb2.RotateRootResponse:
+        return await self._trust.rotate_root(request)

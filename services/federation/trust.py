@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libs.errors import DomainError, Forbidden, Reason
+from libs.errors import DomainError, Exhausted, Forbidden, Reason
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import trust_pb2
 from services.federation import alarms, peers_store, pki, trust_list, trust_store
 from services.federation.key_ring import SigningKey
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from libs.db import Connection
     from libs.tx import Transactions, Tx
     from quintet.federation.v1 import link_pb2
@@ -39,6 +41,8 @@ class Trust:
         self.node = node
         self.authority = authority
         self._signer = signer
+        # Told that what is stated about a peer has changed, in the same transaction; set when the service is wired.
+        self.peer_changed: Callable[[Tx, str], Awaitable[object]] = self.restate
         self._transactions = transactions
 
     # ------------------------------------------------------------------------------------------- its own list
@@ -59,6 +63,7 @@ class Trust:
             first = SigningKey(self.node, self._signer.key_id, self._signer.public_key, tx.now)
             await trust_store.keep_keys(tx.conn, [first])
         last = trust_pb2.TrustList.FromString(before.list) if before else trust_pb2.TrustList()
+        self.authority.adopt(last.root_certificate)  # when that was interrupted
         present = await self.present(tx.conn)
         if before is not None:
             said = [each for each in last.peers if each.node != peer]
@@ -73,10 +78,25 @@ class Trust:
         """Make a list of all that the database says now, with this number. The caller holds the lock."""
         return await self._keep(tx, await self.present(tx.conn), number)
 
-    async def _keep(self, tx: Tx, listed: trust_pb2.TrustList, number: int) -> trust_pb2.SignedTrustList:
+    async def change_root(self, tx: Tx) -> trust_pb2.TrustList:
+        """Make another root, and a list that it signs and that says how it follows the present one."""
+        listed = trust_pb2.TrustList.FromString((await self.restate(tx)).list)
+        if len(listed.handovers) >= trust_list.HANDOVERS_MAX:
+            raise Exhausted(Reason.QUOTA, f"a node has at most {trust_list.HANDOVERS_MAX} roots after its first")
+        following = self.authority.prepare(tx.now)
+        listed.root_certificate = following.root_certificate
+        del listed.handovers[:]
+        listed.handovers.extend(_handovers(following))
+        await self._keep(tx, listed, listed.number + 1, following)
+        tx.after_commit(lambda: self.authority.adopt(listed.root_certificate))
+        return listed
+
+    async def _keep(
+        self, tx: Tx, listed: trust_pb2.TrustList, number: int, authority: pki.Authority | None = None
+    ) -> trust_pb2.SignedTrustList:
         listed.number = number
         listed.issued_at.FromDatetime(tx.now)
-        signed = trust_list.sealed(self.authority, listed)
+        signed = trust_list.sealed(authority or self.authority, listed)
         await trust_store.keep(tx.conn, self.node, number, signed, tx.now)
         return signed
 
@@ -89,6 +109,7 @@ class Trust:
             root_certificate=self.authority.root_certificate,
             keys=[trust_list.listed_key(key) for key in keys],
             peers=[_listed(peer) for peer in peers if peer.state in LISTED],
+            handovers=_handovers(self.authority),
         )
 
     # ---------------------------------------------------------------------------------------- lists of peers
@@ -117,6 +138,7 @@ class Trust:
         try:
             listed = trust_list.opened(signed, peer.root_certificate, peer.node)
             await self._take(tx, signed, listed)
+            await self._pin_next(tx, peer, listed.root_certificate)
         except DomainError as error:
             name = TRUST_ROLLBACK if error.reason == TRUST_ROLLBACK else TRUST_LIST_REFUSED
             text = f"the trust list that {peer.node} shows is refused: {error.message}"
@@ -126,6 +148,14 @@ class Trust:
         for name in (TRUST_ROLLBACK, TRUST_LIST_REFUSED):
             await alarms.clear_alarm(tx, peer=peer.node, name=name)
         return listed.number
+
+    async def _pin_next(self, tx: Tx, peer: Peer, root: str) -> None:
+        """Pin the root that has taken the place of the pinned one."""
+        before, now = pki.fingerprint(peer.root_certificate), pki.fingerprint(root)
+        if before != now:
+            await peers_store.set_root(tx.conn, peer.node, root)
+            tx.audit("federation.trust.pin_next", f"peers/{peer.node}", before=before, fingerprint=now)
+            await self.peer_changed(tx, peer.node)
 
     async def _take(self, tx: Tx, signed: trust_pb2.SignedTrustList, listed: trust_pb2.TrustList) -> None:
         node = listed.node
@@ -147,6 +177,13 @@ class Trust:
         await trust_store.keep_keys(tx.conn, keys)
         await trust_store.retire_others(tx.conn, node, [key.key_id for key in keys], tx.now)
         tx.audit("federation.trust.take", f"peers/{node}", number=listed.number)
+
+
+def _handovers(authority: pki.Authority) -> list[trust_pb2.RootHandover]:
+    return [
+        trust_pb2.RootHandover(root_certificate=each.certificate, signature=bytes.fromhex(each.signature))
+        for each in authority.handovers
+    ]
 
 
 def _listed(peer: Peer) -> trust_pb2.TrustedPeer:

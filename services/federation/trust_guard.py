@@ -120,7 +120,7 @@ class TrustGuard:
         """Return what was found, the copy, and the newest list in the database."""
         # The copy first: another replica may make a list, and copy it, at any moment.
         copy = self._copy()
-        await self._trust.newest()
+        self._trust.authority.adopt(_list(await self._trust.newest()).root_certificate)  # when that was interrupted
 
         async def read(conn: Connection) -> tuple[trust_pb2.SignedTrustList, trust_pb2.TrustList]:
             newest = await trust_store.newest(conn, self._trust.node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ CARD_PREFIX = b"quintet-card-v1\0"
 NODE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 TRUST_LIST_BYTES_MAX = 1024 * 1024
 KEYS_MAX = 1_000
+HANDOVERS_MAX = 50
 
 
 def sealed(authority: pki.Authority, listed: trust_pb2.TrustList) -> trust_pb2.SignedTrustList:
@@ -33,21 +35,22 @@ def sealed(authority: pki.Authority, listed: trust_pb2.TrustList) -> trust_pb2.S
 
 
 def opened(signed: trust_pb2.SignedTrustList, root: str, node: str) -> trust_pb2.TrustList:
-    """Return the list of a node whose root certificate (PEM) is pinned.
+    """Return the list of a node for which a root certificate (PEM) is pinned: the present one, or one before.
 
     Raises Forbidden(SIGNATURE_INVALID) for another signature, Invalid for what the list says.
     """
     if len(signed.list) > TRUST_LIST_BYTES_MAX:
         raise Invalid("trustList", f"must have at most {TRUST_LIST_BYTES_MAX} bytes")
-    pki.check_signature(root, TRUST_PREFIX + signed.list, signed.root_signature)
     try:
         listed = trust_pb2.TrustList.FromString(signed.list)
     except DecodeError as error:
         raise Invalid("trustList", "must be a TrustList") from error
+    present = pki.fingerprint(listed.root_certificate, field="trustList.rootCertificate")
+    if present != pki.fingerprint(root):
+        _check_handed_over(listed, root, node)
+    pki.check_signature(listed.root_certificate, TRUST_PREFIX + signed.list, signed.root_signature)
     if listed.node != node or listed.number < 1:
         raise Invalid("trustList.node", f"must be {node}, with a number from 1")
-    if pki.fingerprint(listed.root_certificate, field="trustList.rootCertificate") != pki.fingerprint(root):
-        raise Invalid("trustList.rootCertificate", "must be the root that has signed it")
     ids = {key.key_id for key in listed.keys}
     if not 0 < len(listed.keys) <= KEYS_MAX or len(ids) != len(listed.keys):
         raise Invalid("trustList.keys", f"must be from 1 to {KEYS_MAX}, each once")
@@ -58,6 +61,19 @@ def opened(signed: trust_pb2.SignedTrustList, root: str, node: str) -> trust_pb2
     except (ValueError, OverflowError) as error:
         raise Invalid("trustList.keys", "must have times of this age") from error
     return listed
+
+
+def _check_handed_over(listed: trust_pb2.TrustList, root: str, node: str) -> None:
+    """Check that a pinned root leads to the one of the list. Raises Forbidden(SIGNATURE_INVALID)."""
+    if len(listed.handovers) > HANDOVERS_MAX:
+        raise Invalid("trustList.handovers", f"must be at most {HANDOVERS_MAX}")
+    at = root
+    for each in listed.handovers:
+        with suppress(Forbidden):  # it begins at a root before the pinned one
+            pki.check_signature(at, pki.handover_message(node, each.root_certificate), each.signature)
+            at = each.root_certificate
+    if at == root or at != listed.root_certificate:
+        raise Forbidden(Reason.SIGNATURE_INVALID, "the root of the list does not follow the pinned root")
 
 
 def keys_of(listed: trust_pb2.TrustList) -> list[SigningKey]:
@@ -88,8 +104,8 @@ def listed_key(key: SigningKey) -> trust_pb2.TrustedKey:
 
 def same(one: trust_pb2.TrustList, other: trust_pb2.TrustList) -> bool:
     """Say whether two lists of a node differ in nothing but their number and time."""
-    return (one.node, one.root_certificate, list(one.keys), list(one.peers)) == (
-        other.node, other.root_certificate, list(other.keys), list(other.peers),
+    return (one.node, one.root_certificate, list(one.keys), list(one.peers), list(one.handovers)) == (
+        other.node, other.root_certificate, list(other.keys), list(other.peers), list(other.handovers),
     )  # fmt: skip
 
 

@@ -37,6 +37,13 @@ class TrustHandler:
 
         return await self._transactions.mutate(request, trust_pb2.RotateSigningKeyResponse, work)
 
+    async def rotate_root(self, request: trust_pb2.RotateRootRequest) -> trust_pb2.RotateRootResponse:
+        async def work(tx: Tx) -> trust_pb2.RotateRootResponse:
+            fingerprint, number = await self._rotation.begin_root(tx, request.reason)
+            return trust_pb2.RotateRootResponse(root_fingerprint=fingerprint, number=number)
+
+        return await self._transactions.mutate(request, trust_pb2.RotateRootResponse, work)
+
     async def accept(self, request: trust_pb2.AcceptTrustListRequest) -> trust_pb2.AcceptTrustListResponse:
         async def work(tx: Tx) -> trust_pb2.AcceptTrustListResponse:
             signed = await self._guard.accept(tx, request.reason, request.above)

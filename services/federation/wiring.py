@@ -163,7 +163,7 @@ async def _serve_ports(host: Host, members: Members) -> None:
     """A server serves once: a restart of this task makes new ones."""
     join, link = members.servers()
     own = members.server_certificate([host.config.federation.advertise])
-    await Ports(host.config, members.authority, own, members.membership, join=join, link=link).run()
+    await Ports(host.config, own, members.membership, join=join, link=link).run()
 
 
 PART = Part("federation", MIGRATIONS, build)

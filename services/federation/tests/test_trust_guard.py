@@ -127,7 +127,7 @@ async def test_a_membership_or_a_list_that_was_changed_by_hand_is_noticed(pair: 
     await execute(city, "UPDATE peers SET state = 4 WHERE node = 'sf-d10'")
     assert set((await city.members.guard.look()).peers) == {"sf-d10"}
     await execute(city, "UPDATE peers SET state = 2 WHERE node = 'sf-d10'")
-    await execute(city, "UPDATE trust_lists SET list = list || '\\x00'::bytea WHERE node = 'sf'")
+    await execute(city, "UPDATE trust_lists SET list = list || '\\xa00600'::bytea WHERE node = 'sf'")
     verdict = await city.members.guard.look()
     assert set(verdict.peers) == {"sf-d10"}
     assert "pinned root" in verdict.differs

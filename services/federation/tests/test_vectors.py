@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from libs.errors import Forbidden
 from quintet.federation.v1 import federation_pb2 as pb
-from quintet.federation.v1 import link_pb2
+from quintet.federation.v1 import link_pb2, trust_pb2
 from services.federation import lanes_store, signing, terms, trust_list
 from services.federation.signing import NodeSigner
 
@@ -77,11 +77,18 @@ def test_the_root_binds_the_list_and_the_card() -> None:
     assert isinstance(root, ec.EllipticCurvePublicKey)
     for name, prefix in (("trust_list", b"quintet-trust-v1\0"), ("card", b"quintet-card-v1\0")):
         root.verify(raw(f"{name}_signature"), prefix + raw(name), ec.ECDSA(hashes.SHA256()))
+    first = x509.load_pem_x509_certificate(VECTORS["first_root_certificate"].encode()).public_key()
+    assert isinstance(first, ec.EllipticCurvePublicKey)
+    handover = trust_pb2.TrustList.FromString(raw("trust_list")).handovers[0]
+    assert handover.root_certificate == VECTORS["root_certificate"]
+    message = b"quintet-root-v1\0district\0" + VECTORS["root_certificate"].encode()
+    first.verify(handover.signature, message, ec.ECDSA(hashes.SHA256()))
     signed = link_pb2.SignedNodeCard(card=raw("card"), root_signature=raw("card_signature"))
     card = trust_list.opened_card(signed, "city")
     assert (card.node, card.trust_list.list) == ("district", raw("trust_list"))
     assert card.trust_list.root_signature == raw("trust_list_signature")
     listed = trust_list.opened(card.trust_list, VECTORS["root_certificate"], "district")
+    assert trust_list.opened(card.trust_list, VECTORS["first_root_certificate"], "district") == listed
     assert [(key.key_id, key.key) for key in listed.keys] == [(VECTORS["key_id"], raw("public_key"))]
 
 

@@ -247,7 +247,7 @@ class World:
         join, link = node.members.servers()
         own = node.members.server_certificate(["127.0.0.1"])
         join_port = await join.start("127.0.0.1:0", own.credentials())
-        link_port = await link.start("127.0.0.1:0", own.credentials(node.members.authority.root_certificate))
+        link_port = await link.start("127.0.0.1:0", own.credentials(mutual=True))
         node.membership.join_address = f"127.0.0.1:{join_port}"
         node.membership.link_address = f"127.0.0.1:{link_port}"
         self._stack.push_async_callback(join.stop, 0)

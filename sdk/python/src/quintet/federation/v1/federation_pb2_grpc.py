@@ -308,6 +308,11 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyResponse.FromString,
                 _registered_method=True)
+        self.RotateRoot = channel.unary_unary(
+                '/quintet.federation.v1.FederationService/RotateRoot',
+                request_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateRootRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateRootResponse.FromString,
+                _registered_method=True)
         self.AcceptTrustList = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/AcceptTrustList',
                 request_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.AcceptTrustListRequest.SerializeToString,
@@ -726,6 +731,14 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateRoot(self, request, context):
+        """RotateRoot makes another root for this node and deletes the private key of the one before. Peers follow by a signature of the
+        old root, also those that are away for long; no stream ends. People who join later compare the new fingerprint.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AcceptTrustList(self, request, context):
         """AcceptTrustList ends the alarms TRUST_ROLLBACK and TRUST_LIST_DIFFERS of this node: a new list says what the database says
         now, with a number above all before. Look at ListPeers first: whoever is active there is trusted again. Answers
@@ -1021,6 +1034,11 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.RotateSigningKey,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyResponse.SerializeToString,
+            ),
+            'RotateRoot': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateRoot,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateRootRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_trust__pb2.RotateRootResponse.SerializeToString,
             ),
             'AcceptTrustList': grpc.unary_unary_rpc_method_handler(
                     servicer.AcceptTrustList,
@@ -2497,6 +2515,33 @@ class FederationService:
             '/quintet.federation.v1.FederationService/RotateSigningKey',
             quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_trust__pb2.RotateSigningKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateRoot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/RotateRoot',
+            quintet_dot_federation_dot_v1_dot_trust__pb2.RotateRootRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_trust__pb2.RotateRootResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -164,6 +164,10 @@ class FederationServiceStub:
     connected have confirmed it, or after ten minutes, it signs, and the private half of the one before is deleted. What was
     signed before stays good. Answers FAILED_PRECONDITION while the key made before is not in use yet.
     """
+    RotateRoot: _aio.UnaryUnaryMultiCallable[_trust_pb2.RotateRootRequest, _trust_pb2.RotateRootResponse]
+    """RotateRoot makes another root for this node and deletes the private key of the one before. Peers follow by a signature of the
+    old root, also those that are away for long; no stream ends. People who join later compare the new fingerprint.
+    """
     AcceptTrustList: _aio.UnaryUnaryMultiCallable[_trust_pb2.AcceptTrustListRequest, _trust_pb2.AcceptTrustListResponse]
     """AcceptTrustList ends the alarms TRUST_ROLLBACK and TRUST_LIST_DIFFERS of this node: a new list says what the database says
     now, with a number above all before. Look at ListPeers first: whoever is active there is trusted again. Answers
@@ -644,6 +648,16 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         """RotateSigningKey makes another key for this node's signatures. It is made known to all peers first; when those that are
         connected have confirmed it, or after ten minutes, it signs, and the private half of the one before is deleted. What was
         signed before stays good. Answers FAILED_PRECONDITION while the key made before is not in use yet.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateRoot(
+        self,
+        request: _trust_pb2.RotateRootRequest,
+        context: _aio.ServicerContext[_trust_pb2.RotateRootRequest, _abc.Awaitable[_trust_pb2.RotateRootResponse]],
+    ) -> _abc.Awaitable[_trust_pb2.RotateRootResponse]:
+        """RotateRoot makes another root for this node and deletes the private key of the one before. Peers follow by a signature of the
+        old root, also those that are away for long; no stream ends. People who join later compare the new fingerprint.
         """
 
     @_abc_1.abstractmethod

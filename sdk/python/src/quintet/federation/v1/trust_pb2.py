@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from quintet.options.v1 import options_pb2 as quintet_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quintet/federation/v1/trust.proto\x12\x15quintet.federation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a quintet/options/v1/options.proto\"\xd6\x01\n\tTrustList\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12-\n\tissued_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10root_certificate\x18\x04 \x01(\t\x12/\n\x04keys\x18\x05 \x03(\x0b\x32!.quintet.federation.v1.TrustedKey\x12\x31\n\x05peers\x18\x06 \x03(\x0b\x32\".quintet.federation.v1.TrustedPeer\"\xd1\x01\n\nTrustedKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12.\n\nvalid_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nretired_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0erevoked_reason\x18\x06 \x01(\t\"`\n\x0bTrustedPeer\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x18\n\x10root_fingerprint\x18\x05 \x01(\t\"7\n\x0fSignedTrustList\x12\x0c\n\x04list\x18\x01 \x01(\x0c\x12\x16\n\x0eroot_signature\x18\x02 \x01(\x0c\"\x87\x01\n\x0fStoredTrustList\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x04list\x18\x02 \x01(\x0b\x32 .quintet.federation.v1.TrustList\x12\x36\n\x06signed\x18\x03 \x01(\x0b\x32&.quintet.federation.v1.SignedTrustList\">\n\x13GetTrustListRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xd2\xf3\x18\x15\x08\x01*\x11trustLists/{node}\"R\n\x14GetTrustListResponse\x12:\n\ntrust_list\x18\x01 \x01(\x0b\x32&.quintet.federation.v1.StoredTrustList\"_\n\x15ListTrustListsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00Y@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\"n\n\x16ListTrustListsResponse\x12;\n\x0btrust_lists\x18\x01 \x03(\x0b\x32&.quintet.federation.v1.StoredTrustList\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x17RotateSigningKeyRequest\x12\x1a\n\nrequest_id\x18\x01 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\x12\x19\n\x06reason\x18\x02 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xf4\x03\x12\x13\n\x0b\x63ompromised\x18\x03 \x01(\x08\":\n\x18RotateSigningKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\"v\n\x16\x41\x63\x63\x65ptTrustListRequest\x12\x1a\n\nrequest_id\x18\x01 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\x12\x19\n\x06reason\x18\x02 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xf4\x03\x12%\n\x05\x61\x62ove\x18\x03 \x01(\x03\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\xa2\x94\x1amB\"U\n\x17\x41\x63\x63\x65ptTrustListResponse\x12:\n\ntrust_list\x18\x01 \x01(\x0b\x32&.quintet.federation.v1.StoredTrustListb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quintet/federation/v1/trust.proto\x12\x15quintet.federation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a quintet/options/v1/options.proto\"\x8e\x02\n\tTrustList\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12-\n\tissued_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10root_certificate\x18\x04 \x01(\t\x12/\n\x04keys\x18\x05 \x03(\x0b\x32!.quintet.federation.v1.TrustedKey\x12\x31\n\x05peers\x18\x06 \x03(\x0b\x32\".quintet.federation.v1.TrustedPeer\x12\x36\n\thandovers\x18\x07 \x03(\x0b\x32#.quintet.federation.v1.RootHandover\";\n\x0cRootHandover\x12\x18\n\x10root_certificate\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xd1\x01\n\nTrustedKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12.\n\nvalid_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nretired_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0erevoked_reason\x18\x06 \x01(\t\"`\n\x0bTrustedPeer\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x18\n\x10root_fingerprint\x18\x05 \x01(\t\"7\n\x0fSignedTrustList\x12\x0c\n\x04list\x18\x01 \x01(\x0c\x12\x16\n\x0eroot_signature\x18\x02 \x01(\x0c\"\x87\x01\n\x0fStoredTrustList\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x04list\x18\x02 \x01(\x0b\x32 .quintet.federation.v1.TrustList\x12\x36\n\x06signed\x18\x03 \x01(\x0b\x32&.quintet.federation.v1.SignedTrustList\">\n\x13GetTrustListRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xd2\xf3\x18\x15\x08\x01*\x11trustLists/{node}\"R\n\x14GetTrustListResponse\x12:\n\ntrust_list\x18\x01 \x01(\x0b\x32&.quintet.federation.v1.StoredTrustList\"_\n\x15ListTrustListsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00Y@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\"n\n\x16ListTrustListsResponse\x12;\n\x0btrust_lists\x18\x01 \x03(\x0b\x32&.quintet.federation.v1.StoredTrustList\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x17RotateSigningKeyRequest\x12\x1a\n\nrequest_id\x18\x01 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\x12\x19\n\x06reason\x18\x02 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xf4\x03\x12\x13\n\x0b\x63ompromised\x18\x03 \x01(\x08\":\n\x18RotateSigningKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\"J\n\x11RotateRootRequest\x12\x1a\n\nrequest_id\x18\x01 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\x12\x19\n\x06reason\x18\x02 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xf4\x03\">\n\x12RotateRootResponse\x12\x18\n\x10root_fingerprint\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\"v\n\x16\x41\x63\x63\x65ptTrustListRequest\x12\x1a\n\nrequest_id\x18\x01 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\x12\x19\n\x06reason\x18\x02 \x01(\tB\t\xd2\xf3\x18\x05\x08\x01\x10\xf4\x03\x12%\n\x05\x61\x62ove\x18\x03 \x01(\x03\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\xa2\x94\x1amB\"U\n\x17\x41\x63\x63\x65ptTrustListResponse\x12:\n\ntrust_list\x18\x01 \x01(\x0b\x32&.quintet.federation.v1.StoredTrustListb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROTATESIGNINGKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\322\363\030\002\020@'
   _globals['_ROTATESIGNINGKEYREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_ROTATESIGNINGKEYREQUEST'].fields_by_name['reason']._serialized_options = b'\322\363\030\005\010\001\020\364\003'
+  _globals['_ROTATEROOTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ROTATEROOTREQUEST'].fields_by_name['request_id']._serialized_options = b'\322\363\030\002\020@'
+  _globals['_ROTATEROOTREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_ROTATEROOTREQUEST'].fields_by_name['reason']._serialized_options = b'\322\363\030\005\010\001\020\364\003'
   _globals['_ACCEPTTRUSTLISTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_ACCEPTTRUSTLISTREQUEST'].fields_by_name['request_id']._serialized_options = b'\322\363\030\002\020@'
   _globals['_ACCEPTTRUSTLISTREQUEST'].fields_by_name['reason']._loaded_options = None
@@ -50,29 +54,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCEPTTRUSTLISTREQUEST'].fields_by_name['above']._loaded_options = None
   _globals['_ACCEPTTRUSTLISTREQUEST'].fields_by_name['above']._serialized_options = b'\322\363\030\0221\000\000\000\000\000\000\000\0009\000\000\000\242\224\032mB'
   _globals['_TRUSTLIST']._serialized_start=128
-  _globals['_TRUSTLIST']._serialized_end=342
-  _globals['_TRUSTEDKEY']._serialized_start=345
-  _globals['_TRUSTEDKEY']._serialized_end=554
-  _globals['_TRUSTEDPEER']._serialized_start=556
-  _globals['_TRUSTEDPEER']._serialized_end=652
-  _globals['_SIGNEDTRUSTLIST']._serialized_start=654
-  _globals['_SIGNEDTRUSTLIST']._serialized_end=709
-  _globals['_STOREDTRUSTLIST']._serialized_start=712
-  _globals['_STOREDTRUSTLIST']._serialized_end=847
-  _globals['_GETTRUSTLISTREQUEST']._serialized_start=849
-  _globals['_GETTRUSTLISTREQUEST']._serialized_end=911
-  _globals['_GETTRUSTLISTRESPONSE']._serialized_start=913
-  _globals['_GETTRUSTLISTRESPONSE']._serialized_end=995
-  _globals['_LISTTRUSTLISTSREQUEST']._serialized_start=997
-  _globals['_LISTTRUSTLISTSREQUEST']._serialized_end=1092
-  _globals['_LISTTRUSTLISTSRESPONSE']._serialized_start=1094
-  _globals['_LISTTRUSTLISTSRESPONSE']._serialized_end=1204
-  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_start=1206
-  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_end=1307
-  _globals['_ROTATESIGNINGKEYRESPONSE']._serialized_start=1309
-  _globals['_ROTATESIGNINGKEYRESPONSE']._serialized_end=1367
-  _globals['_ACCEPTTRUSTLISTREQUEST']._serialized_start=1369
-  _globals['_ACCEPTTRUSTLISTREQUEST']._serialized_end=1487
-  _globals['_ACCEPTTRUSTLISTRESPONSE']._serialized_start=1489
-  _globals['_ACCEPTTRUSTLISTRESPONSE']._serialized_end=1574
+  _globals['_TRUSTLIST']._serialized_end=398
+  _globals['_ROOTHANDOVER']._serialized_start=400
+  _globals['_ROOTHANDOVER']._serialized_end=459
+  _globals['_TRUSTEDKEY']._serialized_start=462
+  _globals['_TRUSTEDKEY']._serialized_end=671
+  _globals['_TRUSTEDPEER']._serialized_start=673
+  _globals['_TRUSTEDPEER']._serialized_end=769
+  _globals['_SIGNEDTRUSTLIST']._serialized_start=771
+  _globals['_SIGNEDTRUSTLIST']._serialized_end=826
+  _globals['_STOREDTRUSTLIST']._serialized_start=829
+  _globals['_STOREDTRUSTLIST']._serialized_end=964
+  _globals['_GETTRUSTLISTREQUEST']._serialized_start=966
+  _globals['_GETTRUSTLISTREQUEST']._serialized_end=1028
+  _globals['_GETTRUSTLISTRESPONSE']._serialized_start=1030
+  _globals['_GETTRUSTLISTRESPONSE']._serialized_end=1112
+  _globals['_LISTTRUSTLISTSREQUEST']._serialized_start=1114
+  _globals['_LISTTRUSTLISTSREQUEST']._serialized_end=1209
+  _globals['_LISTTRUSTLISTSRESPONSE']._serialized_start=1211
+  _globals['_LISTTRUSTLISTSRESPONSE']._serialized_end=1321
+  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_start=1323
+  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_end=1424
+  _globals['_ROTATESIGNINGKEYRESPONSE']._serialized_start=1426
+  _globals['_ROTATESIGNINGKEYRESPONSE']._serialized_end=1484
+  _globals['_ROTATEROOTREQUEST']._serialized_start=1486
+  _globals['_ROTATEROOTREQUEST']._serialized_end=1560
+  _globals['_ROTATEROOTRESPONSE']._serialized_start=1562
+  _globals['_ROTATEROOTRESPONSE']._serialized_end=1624
+  _globals['_ACCEPTTRUSTLISTREQUEST']._serialized_start=1626
+  _globals['_ACCEPTTRUSTLISTREQUEST']._serialized_end=1744
+  _globals['_ACCEPTTRUSTLISTRESPONSE']._serialized_start=1746
+  _globals['_ACCEPTTRUSTLISTRESPONSE']._serialized_end=1831
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,7 @@ class TrustList(_message.Message):
     ROOT_CERTIFICATE_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
+    HANDOVERS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """node is the node whose list it is."""
     number: _builtins.int
@@ -49,6 +50,10 @@ class TrustList(_message.Message):
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrustedPeer]:
         """peers are the nodes that it exchanges with, by node."""
 
+    @_builtins.property
+    def handovers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RootHandover]:
+        """handovers lead from the node's first root to the present one, the oldest first: who has pinned any of them can follow."""
+
     def __init__(
         self,
         *,
@@ -58,14 +63,43 @@ class TrustList(_message.Message):
         root_certificate: _builtins.str = ...,
         keys: _abc.Iterable[Global___TrustedKey] | None = ...,
         peers: _abc.Iterable[Global___TrustedPeer] | None = ...,
+        handovers: _abc.Iterable[Global___RootHandover] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at", "keys", b"keys", "node", b"node", "number", b"number", "peers", b"peers", "root_certificate", b"root_certificate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handovers", b"handovers", "issued_at", b"issued_at", "keys", b"keys", "node", b"node", "number", b"number", "peers", b"peers", "root_certificate", b"root_certificate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrustList: _TypeAlias = TrustList  # noqa: Y015
+
+@_typing.final
+class RootHandover(_message.Message):
+    """RootHandover says that a root takes the place of the one before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    root_certificate: _builtins.str
+    """root_certificate is the next root, PEM."""
+    signature: _builtins.bytes
+    """signature is ECDSA (P-256, SHA-256, DER) by the root before, over "quintet-root-v1", a zero byte, the id of the node, a
+    zero byte and root_certificate.
+    """
+    def __init__(
+        self,
+        *,
+        root_certificate: _builtins.str = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["root_certificate", b"root_certificate", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RootHandover: _TypeAlias = RootHandover  # noqa: Y015
 
 @_typing.final
 class TrustedKey(_message.Message):
@@ -370,6 +404,58 @@ class RotateSigningKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RotateSigningKeyResponse: _TypeAlias = RotateSigningKeyResponse  # noqa: Y015
+
+@_typing.final
+class RotateRootRequest(_message.Message):
+    """RotateRootRequest asks for another root."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """request_id makes a repeated request safe; see docs/adding-an-rpc.md."""
+    reason: _builtins.str
+    """reason says why, for the audit log."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateRootRequest: _TypeAlias = RotateRootRequest  # noqa: Y015
+
+@_typing.final
+class RotateRootResponse(_message.Message):
+    """RotateRootResponse names the new root."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    root_fingerprint: _builtins.str
+    """root_fingerprint is SHA-256 of the new root certificate, in hex: what people of new peers compare from now on."""
+    number: _builtins.int
+    """number is that of the trust list that makes it known."""
+    def __init__(
+        self,
+        *,
+        root_fingerprint: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "root_fingerprint", b"root_fingerprint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateRootResponse: _TypeAlias = RotateRootResponse  # noqa: Y015
 
 @_typing.final
 class AcceptTrustListRequest(_message.Message):

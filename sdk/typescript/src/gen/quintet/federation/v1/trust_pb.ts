@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/trust.proto.
  */
 export const file_quintet_federation_v1_trust: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvdHJ1c3QucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSLWAQoJVHJ1c3RMaXN0EgwKBG5vZGUYASABKAkSDgoGbnVtYmVyGAIgASgDEi0KCWlzc3VlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRIvCgRrZXlzGAUgAygLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0ZWRLZXkSMQoFcGVlcnMYBiADKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZFBlZXIi0QEKClRydXN0ZWRLZXkSDgoGa2V5X2lkGAEgASgJEgsKA2tleRgCIAEoDBIuCgp2YWxpZF9mcm9tGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXRpcmVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZXZva2VkX3JlYXNvbhgGIAEoCSJgCgtUcnVzdGVkUGVlchIMCgRub2RlGAEgASgJEgwKBGtpbmQYAiABKAkSDQoFc3RhdGUYAyABKAkSDAoEem9uZRgEIAEoCRIYChByb290X2ZpbmdlcnByaW50GAUgASgJIjcKD1NpZ25lZFRydXN0TGlzdBIMCgRsaXN0GAEgASgMEhYKDnJvb3Rfc2lnbmF0dXJlGAIgASgMIocBCg9TdG9yZWRUcnVzdExpc3QSDAoEbmFtZRgBIAEoCRIuCgRsaXN0GAIgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0TGlzdBI2CgZzaWduZWQYAyABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkVHJ1c3RMaXN0Ij4KE0dldFRydXN0TGlzdFJlcXVlc3QSJwoEbmFtZRgBIAEoCUIZ0vMYFQgBKhF0cnVzdExpc3RzL3tub2RlfSJSChRHZXRUcnVzdExpc3RSZXNwb25zZRI6Cgp0cnVzdF9saXN0GAEgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlN0b3JlZFRydXN0TGlzdCJfChVMaXN0VHJ1c3RMaXN0c1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAAFlAEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQibgoWTGlzdFRydXN0TGlzdHNSZXNwb25zZRI7Cgt0cnVzdF9saXN0cxgBIAMoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TdG9yZWRUcnVzdExpc3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImUKF1JvdGF0ZVNpZ25pbmdLZXlSZXF1ZXN0EhoKCnJlcXVlc3RfaWQYASABKAlCBtLzGAIQQBIZCgZyZWFzb24YAiABKAlCCdLzGAUIARD0AxITCgtjb21wcm9taXNlZBgDIAEoCCI6ChhSb3RhdGVTaWduaW5nS2V5UmVzcG9uc2USDgoGa2V5X2lkGAEgASgJEg4KBm51bWJlchgCIAEoAyJ2ChZBY2NlcHRUcnVzdExpc3RSZXF1ZXN0EhoKCnJlcXVlc3RfaWQYASABKAlCBtLzGAIQQBIZCgZyZWFzb24YAiABKAlCCdLzGAUIARD0AxIlCgVhYm92ZRgDIAEoA0IW0vMYEjEAAAAAAAAAADkAAACilBptQiJVChdBY2NlcHRUcnVzdExpc3RSZXNwb25zZRI6Cgp0cnVzdF9saXN0GAEgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlN0b3JlZFRydXN0TGlzdGIGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_options_v1_options]);
+  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvdHJ1c3QucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSKOAgoJVHJ1c3RMaXN0EgwKBG5vZGUYASABKAkSDgoGbnVtYmVyGAIgASgDEi0KCWlzc3VlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQcm9vdF9jZXJ0aWZpY2F0ZRgEIAEoCRIvCgRrZXlzGAUgAygLMiEucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0ZWRLZXkSMQoFcGVlcnMYBiADKAsyIi5xdWludGV0LmZlZGVyYXRpb24udjEuVHJ1c3RlZFBlZXISNgoJaGFuZG92ZXJzGAcgAygLMiMucXVpbnRldC5mZWRlcmF0aW9uLnYxLlJvb3RIYW5kb3ZlciI7CgxSb290SGFuZG92ZXISGAoQcm9vdF9jZXJ0aWZpY2F0ZRgBIAEoCRIRCglzaWduYXR1cmUYAiABKAwi0QEKClRydXN0ZWRLZXkSDgoGa2V5X2lkGAEgASgJEgsKA2tleRgCIAEoDBIuCgp2YWxpZF9mcm9tGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXRpcmVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZXZva2VkX3JlYXNvbhgGIAEoCSJgCgtUcnVzdGVkUGVlchIMCgRub2RlGAEgASgJEgwKBGtpbmQYAiABKAkSDQoFc3RhdGUYAyABKAkSDAoEem9uZRgEIAEoCRIYChByb290X2ZpbmdlcnByaW50GAUgASgJIjcKD1NpZ25lZFRydXN0TGlzdBIMCgRsaXN0GAEgASgMEhYKDnJvb3Rfc2lnbmF0dXJlGAIgASgMIocBCg9TdG9yZWRUcnVzdExpc3QSDAoEbmFtZRgBIAEoCRIuCgRsaXN0GAIgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLlRydXN0TGlzdBI2CgZzaWduZWQYAyABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuU2lnbmVkVHJ1c3RMaXN0Ij4KE0dldFRydXN0TGlzdFJlcXVlc3QSJwoEbmFtZRgBIAEoCUIZ0vMYFQgBKhF0cnVzdExpc3RzL3tub2RlfSJSChRHZXRUcnVzdExpc3RSZXNwb25zZRI6Cgp0cnVzdF9saXN0GAEgASgLMiYucXVpbnRldC5mZWRlcmF0aW9uLnYxLlN0b3JlZFRydXN0TGlzdCJfChVMaXN0VHJ1c3RMaXN0c1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAAFlAEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQibgoWTGlzdFRydXN0TGlzdHNSZXNwb25zZRI7Cgt0cnVzdF9saXN0cxgBIAMoCzImLnF1aW50ZXQuZmVkZXJhdGlvbi52MS5TdG9yZWRUcnVzdExpc3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImUKF1JvdGF0ZVNpZ25pbmdLZXlSZXF1ZXN0EhoKCnJlcXVlc3RfaWQYASABKAlCBtLzGAIQQBIZCgZyZWFzb24YAiABKAlCCdLzGAUIARD0AxITCgtjb21wcm9taXNlZBgDIAEoCCI6ChhSb3RhdGVTaWduaW5nS2V5UmVzcG9uc2USDgoGa2V5X2lkGAEgASgJEg4KBm51bWJlchgCIAEoAyJKChFSb3RhdGVSb290UmVxdWVzdBIaCgpyZXF1ZXN0X2lkGAEgASgJQgbS8xgCEEASGQoGcmVhc29uGAIgASgJQgnS8xgFCAEQ9AMiPgoSUm90YXRlUm9vdFJlc3BvbnNlEhgKEHJvb3RfZmluZ2VycHJpbnQYASABKAkSDgoGbnVtYmVyGAIgASgDInYKFkFjY2VwdFRydXN0TGlzdFJlcXVlc3QSGgoKcmVxdWVzdF9pZBgBIAEoCUIG0vMYAhBAEhkKBnJlYXNvbhgCIAEoCUIJ0vMYBQgBEPQDEiUKBWFib3ZlGAMgASgDQhbS8xgSMQAAAAAAAAAAOQAAAKKUGm1CIlUKF0FjY2VwdFRydXN0TGlzdFJlc3BvbnNlEjoKCnRydXN0X2xpc3QYASABKAsyJi5xdWludGV0LmZlZGVyYXRpb24udjEuU3RvcmVkVHJ1c3RMaXN0YgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_options_v1_options]);
 
 /**
  * TrustList says with which keys a node signs and whom it exchanges with. Each change makes a new list.
@@ -64,6 +64,13 @@ export type TrustList = Message<"quintet.federation.v1.TrustList"> & {
    * @generated from field: repeated quintet.federation.v1.TrustedPeer peers = 6;
    */
   peers: TrustedPeer[];
+
+  /**
+   * handovers lead from the node's first root to the present one, the oldest first: who has pinned any of them can follow.
+   *
+   * @generated from field: repeated quintet.federation.v1.RootHandover handovers = 7;
+   */
+  handovers: RootHandover[];
 };
 
 /**
@@ -72,6 +79,35 @@ export type TrustList = Message<"quintet.federation.v1.TrustList"> & {
  */
 export const TrustListSchema: GenMessage<TrustList> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_trust, 0);
+
+/**
+ * RootHandover says that a root takes the place of the one before.
+ *
+ * @generated from message quintet.federation.v1.RootHandover
+ */
+export type RootHandover = Message<"quintet.federation.v1.RootHandover"> & {
+  /**
+   * root_certificate is the next root, PEM.
+   *
+   * @generated from field: string root_certificate = 1;
+   */
+  rootCertificate: string;
+
+  /**
+   * signature is ECDSA (P-256, SHA-256, DER) by the root before, over "quintet-root-v1", a zero byte, the id of the node, a
+   * zero byte and root_certificate.
+   *
+   * @generated from field: bytes signature = 2;
+   */
+  signature: Uint8Array;
+};
+
+/**
+ * Describes the message quintet.federation.v1.RootHandover.
+ * Use `create(RootHandoverSchema)` to create a new message.
+ */
+export const RootHandoverSchema: GenMessage<RootHandover> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 1);
 
 /**
  * TrustedKey is a key with which a node signs batches, receipts, contracts and checkpoints.
@@ -127,7 +163,7 @@ export type TrustedKey = Message<"quintet.federation.v1.TrustedKey"> & {
  * Use `create(TrustedKeySchema)` to create a new message.
  */
 export const TrustedKeySchema: GenMessage<TrustedKey> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 1);
+  messageDesc(file_quintet_federation_v1_trust, 2);
 
 /**
  * TrustedPeer is a node that the node of the list exchanges with.
@@ -176,7 +212,7 @@ export type TrustedPeer = Message<"quintet.federation.v1.TrustedPeer"> & {
  * Use `create(TrustedPeerSchema)` to create a new message.
  */
 export const TrustedPeerSchema: GenMessage<TrustedPeer> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 2);
+  messageDesc(file_quintet_federation_v1_trust, 3);
 
 /**
  * SignedTrustList is a list with the signature of the node's root.
@@ -205,7 +241,7 @@ export type SignedTrustList = Message<"quintet.federation.v1.SignedTrustList"> &
  * Use `create(SignedTrustListSchema)` to create a new message.
  */
 export const SignedTrustListSchema: GenMessage<SignedTrustList> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 3);
+  messageDesc(file_quintet_federation_v1_trust, 4);
 
 /**
  * StoredTrustList is a list as a node keeps it.
@@ -240,7 +276,7 @@ export type StoredTrustList = Message<"quintet.federation.v1.StoredTrustList"> &
  * Use `create(StoredTrustListSchema)` to create a new message.
  */
 export const StoredTrustListSchema: GenMessage<StoredTrustList> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 4);
+  messageDesc(file_quintet_federation_v1_trust, 5);
 
 /**
  * GetTrustListRequest names a node.
@@ -261,7 +297,7 @@ export type GetTrustListRequest = Message<"quintet.federation.v1.GetTrustListReq
  * Use `create(GetTrustListRequestSchema)` to create a new message.
  */
 export const GetTrustListRequestSchema: GenMessage<GetTrustListRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 5);
+  messageDesc(file_quintet_federation_v1_trust, 6);
 
 /**
  * GetTrustListResponse is the newest list of the node.
@@ -282,7 +318,7 @@ export type GetTrustListResponse = Message<"quintet.federation.v1.GetTrustListRe
  * Use `create(GetTrustListResponseSchema)` to create a new message.
  */
 export const GetTrustListResponseSchema: GenMessage<GetTrustListResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 6);
+  messageDesc(file_quintet_federation_v1_trust, 7);
 
 /**
  * ListTrustListsRequest asks for the newest list of each node.
@@ -310,7 +346,7 @@ export type ListTrustListsRequest = Message<"quintet.federation.v1.ListTrustList
  * Use `create(ListTrustListsRequestSchema)` to create a new message.
  */
 export const ListTrustListsRequestSchema: GenMessage<ListTrustListsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 7);
+  messageDesc(file_quintet_federation_v1_trust, 8);
 
 /**
  * ListTrustListsResponse is a page of lists.
@@ -338,7 +374,7 @@ export type ListTrustListsResponse = Message<"quintet.federation.v1.ListTrustLis
  * Use `create(ListTrustListsResponseSchema)` to create a new message.
  */
 export const ListTrustListsResponseSchema: GenMessage<ListTrustListsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 8);
+  messageDesc(file_quintet_federation_v1_trust, 9);
 
 /**
  * RotateSigningKeyRequest asks for another key.
@@ -373,7 +409,7 @@ export type RotateSigningKeyRequest = Message<"quintet.federation.v1.RotateSigni
  * Use `create(RotateSigningKeyRequestSchema)` to create a new message.
  */
 export const RotateSigningKeyRequestSchema: GenMessage<RotateSigningKeyRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 9);
+  messageDesc(file_quintet_federation_v1_trust, 10);
 
 /**
  * RotateSigningKeyResponse names the new key.
@@ -401,7 +437,63 @@ export type RotateSigningKeyResponse = Message<"quintet.federation.v1.RotateSign
  * Use `create(RotateSigningKeyResponseSchema)` to create a new message.
  */
 export const RotateSigningKeyResponseSchema: GenMessage<RotateSigningKeyResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 10);
+  messageDesc(file_quintet_federation_v1_trust, 11);
+
+/**
+ * RotateRootRequest asks for another root.
+ *
+ * @generated from message quintet.federation.v1.RotateRootRequest
+ */
+export type RotateRootRequest = Message<"quintet.federation.v1.RotateRootRequest"> & {
+  /**
+   * request_id makes a repeated request safe; see docs/adding-an-rpc.md.
+   *
+   * @generated from field: string request_id = 1;
+   */
+  requestId: string;
+
+  /**
+   * reason says why, for the audit log.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.RotateRootRequest.
+ * Use `create(RotateRootRequestSchema)` to create a new message.
+ */
+export const RotateRootRequestSchema: GenMessage<RotateRootRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 12);
+
+/**
+ * RotateRootResponse names the new root.
+ *
+ * @generated from message quintet.federation.v1.RotateRootResponse
+ */
+export type RotateRootResponse = Message<"quintet.federation.v1.RotateRootResponse"> & {
+  /**
+   * root_fingerprint is SHA-256 of the new root certificate, in hex: what people of new peers compare from now on.
+   *
+   * @generated from field: string root_fingerprint = 1;
+   */
+  rootFingerprint: string;
+
+  /**
+   * number is that of the trust list that makes it known.
+   *
+   * @generated from field: int64 number = 2;
+   */
+  number: bigint;
+};
+
+/**
+ * Describes the message quintet.federation.v1.RotateRootResponse.
+ * Use `create(RotateRootResponseSchema)` to create a new message.
+ */
+export const RotateRootResponseSchema: GenMessage<RotateRootResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_trust, 13);
 
 /**
  * AcceptTrustListRequest says that what this node's database says about peers and keys is right.
@@ -437,7 +529,7 @@ export type AcceptTrustListRequest = Message<"quintet.federation.v1.AcceptTrustL
  * Use `create(AcceptTrustListRequestSchema)` to create a new message.
  */
 export const AcceptTrustListRequestSchema: GenMessage<AcceptTrustListRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 11);
+  messageDesc(file_quintet_federation_v1_trust, 14);
 
 /**
  * AcceptTrustListResponse is the list that says so.
@@ -458,5 +550,5 @@ export type AcceptTrustListResponse = Message<"quintet.federation.v1.AcceptTrust
  * Use `create(AcceptTrustListResponseSchema)` to create a new message.
  */
 export const AcceptTrustListResponseSchema: GenMessage<AcceptTrustListResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_federation_v1_trust, 12);
+  messageDesc(file_quintet_federation_v1_trust, 15);
 

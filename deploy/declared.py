@@ -16,6 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from quintet.identity.v1.directory_pb2 import Organisation, Person, Role, ServiceAccount, Zone
+from quintet.management.v1.calendars_pb2 import Calendar
 from quintet.management.v1.management_pb2 import EventType
 from quintet.options.v1.options_pb2 import rules
 from quintet.perception.v1.perception_pb2 import Device, DeviceModel, Rule
@@ -34,6 +35,7 @@ KINDS: Mapping[str, type[Message]] = {
     "roles": Role,
     "people": Person,
     "service_accounts": ServiceAccount,
+    "calendars": Calendar,
     "event_types": EventType,
     "device_models": DeviceModel,
     "devices": Device,

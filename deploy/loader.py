@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from deploy.declared import KINDS, SERVICE_ITEMS, DeclarationError, Declared, Entry, read_folder
 from quintet.delivery.v1.delivery_pb2 import PutServiceItemsRequest, ServiceItem
 from quintet.identity.v1 import directory_pb2 as directory
+from quintet.management.v1 import calendars_pb2 as calendars
 from quintet.management.v1 import management_pb2 as management
 from quintet.perception.v1 import perception_pb2 as perception
 from quintet.sharing.v1 import sharing_pb2 as sharing
@@ -85,6 +86,14 @@ _WAYS: Mapping[str, _Way] = {
         *("directory", "PutPerson", directory.PutPersonRequest, "person", "people", directory.ListPeopleRequest),
     ),
     "service_accounts": _Way("directory", "PutServiceAccount", directory.PutServiceAccountRequest, "service_account"),
+    "calendars": _Way(
+        "calendars",
+        "PutCalendar",
+        calendars.PutCalendarRequest,
+        "calendar",
+        "calendars",
+        calendars.ListCalendarsRequest,
+    ),
     "event_types": _Way(
         *("management", "PutEventType", management.PutEventTypeRequest, "event_type"),
         *("event_types", management.ListEventTypesRequest),

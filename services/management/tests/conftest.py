@@ -25,6 +25,7 @@ from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1.facts_pb2 import ZoneDelegated
 from quintet.identity.v1.directory_pb2 import ListZonesRequest, ListZonesResponse, Zone
 from quintet.management.v1 import facts_pb2
+from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from services.management import store_types
 from services.management.tests import samples
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from libs.testing import MakeTransactions
     from services.management.model import EventType
 
+# The methods of all services of the part have different names.
+STUBS = (ManagementServiceStub, CalendarServiceStub)
 ROLES: dict[str, tuple[str, ...]] = {
     "duty-officer": ("open", "read", "advance", "file", "void"),
     "dispatcher": ("read", "advance", "dispatch", "void"),
@@ -63,8 +66,8 @@ def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
             Grant(f"management.events.{verb}", Scope.ORGANISATION, "us-ca-sf", organisation)
             for verb in ("read", "advance", "dispose")
         ]
-    held["people/admin"] = [Grant("management.event_types.write", Scope.ZONE, "us-ca-sf")]
-    held["people/admin.d10"] = [Grant("management.event_types.write", Scope.ZONE, "us-ca-sf-d10")]
+    for person, zone in (("people/admin", "us-ca-sf"), ("people/admin.d10", "us-ca-sf-d10")):
+        held[person] = [Grant(f"management.{what}.write", Scope.ZONE, zone) for what in ("event_types", "calendars")]
     held["people/resident.01"] = []
     return {subject: Grants(subject, grants, zones) for subject, grants in held.items()}
 
@@ -78,13 +81,14 @@ class Node:
     clock: ManualClock
     zones: ZoneTree
     wired: Wired
-    stub: Any
+    stubs: tuple[Any, ...]
     _relayed: int = 0
 
     async def call(self, method: str, request: Message, subject: str) -> Any:
         """Call as somebody over the channel. Raises the domain error that the service answers with."""
         metadata = (("authorization", f"Bearer {callers.token(subject)}"),) if subject else ()
-        return await getattr(self.stub, method)(request, metadata=metadata, timeout=10)
+        stub = next(stub for stub in self.stubs if hasattr(stub, method))
+        return await getattr(stub, method)(request, metadata=metadata, timeout=10)
 
     async def hear(self, message: Message, **about: str) -> Fact:
         """Take in a fact as the consumer of the bus does, in a transaction of its own."""
@@ -177,7 +181,8 @@ async def make_node(transactions: MakeTransactions, clock: ManualClock, tmp_path
             stack.push_async_callback(server.stop, 0)
             opened = channel(f"127.0.0.1:{port}", dependency="management")
             stack.push_async_callback(opened.close)
-            made = Node(node, made_transactions, clock, host.zones.tree(), wired, ManagementServiceStub(opened))
+            stubs = tuple(kind(opened) for kind in STUBS)
+            made = Node(node, made_transactions, clock, host.zones.tree(), wired, stubs)
             await made.put(samples.GRAFFITI, samples.NOISE)
             for zone in delegated:
                 await made.hear(ZoneDelegated(zone=zone, node=zone.removeprefix("us-ca-")), zone=zone)

@@ -57,7 +57,7 @@ class Filer:
 
 async def declare_event_type(client: httpx.AsyncClient) -> None:
     """Lets requests of EVENT_TYPE be filed."""
-    body = {"title": {"zh": "路灯", "en": "Street light"}, "deadlineH": 72}
+    body = {"title": {"zh": "路灯", "en": "Street light"}, "deadline": {"minutes": 4320}}
     (await client.put(f"/v1/{EVENT_TYPE}", json=body)).raise_for_status()
 
 

@@ -59,7 +59,11 @@ rules:
 
 
 def test_a_shared_type_goes_to_the_department_of_the_node(tmp_path: Path) -> None:
-    write(tmp_path, "common/types.yaml", "event_types:\n  - {id: smog, department: air, deadline_h: 24}\n")
+    write(
+        tmp_path,
+        "common/types.yaml",
+        "event_types:\n  - {id: smog, department: air, deadline: {minutes: 9}}\n",
+    )
     write(
         tmp_path,
         "node/routes.yaml",
@@ -89,7 +93,7 @@ def test_a_shared_type_goes_to_the_department_of_the_node(tmp_path: Path) -> Non
         ("zones: {a: 1}", "zones", "must be a list"),
         ("zone:\n  - {id: a}", "zone", "not a known section"),
         ("devices:\n  - {id: s, model: m}", "devices s, zone", "is required"),
-        ("event_types:\n  - {id: t, deadline_h: soon}", "event_types t", "deadline"),
+        ("event_types:\n  - {id: t, deadline: soon}", "event_types t", "deadline"),
         ("include: nothing.yaml", "include", "must be a list"),
         ("include: [nothing.yaml]", "", "does not exist"),
         ("routes:\n  air: bureau", "routes air", "must be a list"),

@@ -25,7 +25,8 @@ service_accounts:
 """,
     "kinds.yaml": """
 event_types:
-  - {id: loader-smog, title: {zh: 雾霾, en: Smog}, deadline_h: 24, routes: [{zone: ZONE, organisation: loader.centre}]}
+  - {id: loader-smog, title: {zh: 雾霾, en: Smog}, deadline: {minutes: 9},
+     routes: [{zone: ZONE, organisation: loader.centre}]}
 device_models:
   - {id: loader-station, indicators: [{code: pm25, unit: ug/m3, minimum: 0}]}
 devices:
@@ -81,7 +82,7 @@ async def test_a_folder_is_loaded_once(node: NodeProcess, folder: Path) -> None:
 
 
 async def test_what_the_node_refuses_is_named_with_file_entry_and_field(node: NodeProcess, tmp_path: Path) -> None:
-    (tmp_path / "bad.yaml").write_text("event_types:\n  - {id: loader-bad, deadline_h: 0}\n")
+    (tmp_path / "bad.yaml").write_text("event_types:\n  - {id: loader-bad, deadline: {minutes: 0}}\n")
     with pytest.raises(DeclarationError) as caught:
         await load_once(node, tmp_path, {})
     assert caught.value.file.name == "bad.yaml"

@@ -10,7 +10,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs import names
 from quintet.common.v1 import common_pb2
 from quintet.management.v1 import management_pb2 as pb
-from services.management.model import EventType, Explanation, Flag, MergePolicy, Place, Route, Step, SubOrder
+from services.management.model import (
+    Allowance,
+    Deadlines,
+    EventType,
+    Explanation,
+    Flag,
+    MergePolicy,
+    Place,
+    Route,
+    Step,
+    SubOrder,
+)
 from services.management.model_loop import LOOP_DEFAULT
 
 if TYPE_CHECKING:
@@ -112,7 +123,9 @@ def event_pb(event: Event, requests: Sequence[str] = (), shares: Sequence[SubOrd
         routing=explanation_pb(event.routing),
         occurred_at=time_pb(event.occurred_at),
         opened_at=time_pb(event.opened_at),
-        due_at=time_pb(event.due_at),
+        due_at=time_pb(event.deadlines.due_at),
+        first_due_at=time_pb(event.deadlines.first_due_at),
+        step_due_at=time_pb(event.deadlines.step_due_at),
         closed_at=time_pb(event.closed_at),
         revision=event.revision,
         requests=requests,
@@ -122,6 +135,23 @@ def event_pb(event: Event, requests: Sequence[str] = (), shares: Sequence[SubOrd
         flags=flags_pb(event.flags),
         returns=event.returns,
         answer=event.answer,
+    )
+
+
+def deadlines_pb(deadlines: Deadlines) -> pb.Deadlines:
+    return pb.Deadlines(
+        due_at=time_pb(deadlines.due_at),
+        first_due_at=time_pb(deadlines.first_due_at),
+        step_due_at=time_pb(deadlines.step_due_at),
+    )
+
+
+def deadlines_of(message: pb.Deadlines | pb.Event) -> Deadlines:
+    """Read the deadlines that another node reckoned."""
+    return Deadlines(
+        due_at=time_of(message, "due_at"),
+        first_due_at=time_of(message, "first_due_at"),
+        step_due_at=time_of(message, "step_due_at"),
     )
 
 
@@ -194,11 +224,21 @@ def type_of(event_type: pb.EventType) -> EventType:
         title_en=event_type.title.en,
         code=event_type.code,
         loop=event_type.loop or LOOP_DEFAULT,
-        deadline_h=event_type.deadline_h,
+        deadline=allowance_of(event_type.deadline),
         merge=MergePolicy(event_type.merge.radius_m, event_type.merge.window_h),
         routes=tuple(Route(route.zone, route.organisation) for route in event_type.routes),
         retired=event_type.retired,
+        calendar=event_type.calendar,
+        step_deadlines={step.state: allowance_of(step.allowance) for step in event_type.step_deadlines},
     )
+
+
+def allowance_of(allowance: pb.Allowance) -> Allowance:
+    return Allowance(allowance.minutes, allowance.around_the_clock)
+
+
+def allowance_pb(allowance: Allowance | None) -> pb.Allowance | None:
+    return pb.Allowance(minutes=allowance.minutes, around_the_clock=allowance.around_the_clock) if allowance else None
 
 
 def type_pb(event_type: EventType) -> pb.EventType:
@@ -208,11 +248,16 @@ def type_pb(event_type: EventType) -> pb.EventType:
         title=common_pb2.LocalText(zh=event_type.title_zh, en=event_type.title_en),
         code=event_type.code,
         loop=event_type.loop,
-        deadline_h=event_type.deadline_h,
+        deadline=allowance_pb(event_type.deadline),
         merge=pb.MergePolicy(radius_m=merge.radius_m, window_h=merge.window_h),
         routes=[pb.Route(zone=route.zone, organisation=route.organisation) for route in event_type.routes],
         version=event_type.version,
         retired=event_type.retired,
+        calendar=event_type.calendar,
+        step_deadlines=[
+            pb.StepDeadline(state=state, allowance=allowance_pb(allowance))
+            for state, allowance in event_type.step_deadlines.items()
+        ],
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from libs import names
 from libs.errors import Invalid
 from services.management import convert, store_mirror
-from services.management.model import EVENT_NAME, Doubt, Event, Flag, ReportKind, Step, StepAction, flagged
+from services.management.model import EVENT_NAME, Deadlines, Doubt, Event, Flag, ReportKind, Step, StepAction, flagged
 from services.management.store_mirror import Change
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ class MirrorHandlers:
             status=message.status,
             organisation=message.organisation,
             reports=message.reports,
-            due_at=convert.time_of(message, "due_at"),
             kind=ReportKind.REQUEST if message.request else ReportKind.OFFICER,
             source=message.request,
         )
@@ -86,6 +85,7 @@ class MirrorHandlers:
             in_loop=step.action != StepAction.WITHDRAW_SUB_ORDER,
             answer=message.answer,
             returned=step.action in self._returning,
+            deadlines=convert.deadlines_of(message.deadlines) if message.HasField("deadlines") else None,
         )
         await self._apply(tx, fact, message.zone, said)
 
@@ -94,7 +94,8 @@ class MirrorHandlers:
             return
         step = _step(fact, message.revision, StepAction.START_JOINT_DISPOSAL, "", message.lead, message.started_by)
         shares = [convert.sub_order_of(share, fallback=step.occurred_at) for share in message.sub_orders]
-        said = Change(message.event, fact.node, step, organisation=message.lead)
+        deadlines = convert.deadlines_of(message.deadlines) if message.HasField("deadlines") else None
+        said = Change(message.event, fact.node, step, organisation=message.lead, deadlines=deadlines)
         await self._apply_joint(tx, fact, said, shares)
 
     async def sub_order_completed(self, tx: Tx, fact: Fact, message: facts_pb2.SubOrderCompleted) -> None:
@@ -174,7 +175,7 @@ def _event(message: facts_pb2.EventOpened, *, fallback: datetime) -> Event:
         occurred_at=occurred_at,
         opened_at=convert.time_of(event, "opened_at") or fallback,
         step_at=occurred_at,
-        due_at=convert.time_of(event, "due_at"),
+        deadlines=convert.deadlines_of(event),
         closed_at=convert.time_of(event, "closed_at"),
         revision=event.revision,
         reports=event.reports,
@@ -197,7 +198,7 @@ def _partial(zone: str, said: Change, stated_at: datetime) -> Event:
         occurred_at=stated_at,
         opened_at=stated_at,
         step_at=said.step.occurred_at,
-        due_at=said.due_at,
+        deadlines=said.deadlines or Deadlines(),
         closed_at=said.closed_at,
         revision=said.step.revision,
         reports=max(1, said.reports),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from libs.tx import Tx
     from libs.zones import ZoneTree
+    from services.management.deadlines.book import Book
     from services.management.model import Event, EventType
     from services.management.model_loop import Loop
     from services.management.model_report import Report
@@ -31,8 +32,9 @@ class TakenIn(NamedTuple):
 class Intake:
     """The way of a report into an event of this node."""
 
-    def __init__(self, node: str, loops: Mapping[str, Loop], zones: Callable[[], ZoneTree]) -> None:
+    def __init__(self, node: str, loops: Mapping[str, Loop], zones: Callable[[], ZoneTree], book: Book) -> None:
         """`loops` must hold LOOP_DEFAULT, which events of unknown types follow."""
+        self._book = book
         self._node = node
         self._loops = loops
         self._zones = zones
@@ -80,6 +82,8 @@ class Intake:
             name=f"zones/{report.zone}/events/{tx.now.year}-{short_id()}",
             now=tx.now,
         )
+        self._book.keep(event_type)
+        event = await self._book.reckon(tx.conn, event)
         event = await store_events.insert(tx.conn, event, opening_step(event, actor=actor), report)
         stated.opened(tx, event, report)
         return event

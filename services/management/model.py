@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from services.management.deadlines.model_time import Span
+
 EVENT_NAME = "zones/{zone}/events/{event}"
 WARNING_NAME = "zones/{zone}/warnings/{warning}"
 REQUEST_NAME = "zones/{zone}/requests/{request}"
@@ -89,19 +91,57 @@ class MergePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """How long something may take: minutes of working time, or of any time."""
+
+    minutes: int
+    around_the_clock: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class EventType:
-    """One version of a kind of event. `deadline_h` in hours, 0 only for a type that the catalogue does not have."""
+    """One version of a kind of event. `deadline` is None only for a type that the catalogue does not have.
+
+    `calendar` is that of the business clock, "" for the node's. `step_deadlines` are allowances by state.
+    """
 
     name: str
     title_zh: str = ""
     title_en: str = ""
     code: str = ""
     loop: str = ""
-    deadline_h: int = 0
+    deadline: Allowance | None = None
     merge: MergePolicy = MergePolicy()
     routes: tuple[Route, ...] = ()
     version: int = 0
     retired: bool = False
+    calendar: str = ""
+    step_deadlines: Mapping[str, Allowance] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """When an event is due: the whole of it, as opened and now, and its present step. None for no such deadline."""
+
+    due_at: datetime | None = None
+    first_due_at: datetime | None = None
+    step_due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What the deadlines of an event of this node were reckoned from, besides its type.
+
+    `step_since` is when it came to its present step. `calendar` and `step_calendar` are those that counted, with their
+    versions. `pauses` do not count.
+    """
+
+    step_since: datetime | None = None
+    calendar: str = ""
+    calendar_version: int = 0
+    step_calendar: str = ""
+    step_calendar_version: int = 0
+    pauses: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +171,8 @@ class Event:
     supporters: tuple[str, ...] = ()
     suggestion: str = ""
     routing: Explanation | None = None
-    due_at: datetime | None = None
+    deadlines: Deadlines = Deadlines()
+    clocks: Clocks = Clocks()
     closed_at: datetime | None = None
     revision: int = 1
     reports: int = 1

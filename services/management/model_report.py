@@ -71,8 +71,7 @@ def unknown_type(name: str, loop: str) -> EventType:
 def open_event(
     report: Report, event_type: EventType, initial: str, routing: Routing, *, node: str, name: str, now: datetime
 ) -> Event:
-    """Return the event that a report opens. `initial` is the first state of the type's loop."""
-    due_at = report.occurred_at + timedelta(hours=event_type.deadline_h) if event_type.deadline_h else None
+    """Return the event that a report opens, its deadlines not reckoned yet. `initial` is the loop's first state."""
     return Event(
         name=name,
         zone=report.zone,
@@ -89,7 +88,6 @@ def open_event(
         occurred_at=report.occurred_at,
         opened_at=now,
         step_at=report.occurred_at,
-        due_at=due_at,
         warning=report.source if report.kind is ReportKind.WARNING else "",
         flags=flagged(report.flags, *_doubts(report, event_type, routing, now)),
     )

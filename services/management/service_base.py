@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from libs.db import Connection
     from libs.tx import Transactions, Tx
     from libs.zones import ZoneTree
+    from services.management.deadlines.book import Book
     from services.management.intake import Intake
     from services.management.model import Event
     from services.management.model_loop import Loop
@@ -36,12 +37,14 @@ class Methods:
         loops: Mapping[str, Loop],
         zones: Callable[[], ZoneTree],
         intake: Intake,
+        book: Book,
     ) -> None:
         """`zones` gives the zones as they are at the moment of the question."""
         self._transactions = transactions
         self._loops = loops
         self._zones = zones
         self._intake = intake
+        self._book = book
 
     async def _zone_of_ours(self, conn: Connection, zone: str) -> str:
         """Return the present code of a zone that this node handles.

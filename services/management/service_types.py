@@ -31,6 +31,13 @@ class EventTypeMethods(Methods):
         zones = [route.zone for route in wanted.routes]
         if len(set(zones)) < len(zones):
             raise Invalid("eventType.routes", "must have one route per zone")
+        strange = [state for state in wanted.step_deadlines if state not in self._loops[wanted.loop].states]
+        if strange:
+            raise Invalid("eventType.stepDeadlines", f"{strange[0]} is not a state of {wanted.loop}")
+        if len(wanted.step_deadlines) < len(request.event_type.step_deadlines):
+            raise Invalid("eventType.stepDeadlines", "must have one deadline per state")
+        if wanted.calendar and wanted.calendar not in (await self._book.calendars(tx.conn)).by_name:
+            raise Invalid("eventType.calendar", f"{wanted.calendar} is not a calendar of this node")
         # A type counts in the whole node, so whoever writes it needs the right in the whole node.
         caller = current_caller()
         caller.require("management.event_types.write", zone=self._zones().root)

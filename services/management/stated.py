@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quintet.management.v1 import facts_pb2
-from services.management.convert import event_pb, step_pb, sub_order_pb, time_pb
+from services.management.convert import deadlines_pb, event_pb, step_pb, sub_order_pb, time_pb
 from services.management.model import ReportKind
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def merged(tx: Tx, event: Event, report: Report) -> None:
         request=_request(report),
         status=event.status,
         organisation=event.organisation,
-        due_at=time_pb(event.due_at),
+        due_at=time_pb(event.deadlines.due_at),
         revision=event.revision,
         zone=event.zone,
         node=event.node,
@@ -52,6 +52,7 @@ def advanced(tx: Tx, event: Event, step: Step, *, answer: str = "") -> None:
         zone=event.zone,
         node=event.node,
         closed_at=time_pb(event.closed_at),
+        deadlines=deadlines_pb(event.deadlines),
     )
     detail = {"from": step.from_status, "to": step.to_status}
     _state(tx, event, message, step.action, **detail)
@@ -63,9 +64,10 @@ def joint_disposal_started(tx: Tx, event: Event, step: Step, shares: Sequence[Su
         title=event.title,
         lead=event.organisation,
         sub_orders=[sub_order_pb(share) for share in shares],
-        due_at=time_pb(event.due_at),
+        due_at=time_pb(event.deadlines.due_at),
         revision=event.revision,
         started_by=step.actor,
+        deadlines=deadlines_pb(event.deadlines),
     )
     _state(tx, event, message, step.action, organisations=[share.organisation for share in shares])
 

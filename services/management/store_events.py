@@ -14,6 +14,7 @@ from services.management.store_rows import (
     EVENT_COLUMNS,
     EVENT_SELECTED,
     STEP_COLUMNS,
+    clocks_json,
     event_of,
     event_values,
     flags_json,
@@ -58,7 +59,8 @@ WITH step AS (
     SELECT $12, $13, status, change, 0, 0 FROM (VALUES ($4, -1), ($5, 1)) AS moved (status, change) WHERE $4 <> $5
 )
 UPDATE events e SET status = $5, organisation = $7, revision = $2, supporters = $14, step_at = $15, closed_at = $16,
-    shares = $17, shares_open = $18, flags = $19, returns = $20, answer = $21
+    shares = $17, shares_open = $18, flags = $19, returns = $20, answer = $21, due_at = $22, step_due_at = $23,
+    clocks = $24
 WHERE e.id = $1 RETURNING {_REQUESTS} AS requests"""
 
 _MERGE = f"""
@@ -90,6 +92,7 @@ async def update(conn: Connection, event: Event, step: Step) -> list[str]:
     requests = await conn.fetchval(
         _UPDATE, event.id, *step_values(step), event.zone, event.node, list(event.supporters), event.step_at,
         event.closed_at, event.shares, event.shares_open, flags_json(event.flags), event.returns, event.answer,
+        event.deadlines.due_at, event.deadlines.step_due_at, clocks_json(event.clocks),
     )  # fmt: skip
     return list(requests or [])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from services.management.model import Doubt, ReportKind, Step
+from services.management.model import Deadlines, Doubt, ReportKind, Step
 from services.management.model_loop import time_reversed
 from services.management.store_joint import put_sub_orders
 from services.management.store_rows import (
@@ -37,7 +37,7 @@ _COUNT = "INSERT INTO counter_deltas (zone, node, status, events, requests, merg
 # What the opening says of an event that was partial until then; what later facts said of it stays.
 _OPENED = (
     "type", "type_version", "loop", "title", "description", "address", "address_key", "latitude", "longitude",
-    "zone_hint", "neighbourhood", "suggestion", "routing", "occurred_at", "opened_at", "due_at", "warning",
+    "zone_hint", "neighbourhood", "suggestion", "routing", "occurred_at", "opened_at", "first_due_at", "warning",
 )  # fmt: skip
 _STEP_FIRST = len(EVENT_COLUMNS) + 1
 _KIND, _SOURCE, _MERGED = (f"${_STEP_FIRST + len(STEP_COLUMNS) + place}" for place in range(3))
@@ -46,6 +46,7 @@ WITH event AS (
     INSERT INTO events ({", ".join(EVENT_COLUMNS)}) VALUES ({parameters(1, len(EVENT_COLUMNS))})
     ON CONFLICT (name) DO UPDATE SET partial = false,
         {", ".join(f"{column} = excluded.{column}" for column in _OPENED)},
+        due_at = coalesce(events.due_at, excluded.due_at),
         flags = excluded.flags || (
             SELECT coalesce(jsonb_agg(flag), '[]') FROM jsonb_array_elements(events.flags) AS flag
             WHERE flag ->> 'code' <> '{Doubt.HISTORY_MISSING}'
@@ -80,7 +81,9 @@ WITH old AS (
         step_at = CASE WHEN $15 THEN $11 ELSE e.step_at END,
         flags = CASE WHEN $15 AND $11 < e.step_at AND NOT e.flags @> $22 THEN e.flags || $22 ELSE e.flags END,
         answer = coalesce(nullif($16, ''), e.answer), reports = greatest(e.reports, $17),
-        due_at = coalesce($18, e.due_at), returns = e.returns + $19
+        due_at = coalesce($18, e.due_at), returns = e.returns + $19,
+        first_due_at = coalesce(e.first_due_at, $24),
+        step_due_at = CASE WHEN $26 THEN $25 ELSE e.step_due_at END
     FROM old WHERE e.id = old.id AND old.newer RETURNING e.id, e.status
 ), older AS (
     UPDATE events e SET answer = coalesce(nullif(e.answer, ''), $16), reports = greatest(e.reports, $17),
@@ -100,7 +103,7 @@ class Change:
     """What a fact says of an event of another node.
 
     status "" keeps status and closed_at, organisation None the organisation. in_loop: the step is one of the loop,
-    whose time counts. kind and source tell of the report merged. returned: it was sent back.
+    whose time counts. kind and source tell of the report merged. returned: it was sent back. deadlines None keeps them.
     """
 
     name: str
@@ -112,7 +115,7 @@ class Change:
     in_loop: bool = False
     answer: str = ""
     reports: int = 0
-    due_at: datetime | None = None
+    deadlines: Deadlines | None = None
     returned: bool = False
     kind: ReportKind | None = None
     source: str = ""
@@ -130,11 +133,12 @@ async def insert(
 
 async def change(conn: Connection, said: Change) -> int | None:
     """Apply a fact to an event; return its id, None when this node knows no such event of that node."""
-    step = said.step
+    step, due = said.step, said.deadlines or Deadlines()
     event_id: int | None = await conn.fetchval(
         _CHANGE, said.name, said.node, *step_values(step), said.status or None, said.closed_at, said.in_loop,
-        said.answer, said.reports, said.due_at, int(said.returned), said.kind or "", said.source,
-        flags_json((time_reversed(step.action),)), said.organisation,
+        said.answer, said.reports, due.due_at, int(said.returned), said.kind or "", said.source,
+        flags_json((time_reversed(step.action),)), said.organisation, due.first_due_at, due.step_due_at,
+        said.deadlines is not None,
     )  # fmt: skip
     return event_id
 

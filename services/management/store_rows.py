@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from services.management.model import Event, EventType, Explanation, Flag, MergePolicy, Place, Route, Step, SubOrder
+from services.management.deadlines.model_time import Span
+from services.management.model import (
+    Allowance,
+    Clocks,
+    Deadlines,
+    Event,
+    EventType,
+    Explanation,
+    Flag,
+    MergePolicy,
+    Place,
+    Route,
+    Step,
+    SubOrder,
+)
 from services.management.model_merge import address_key
 
 if TYPE_CHECKING:
@@ -16,7 +31,7 @@ EVENT_COLUMNS = (
     "name", "zone", "node", "type", "type_version", "loop", "title", "description", "address", "address_key",
     "latitude", "longitude", "zone_hint", "neighbourhood", "status", "organisation", "suggestion", "supporters",
     "routing", "occurred_at", "opened_at", "step_at", "due_at", "closed_at", "revision", "reports", "warning",
-    "shares", "shares_open", "flags", "returns", "answer", "partial",
+    "shares", "shares_open", "flags", "returns", "answer", "partial", "first_due_at", "step_due_at", "clocks",
 )  # fmt: skip
 # "e.id, e.name, ...": what `event_of` reads.
 EVENT_SELECTED = ", ".join(f"e.{column}" for column in ("id", *EVENT_COLUMNS) if column != "address_key")
@@ -25,6 +40,10 @@ STEP_COLUMNS = (
     "recorded_at",
 )  # fmt: skip
 STEP_SELECTED = ", ".join(STEP_COLUMNS)
+
+
+# The fields of Clocks that JSON holds as they are.
+_PLAIN = ("calendar", "calendar_version", "step_calendar", "step_calendar_version")
 
 
 def parameters(first: int, count: int) -> str:
@@ -39,9 +58,10 @@ def event_values(event: Event) -> tuple[object, ...]:
         event.name, event.zone, event.node, event.type, event.type_version, event.loop, event.title, event.description,
         place.address, address_key(place.address), place.latitude, place.longitude, place.zone_hint,
         place.neighbourhood, event.status, event.organisation, event.suggestion, list(event.supporters),
-        explanation_json(event.routing), event.occurred_at, event.opened_at, event.step_at, event.due_at,
-        event.closed_at, event.revision, event.reports, event.warning, event.shares, event.shares_open,
-        flags_json(event.flags), event.returns, event.answer, event.partial,
+        explanation_json(event.routing), event.occurred_at, event.opened_at, event.step_at,
+        event.deadlines.due_at, event.closed_at, event.revision, event.reports, event.warning, event.shares,
+        event.shares_open, flags_json(event.flags), event.returns, event.answer, event.partial,
+        event.deadlines.first_due_at, event.deadlines.step_due_at, clocks_json(event.clocks),
     )  # fmt: skip
 
 
@@ -66,7 +86,12 @@ def event_of(row: Record) -> Event:
         occurred_at=row["occurred_at"],
         opened_at=row["opened_at"],
         step_at=row["step_at"],
-        due_at=row["due_at"],
+        deadlines=Deadlines(
+            due_at=row["due_at"],
+            first_due_at=row["first_due_at"],
+            step_due_at=row["step_due_at"],
+        ),
+        clocks=_clocks(row["clocks"]),
         closed_at=row["closed_at"],
         revision=row["revision"],
         reports=row["reports"],
@@ -137,6 +162,26 @@ def _flags(text: str) -> tuple[Flag, ...]:
     return tuple(Flag(**flag) for flag in json.loads(text)) if text != "[]" else ()
 
 
+def clocks_json(clocks: Clocks) -> str:
+    """Return what differs from a new event's clocks, so that rows stay short."""
+    found: dict[str, Any] = {}
+    if clocks.step_since is not None:
+        found["step_since"] = clocks.step_since.isoformat()
+    for name in _PLAIN:
+        if value := getattr(clocks, name):
+            found[name] = value
+    if clocks.pauses:
+        found["pauses"] = [[span.start.isoformat(), span.end.isoformat()] for span in clocks.pauses]
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _clocks(text: str) -> Clocks:
+    found = json.loads(text)
+    since = found.pop("step_since", None)
+    pauses = tuple(Span(*map(datetime.fromisoformat, span)) for span in found.pop("pauses", ()))
+    return Clocks(step_since=datetime.fromisoformat(since) if since else None, pauses=pauses, **found)
+
+
 def type_json(event_type: EventType) -> str:
     """Return a type without its name and version, which are columns."""
     found: dict[str, Any] = {
@@ -144,10 +189,12 @@ def type_json(event_type: EventType) -> str:
         "title_en": event_type.title_en,
         "code": event_type.code,
         "loop": event_type.loop,
-        "deadline_h": event_type.deadline_h,
+        "deadline": _allowance_json(event_type.deadline),
         "merge": {"radius_m": event_type.merge.radius_m, "window_h": event_type.merge.window_h},
         "routes": [{"zone": route.zone, "organisation": route.organisation} for route in event_type.routes],
         "retired": event_type.retired,
+        "calendar": event_type.calendar,
+        "step_deadlines": {state: _allowance_json(allowance) for state, allowance in event_type.step_deadlines.items()},
     }
     return json.dumps(found, ensure_ascii=False)
 
@@ -157,4 +204,20 @@ def type_of(row: Record) -> EventType:
     found = json.loads(row["definition"])
     merge = MergePolicy(**found.pop("merge"))
     routes = tuple(Route(**route) for route in found.pop("routes"))
-    return EventType(name=row["name"], version=row["version"], merge=merge, routes=routes, **found)
+    return EventType(
+        name=row["name"],
+        version=row["version"],
+        merge=merge,
+        routes=routes,
+        deadline=_allowance(found.pop("deadline")),
+        step_deadlines={state: Allowance(*each) for state, each in found.pop("step_deadlines").items()},
+        **found,
+    )
+
+
+def _allowance_json(allowance: Allowance | None) -> list[int | bool] | None:
+    return [allowance.minutes, allowance.around_the_clock] if allowance else None
+
+
+def _allowance(found: list[Any] | None) -> Allowance | None:
+    return Allowance(*found) if found else None

@@ -22,6 +22,13 @@ async def get_type(conn: Connection, name: str) -> EventType | None:
     return type_of(row) if row else None
 
 
+async def get_version(conn: Connection, name: str, version: int) -> EventType | None:
+    """Return one version of a type."""
+    query = "SELECT name, version, definition FROM event_type_versions WHERE name = $1 AND version = $2"
+    row = await conn.fetchrow(query, name, version)
+    return type_of(row) if row else None
+
+
 async def list_types(conn: Connection, *, after: str, limit: int) -> list[EventType]:
     """Return present versions by name, those behind `after`."""
     rows = await conn.fetch(f"{_PRESENT} WHERE t.name > $1 ORDER BY t.name LIMIT $2", after, limit)

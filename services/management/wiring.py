@@ -10,7 +10,7 @@ from quintet.management.v1 import management_pb2
 from quintet.management.v1.management_pb2_grpc import add_ManagementServiceServicer_to_server
 from services.management.counting import CounterFolder
 from services.management.deadlines import wiring as deadlines
-from services.management.deadlines.book import Calendars
+from services.management.deadlines.book import Book
 from services.management.facts import FactHandlers, handlers
 from services.management.facts_mirrored import MirrorHandlers
 from services.management.intake import Intake
@@ -29,15 +29,15 @@ SERVICE = management_pb2.DESCRIPTOR.services_by_name["ManagementService"]
 async def build(host: Host) -> Wired:
     """Wire the service. Raises LoopError, a ValueError, when a loop file breaks a rule."""
     loops = load_loops(LOOPS)
-    calendars = Calendars()
-    intake = Intake(host.node, loops, host.zones.tree)
-    servicer = ManagementServicer(host.transactions, loops, host.zones.tree, intake)
+    book = Book()
+    intake = Intake(host.node, loops, host.zones.tree, book)
+    servicer = ManagementServicer(host.transactions, loops, host.zones.tree, intake, book)
     returning = {action.action for loop in loops.values() for action in loop.actions if action.counts_return}
     own = FactHandlers(host.node, host.zones.tree, intake)
     return Wired(
         servicers=[
             (add_ManagementServiceServicer_to_server, servicer, SERVICE),
-            *deadlines.servicers(host, calendars),
+            *deadlines.servicers(host, book),
         ],
         handlers=handlers(own, MirrorHandlers(host.node, returning)),
         tasks={"counters": CounterFolder(host.transactions).run},

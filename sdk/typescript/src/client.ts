@@ -5,6 +5,8 @@ import { RequestService, ServiceItemService } from "./gen/quintet/delivery/v1/de
 import { FederationService } from "./gen/quintet/federation/v1/federation_pb.js";
 import { DirectoryService } from "./gen/quintet/identity/v1/directory_pb.js";
 import { IdentityService } from "./gen/quintet/identity/v1/identity_pb.js";
+import { CalendarService } from "./gen/quintet/management/v1/calendars_pb.js";
+import { DeadlineService } from "./gen/quintet/management/v1/deadlines_pb.js";
 import { ManagementService } from "./gen/quintet/management/v1/management_pb.js";
 import { PerceptionService } from "./gen/quintet/perception/v1/perception_pb.js";
 import { SharingService } from "./gen/quintet/sharing/v1/sharing_pb.js";
@@ -28,6 +30,8 @@ export interface Quintet {
   readonly perception: Client<typeof PerceptionService>;
   readonly sharing: Client<typeof SharingService>;
   readonly management: Client<typeof ManagementService>;
+  readonly calendars: Client<typeof CalendarService>;
+  readonly deadlines: Client<typeof DeadlineService>;
   readonly collaboration: Client<typeof CollaborationService>;
   readonly requests: Client<typeof RequestService>;
   readonly serviceItems: Client<typeof ServiceItemService>;
@@ -49,6 +53,8 @@ export function connect(options: Options): Quintet {
     perception: createClient(PerceptionService, transport),
     sharing: createClient(SharingService, transport),
     management: createClient(ManagementService, transport),
+    calendars: createClient(CalendarService, transport),
+    deadlines: createClient(DeadlineService, transport),
     collaboration: createClient(CollaborationService, transport),
     requests: createClient(RequestService, transport),
     serviceItems: createClient(ServiceItemService, transport),

@@ -1,40 +1,48 @@
-"""The calendars of the node in the memory of one process, so that no step of an event waits for them.
+"""Calendars and versions of types in the memory of one process, so that no step of an event waits for them.
 
-A process learns of a change by another one within CHECK_INTERVAL_S (the clock task looks at the revision). What was
-reckoned by an older calendar in between is found and reckoned anew by the same task, as after any change.
+A version of a type never changes. The calendars do: this process learns of its own changes at once, and of those by
+others within clockwork.CHECK_INTERVAL_S. What was reckoned by an older calendar in between is found and reckoned anew
+by the clock task, as after any change.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from services.management import store_types
 from services.management.deadlines import store_calendars
-from services.management.deadlines.model_calendar import ALWAYS, ALWAYS_NAME, DEFAULT
+from services.management.deadlines.model_calendar import ALWAYS_NAME
+from services.management.deadlines.model_clocks import AROUND_THE_CLOCK, EVERY_HOUR, CalendarSet, reckoned
 from services.management.deadlines.model_time import WorkingTime
+from services.management.model_report import unknown_type
 
 if TYPE_CHECKING:
     from libs.db import Connection
+    from services.management.model import Event, EventType
 
-# No calendar ever has this revision: what is held is out of date.
+# No set of calendars ever has this revision: what is held is out of date.
 STALE = -1
+TYPES_KEPT_MAX = 2_000
 
 
-class Calendars:
-    """The present calendars, as of one revision."""
+class Book:
+    """What deadlines go by, as this process knows it."""
 
     def __init__(self) -> None:
         self.revision = STALE
-        self._by_name: dict[str, WorkingTime] = {}
-        self._of_organisation: dict[str, str] = {}
+        self._calendars = EVERY_HOUR
+        self._types: OrderedDict[tuple[str, int], EventType] = OrderedDict()
 
-    def drop(self) -> None:
-        """Forget what is held: the next who asks reads anew."""
+    def drop_calendars(self) -> None:
+        """Forget the calendars: the next who asks reads them anew."""
         self.revision = STALE
 
-    async def ready(self, conn: Connection) -> None:
-        """See to it that calendars are held. Asks the database only when none are, or when they were dropped."""
+    async def calendars(self, conn: Connection) -> CalendarSet:
+        """Return the calendars. Asks the database only when none are held, or when they were dropped."""
         if self.revision == STALE:
             await self._load(conn)
+        return self._calendars
 
     async def refresh(self, conn: Connection) -> bool:
         """Read the calendars anew if there was a change; tell whether there was."""
@@ -43,22 +51,36 @@ class Calendars:
         await self._load(conn)
         return True
 
-    def named(self, name: str) -> WorkingTime:
-        """Return the calendar of a name; where it is not there, the default, and without one around the clock."""
-        return self._by_name.get(name) or self._by_name.get(DEFAULT) or self._by_name[ALWAYS_NAME]
+    async def type_of(self, conn: Connection, event: Event) -> EventType:
+        """Return the type of an event in the version with which it was opened."""
+        if not event.type_version:
+            return unknown_type(event.type, event.loop)
+        key = (event.type, event.type_version)
+        found = self._types.get(key) or await store_types.get_version(conn, *key)
+        if found is None:
+            return unknown_type(event.type, event.loop)
+        self.keep(found)
+        return found
 
-    def of(self, organisation: str, otherwise: WorkingTime) -> WorkingTime:
-        """Return the calendar of an organisation; `otherwise` for one that no calendar lists."""
-        name = self._of_organisation.get(organisation)
-        return self._by_name[name] if name else otherwise
+    def keep(self, event_type: EventType) -> None:
+        """Hold a version that was read anyway."""
+        if event_type.version:
+            self._types[event_type.name, event_type.version] = event_type
+            if len(self._types) > TYPES_KEPT_MAX:
+                self._types.popitem(last=False)
+
+    async def reckon(self, conn: Connection, event: Event) -> Event:
+        """Return an event of this node with the deadlines that it has now."""
+        return reckoned(event, await self.type_of(conn, event), await self.calendars(conn))
 
     async def _load(self, conn: Connection) -> None:
         # The revision first: a change in between makes the next look read again, never too seldom.
         revision = await store_calendars.revision(conn)
-        kept = {time.calendar: time for time in self._by_name.values()}
-        calendars = [ALWAYS, *await store_calendars.list_all(conn)]
-        self._by_name = {calendar.name: kept.get(calendar) or WorkingTime(calendar) for calendar in calendars}
-        self._of_organisation = {
-            organisation: calendar.name for calendar in calendars for organisation in calendar.organisations
-        }
+        calendars = await store_calendars.list_all(conn)
+        by_name = {ALWAYS_NAME: AROUND_THE_CLOCK}
+        for calendar in calendars:
+            held = self._calendars.by_name.get(calendar.name)
+            by_name[calendar.name] = held if held and held.calendar == calendar else WorkingTime(calendar)
+        of_organisation = {name: calendar.name for calendar in calendars for name in calendar.organisations}
+        self._calendars = CalendarSet(by_name, of_organisation)
         self.revision = revision

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from libs.db import Connection
     from libs.tx import Transactions, Tx
     from libs.zones import ZoneTree
-    from services.management.deadlines.book import Calendars
+    from services.management.deadlines.book import Book
     from services.management.deadlines.model_calendar import Calendar
     from services.management.service_base import Context
 
@@ -30,10 +30,10 @@ _LIST = "calendars"
 class CalendarServicer(CalendarServiceServicer):
     """Calendars of one node."""
 
-    def __init__(self, transactions: Transactions, zones: Callable[[], ZoneTree], calendars: Calendars) -> None:
+    def __init__(self, transactions: Transactions, zones: Callable[[], ZoneTree], book: Book) -> None:
         self._transactions = transactions
         self._zones = zones
-        self._calendars = calendars
+        self._book = book
 
     async def PutCalendar(self, request: pb.PutCalendarRequest, _context: Context) -> pb.PutCalendarResponse:
         return await self._transactions.mutate(request, pb.PutCalendarResponse, partial(self._put, request))
@@ -47,7 +47,7 @@ class CalendarServicer(CalendarServiceServicer):
         stored, changed = await store_calendars.put(tx.conn, wanted, actor=caller.subject, now=tx.now)
         if changed:
             tx.audit("management.calendars.put", stored.name, version=stored.version)
-            tx.after_commit(self._calendars.drop)
+            tx.after_commit(self._book.drop_calendars)
         return pb.PutCalendarResponse(calendar=calendar_pb(stored), changed=changed)
 
     async def GetCalendar(self, request: pb.GetCalendarRequest, _context: Context) -> pb.GetCalendarResponse:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quintet.management.v1 import calendars_pb2
+from quintet.management.v1 import calendars_pb2, deadlines_pb2
 from quintet.management.v1.calendars_pb2_grpc import add_CalendarServiceServicer_to_server
+from quintet.management.v1.deadlines_pb2_grpc import add_DeadlineServiceServicer_to_server
 from services.management.deadlines.service_calendars import CalendarServicer
+from services.management.deadlines.service_deadlines import DeadlineServicer
 
 if TYPE_CHECKING:
     from libs.host import Host, Servicer
-    from services.management.deadlines.book import Calendars
+    from services.management.deadlines.book import Book
 
 CALENDARS = calendars_pb2.DESCRIPTOR.services_by_name["CalendarService"]
+DEADLINES = deadlines_pb2.DESCRIPTOR.services_by_name["DeadlineService"]
 
 
-def servicers(host: Host, calendars: Calendars) -> list[Servicer]:
-    calendar = CalendarServicer(host.transactions, host.zones.tree, calendars)
-    return [(add_CalendarServiceServicer_to_server, calendar, CALENDARS)]
+def servicers(host: Host, book: Book) -> list[Servicer]:
+    calendar = CalendarServicer(host.transactions, host.zones.tree, book)
+    deadlines = DeadlineServicer(host.transactions, book)
+    return [
+        (add_CalendarServiceServicer_to_server, calendar, CALENDARS),
+        (add_DeadlineServiceServicer_to_server, deadlines, DEADLINES),
+    ]

@@ -23,3 +23,9 @@ CREATE TABLE calendar_revision (
     revision bigint NOT NULL
 );
 INSERT INTO calendar_revision (revision) VALUES (0);
+
+-- The deadlines of events besides due_at: as opened, and of the present step.
+ALTER TABLE events ADD COLUMN first_due_at timestamptz;
+ALTER TABLE events ADD COLUMN step_due_at timestamptz;
+-- What the deadlines of an own event were reckoned from: calendars with their versions, pauses (model.Clocks).
+ALTER TABLE events ADD COLUMN clocks jsonb NOT NULL DEFAULT '{}';

@@ -26,6 +26,7 @@ from quintet.federation.v1.facts_pb2 import ZoneDelegated
 from quintet.identity.v1.directory_pb2 import ListZonesRequest, ListZonesResponse, Zone
 from quintet.management.v1 import facts_pb2
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
+from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from services.management import store_types
 from services.management.tests import samples
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from services.management.model import EventType
 
 # The methods of all services of the part have different names.
-STUBS = (ManagementServiceStub, CalendarServiceStub)
+STUBS = (ManagementServiceStub, CalendarServiceStub, DeadlineServiceStub)
 ROLES: dict[str, tuple[str, ...]] = {
     "duty-officer": ("open", "read", "advance", "file", "void"),
     "dispatcher": ("read", "advance", "dispatch", "void"),

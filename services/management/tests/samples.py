@@ -8,7 +8,7 @@ from typing import Any
 
 from libs.zones import ZoneRecord, ZoneTree
 from services.management.loop_yaml import load_loops
-from services.management.model import EventType, MergePolicy, Place, ReportKind, Route
+from services.management.model import Allowance, EventType, MergePolicy, Place, ReportKind, Route
 from services.management.model_report import Report
 
 NODE = "sf"
@@ -46,7 +46,7 @@ GRAFFITI = EventType(
     title_zh="涂鸦",
     title_en="Graffiti",
     loop="loops/seven-step",
-    deadline_h=48,
+    deadline=Allowance(48 * 60),
     merge=MergePolicy(radius_m=100, window_h=72),
     routes=(
         Route("us-ca-sf", WORKS),
@@ -54,7 +54,9 @@ GRAFFITI = EventType(
     ),
     version=1,
 )
-NOISE = EventType(name="eventTypes/noise", title_en="Noise", loop="loops/seven-step", deadline_h=24, version=1)
+NOISE = EventType(
+    name="eventTypes/noise", title_en="Noise", loop="loops/seven-step", deadline=Allowance(24 * 60), version=1
+)
 
 TWIN_PEAKS = Place(address="501 TWIN PEAKS BLVD, SAN FRANCISCO, CA", latitude=37.7544, longitude=-122.4477)
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.errors import Invalid, Reason, WrongState
+from services.management.deadlines.model_clocks import EVERY_HOUR, reckoned
 from services.management.model import Doubt, Event, EventType, Flag, MergePolicy, Place, Route, StepAction, flagged
 from services.management.model_joint import Draft, Outcome, settle, start
 from services.management.model_loop import LOOP_DEFAULT, Command, advance
@@ -165,13 +166,14 @@ def test_leaving_the_open_states_closes_at_the_time_of_the_step() -> None:
 
 
 def test_an_event_is_due_its_types_deadline_after_it_happened() -> None:
-    assert opened().due_at == YESTERDAY + timedelta(hours=48)
+    assert reckoned(opened(), GRAFFITI, EVERY_HOUR).deadlines.due_at == YESTERDAY + timedelta(hours=48)
 
 
 def test_a_type_that_is_not_known_opens_an_event_all_the_same() -> None:
-    event = opened(unknown_type("eventTypes/ufo", LOOP_DEFAULT), type="eventTypes/ufo")
+    unknown = unknown_type("eventTypes/ufo", LOOP_DEFAULT)
+    event = opened(unknown, type="eventTypes/ufo")
     assert [flag.code for flag in event.flags] == [Doubt.TYPE_UNKNOWN, Doubt.NO_ROUTE]
-    assert event.due_at is None
+    assert reckoned(event, unknown, EVERY_HOUR).deadlines.due_at is None
     assert event.loop == LOOP_DEFAULT
 
 

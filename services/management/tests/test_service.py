@@ -249,7 +249,11 @@ async def test_an_event_stays_with_its_node_when_its_zone_is_delegated_later(cit
 
 
 def graffiti(**changes: Any) -> pb.EventType:
-    values: dict[str, Any] = {"name": "eventTypes/new", "deadline_h": 8, "loop": "loops/seven-step"}
+    values: dict[str, Any] = {
+        "name": "eventTypes/new",
+        "deadline": pb.Allowance(minutes=480),
+        "loop": "loops/seven-step",
+    }
     return pb.EventType(**(values | changes))
 
 
@@ -268,8 +272,8 @@ async def test_event_types_are_versioned(city: Node) -> None:
         await put(loop="loops/none")
     with pytest.raises(Invalid, match="one route per zone"):
         await put(routes=[pb.Route(zone="us-ca-sf", organisation=WORKS)] * 2)
-    with pytest.raises(Invalid, match="deadlineH"):
-        await put(deadline_h=0)
+    with pytest.raises(Invalid, match=r"deadline\.minutes"):
+        await put(deadline=pb.Allowance())
     with pytest.raises(Forbidden):
         await put("people/admin.d10")
     with pytest.raises(Forbidden):
@@ -286,7 +290,9 @@ async def test_event_types_are_versioned(city: Node) -> None:
 
 async def test_events_in_flight_keep_their_type(city: Node) -> None:
     event = await opened(city, event_type=GRAFFITI.name)
-    changed = pb.EventType(name=GRAFFITI.name, deadline_h=1, routes=[pb.Route(zone="us-ca-sf", organisation=PARKS)])
+    changed = pb.EventType(
+        name=GRAFFITI.name, deadline=pb.Allowance(minutes=1), routes=[pb.Route(zone="us-ca-sf", organisation=PARKS)]
+    )
     await city.call("PutEventType", pb.PutEventTypeRequest(event_type=changed), "people/admin")
     await advance(city, event.name, "file")
     after = await advance(city, event.name, "dispatch")

@@ -14,6 +14,7 @@ from libs.access import Visibility
 from libs.errors import Stale
 from services.management import store_counters, store_events, store_joint, store_lists, store_mirror, store_types
 from services.management.counting import CounterFolder
+from services.management.deadlines.book import Book
 from services.management.intake import Intake, TakenIn
 from services.management.model import Event, Flag, Place, ReportKind, Route, StepAction
 from services.management.model_joint import Draft, start
@@ -60,7 +61,7 @@ async def transactions_(transactions: MakeTransactions) -> Transactions:
 
 
 async def take(transactions: Transactions, taken: Report) -> TakenIn:
-    intake = Intake(NODE, LOOPS, tree)
+    intake = Intake(NODE, LOOPS, tree, Book())
     return await transactions.run(lambda tx: intake.take(tx, taken, actor="people/officer"))
 
 
@@ -107,7 +108,7 @@ async def test_an_event_comes_back_as_it_was_stored(transactions_: Transactions)
     event, requests = await read(transactions_, taken.event.name)
     assert event == taken.event
     assert requests == ["zones/us-ca-sf-d6/requests/r1"]
-    assert event.due_at == YESTERDAY + timedelta(hours=48)
+    assert event.deadlines.due_at == YESTERDAY + timedelta(hours=48)
     assert event.suggestion == WORKS
     assert event.flags == (Flag("ZONE_UNKNOWN", "place", "nothing said so"),)
     assert event.place == TWIN_PEAKS

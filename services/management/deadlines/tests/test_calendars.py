@@ -8,7 +8,7 @@ import pytest
 
 from libs.errors import Forbidden, Invalid, NotFound
 from quintet.management.v1 import calendars_pb2 as pb
-from services.management.deadlines import book
+from services.management.deadlines.book import Book
 from services.management.deadlines.tests.calendars import CHINA, shipped
 
 if TYPE_CHECKING:
@@ -151,20 +151,21 @@ async def test_only_who_may_change_the_whole_node_puts_calendars(city: Node) -> 
 
 
 async def test_a_process_reads_calendars_once_and_learns_of_changes(city: Node) -> None:
-    calendars = book.Calendars()
+    kept = Book()
 
     async def ready() -> str:
-        await city.transactions.run(lambda tx: calendars.ready(tx.conn))
+        calendars = await city.transactions.read(kept.calendars)
         return calendars.named("calendars/default").calendar.name
 
     async def refreshed() -> bool:
-        return await city.transactions.run(lambda tx: calendars.refresh(tx.conn))
+        return await city.transactions.read(kept.refresh)
 
     assert await ready() == "calendars/always"
     await put(city, shipped("cn"))
     assert await ready() == "calendars/always"  # by another process: not before the next look
     assert await refreshed()
     assert not await refreshed()
+    calendars = await city.transactions.read(kept.calendars)
     default = calendars.named("calendars/gone")
     assert (default.calendar.name, default.calendar.special_days) == ("calendars/default", CHINA.special_days)
     assert calendars.of("organisations/x", default) is default

@@ -119,6 +119,7 @@ class EventAdvanced(_message.Message):
     ZONE_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     CLOSED_AT_FIELD_NUMBER: _builtins.int
+    DEADLINES_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """event is the name of the event."""
     status: _builtins.str
@@ -141,6 +142,10 @@ class EventAdvanced(_message.Message):
     def closed_at(self) -> _timestamp_pb2.Timestamp:
         """closed_at is when it was closed; unset while open."""
 
+    @_builtins.property
+    def deadlines(self) -> _management_pb2.Deadlines:
+        """deadlines are its deadlines after it."""
+
     def __init__(
         self,
         *,
@@ -153,10 +158,11 @@ class EventAdvanced(_message.Message):
         zone: _builtins.str = ...,
         node: _builtins.str = ...,
         closed_at: _timestamp_pb2.Timestamp | None = ...,
+        deadlines: _management_pb2.Deadlines | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "deadlines", b"deadlines", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "closed_at", b"closed_at", "event", b"event", "node", b"node", "organisation", b"organisation", "revision", b"revision", "status", b"status", "step", b"step", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "closed_at", b"closed_at", "deadlines", b"deadlines", "event", b"event", "node", b"node", "organisation", b"organisation", "revision", b"revision", "status", b"status", "step", b"step", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,6 +181,7 @@ class JointDisposalStarted(_message.Message):
     DUE_AT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     STARTED_BY_FIELD_NUMBER: _builtins.int
+    DEADLINES_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """event is the name of the event."""
     title: _builtins.str
@@ -193,6 +200,10 @@ class JointDisposalStarted(_message.Message):
     def due_at(self) -> _timestamp_pb2.Timestamp:
         """due_at is when the event is due."""
 
+    @_builtins.property
+    def deadlines(self) -> _management_pb2.Deadlines:
+        """deadlines are the event's deadlines after it."""
+
     def __init__(
         self,
         *,
@@ -203,10 +214,11 @@ class JointDisposalStarted(_message.Message):
         due_at: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
         started_by: _builtins.str = ...,
+        deadlines: _management_pb2.Deadlines | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadlines", b"deadlines", "due_at", b"due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "event", b"event", "lead", b"lead", "revision", b"revision", "started_by", b"started_by", "sub_orders", b"sub_orders", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadlines", b"deadlines", "due_at", b"due_at", "event", b"event", "lead", b"lead", "revision", b"revision", "started_by", b"started_by", "sub_orders", b"sub_orders", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

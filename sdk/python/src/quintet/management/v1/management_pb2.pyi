@@ -73,6 +73,62 @@ class MergePolicy(_message.Message):
 Global___MergePolicy: _TypeAlias = MergePolicy  # noqa: Y015
 
 @_typing.final
+class Allowance(_message.Message):
+    """Allowance is how long something may take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINUTES_FIELD_NUMBER: _builtins.int
+    AROUND_THE_CLOCK_FIELD_NUMBER: _builtins.int
+    minutes: _builtins.int
+    """minutes are minutes of working time by the calendar that counts, or of any time; at most a year of 366 days."""
+    around_the_clock: _builtins.bool
+    """around_the_clock counts every minute, nights and holidays included."""
+    def __init__(
+        self,
+        *,
+        minutes: _builtins.int = ...,
+        around_the_clock: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["around_the_clock", b"around_the_clock", "minutes", b"minutes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Allowance: _TypeAlias = Allowance  # noqa: Y015
+
+@_typing.final
+class StepDeadline(_message.Message):
+    """StepDeadline says how long an event may stay in one state of its loop."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    ALLOWANCE_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """state is a state of the type's loop."""
+    @_builtins.property
+    def allowance(self) -> Global___Allowance:
+        """allowance counts from the step that brought it there, by the calendar of the organisation that handles the step; by the
+        calendar of the business clock where nobody does or no calendar lists the organisation.
+        """
+
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        allowance: Global___Allowance | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepDeadline: _TypeAlias = StepDeadline  # noqa: Y015
+
+@_typing.final
 class EventType(_message.Message):
     """EventType is a kind of event (事件类型) with its loop, deadline and routing."""
 
@@ -82,26 +138,32 @@ class EventType(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     LOOP_FIELD_NUMBER: _builtins.int
-    DEADLINE_H_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
     MERGE_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     RETIRED_FIELD_NUMBER: _builtins.int
+    CALENDAR_FIELD_NUMBER: _builtins.int
+    STEP_DEADLINES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `eventTypes/{id}`."""
     code: _builtins.str
     """code is the code in the catalogue that the city uses, for example of GB/T 30428; empty for none."""
     loop: _builtins.str
     """loop is `loops/{id}`, "loops/seven-step" by default."""
-    deadline_h: _builtins.int
-    """deadline_h is the time in hours from opening to closing; required, at least 1."""
     version: _builtins.int
     """version counts the changes from 1; output only."""
     retired: _builtins.bool
     """retired types take no new reports."""
+    calendar: _builtins.str
+    """calendar is the calendar by which the business clock counts; empty for `calendars/default`."""
     @_builtins.property
     def title(self) -> _common_pb2.LocalText:
         """title is the name for people."""
+
+    @_builtins.property
+    def deadline(self) -> Global___Allowance:
+        """deadline is the time that the city gives itself from occurred_at to closing: the business clock (业务时限)."""
 
     @_builtins.property
     def merge(self) -> Global___MergePolicy:
@@ -111,6 +173,10 @@ class EventType(_message.Message):
     def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Route]:
         """routes say which organisation handles it where."""
 
+    @_builtins.property
+    def step_deadlines(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepDeadline]:
+        """step_deadlines are the times for single steps (环节时限), one per state at most."""
+
     def __init__(
         self,
         *,
@@ -118,15 +184,17 @@ class EventType(_message.Message):
         title: _common_pb2.LocalText | None = ...,
         code: _builtins.str = ...,
         loop: _builtins.str = ...,
-        deadline_h: _builtins.int = ...,
+        deadline: Global___Allowance | None = ...,
         merge: Global___MergePolicy | None = ...,
         routes: _abc.Iterable[Global___Route] | None = ...,
         version: _builtins.int = ...,
         retired: _builtins.bool = ...,
+        calendar: _builtins.str = ...,
+        step_deadlines: _abc.Iterable[Global___StepDeadline] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["merge", b"merge", "title", b"title"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "merge", b"merge", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "deadline_h", b"deadline_h", "loop", b"loop", "merge", b"merge", "name", b"name", "retired", b"retired", "routes", b"routes", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "code", b"code", "deadline", b"deadline", "loop", b"loop", "merge", b"merge", "name", b"name", "retired", b"retired", "routes", b"routes", "step_deadlines", b"step_deadlines", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -304,6 +372,8 @@ class Event(_message.Message):
     FLAGS_FIELD_NUMBER: _builtins.int
     RETURNS_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
+    FIRST_DUE_AT_FIELD_NUMBER: _builtins.int
+    STEP_DUE_AT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/events/{id}`."""
     zone: _builtins.str
@@ -350,7 +420,9 @@ class Event(_message.Message):
 
     @_builtins.property
     def due_at(self) -> _timestamp_pb2.Timestamp:
-        """due_at is occurred_at plus the type's deadline. Whether it is overdue is computed, never stored."""
+        """due_at is when it must be closed: the type's deadline counted from occurred_at. Unset for a type that the node does not
+        have. Whether it is overdue is computed, never stored; GetEventDeadlines explains it.
+        """
 
     @_builtins.property
     def closed_at(self) -> _timestamp_pb2.Timestamp:
@@ -367,6 +439,14 @@ class Event(_message.Message):
     @_builtins.property
     def flags(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Flag]:
         """flags are doubts about it."""
+
+    @_builtins.property
+    def first_due_at(self) -> _timestamp_pb2.Timestamp:
+        """first_due_at is when it was due as opened."""
+
+    @_builtins.property
+    def step_due_at(self) -> _timestamp_pb2.Timestamp:
+        """step_due_at is when its present state must be left; unset when the type gives that state no deadline."""
 
     def __init__(
         self,
@@ -394,14 +474,52 @@ class Event(_message.Message):
         flags: _abc.Iterable[_common_pb2.Flag] | None = ...,
         returns: _builtins.int = ...,
         answer: _builtins.str = ...,
+        first_due_at: _timestamp_pb2.Timestamp | None = ...,
+        step_due_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "due_at", b"due_at", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "place", b"place", "routing", b"routing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "due_at", b"due_at", "first_due_at", b"first_due_at", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "place", b"place", "routing", b"routing", "step_due_at", b"step_due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "closed_at", b"closed_at", "description", b"description", "due_at", b"due_at", "flags", b"flags", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "status", b"status", "sub_orders", b"sub_orders", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "closed_at", b"closed_at", "description", b"description", "due_at", b"due_at", "first_due_at", b"first_due_at", "flags", b"flags", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "status", b"status", "step_due_at", b"step_due_at", "sub_orders", b"sub_orders", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
+class Deadlines(_message.Message):
+    """Deadlines are the deadlines of an event, as facts carry them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    FIRST_DUE_AT_FIELD_NUMBER: _builtins.int
+    STEP_DUE_AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def due_at(self) -> _timestamp_pb2.Timestamp:
+        """due_at is when it must be closed."""
+
+    @_builtins.property
+    def first_due_at(self) -> _timestamp_pb2.Timestamp:
+        """first_due_at is when it was due as opened."""
+
+    @_builtins.property
+    def step_due_at(self) -> _timestamp_pb2.Timestamp:
+        """step_due_at is when its present state must be left; unset for no such deadline."""
+
+    def __init__(
+        self,
+        *,
+        due_at: _timestamp_pb2.Timestamp | None = ...,
+        first_due_at: _timestamp_pb2.Timestamp | None = ...,
+        step_due_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "first_due_at", b"first_due_at", "step_due_at", b"step_due_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "first_due_at", b"first_due_at", "step_due_at", b"step_due_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deadlines: _TypeAlias = Deadlines  # noqa: Y015
 
 @_typing.final
 class EventStep(_message.Message):

@@ -8,7 +8,7 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Event, EventStep, SubOrder } from "./management_pb.js";
+import type { Deadlines, Event, EventStep, SubOrder } from "./management_pb.js";
 import { file_quintet_management_v1_management } from "./management_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/facts.proto.
  */
 export const file_quintet_management_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSJLCgtFdmVudE9wZW5lZBIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIPCgdyZXF1ZXN0GAIgASgJIr8BCgxSZXBvcnRNZXJnZWQSDQoFZXZlbnQYASABKAkSDwoHcmVxdWVzdBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEg8KB3JlcG9ydHMYCSABKAUi4QEKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiyQEKFEpvaW50RGlzcG9zYWxTdGFydGVkEg0KBWV2ZW50GAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBGxlYWQYAyABKAkSMwoKc3ViX29yZGVycxgEIAMoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIqCgZkdWVfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAYgASgDEhIKCnN0YXJ0ZWRfYnkYByABKAkiewoRU3ViT3JkZXJDb21wbGV0ZWQSDQoFZXZlbnQYASABKAkSMgoJc3ViX29yZGVyGAIgASgLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEhEKCXJlbWFpbmluZxgDIAEoBRIQCghyZXZpc2lvbhgEIAEoA2IGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_management_v1_management]);
+  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSJLCgtFdmVudE9wZW5lZBIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIPCgdyZXF1ZXN0GAIgASgJIr8BCgxSZXBvcnRNZXJnZWQSDQoFZXZlbnQYASABKAkSDwoHcmVxdWVzdBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEg8KB3JlcG9ydHMYCSABKAUilgIKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJZGVhZGxpbmVzGAogASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlYWRsaW5lcyL+AQoUSm9pbnREaXNwb3NhbFN0YXJ0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEbGVhZBgDIAEoCRIzCgpzdWJfb3JkZXJzGAQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSEgoKc3RhcnRlZF9ieRgHIAEoCRIzCglkZWFkbGluZXMYCCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVhZGxpbmVzInsKEVN1Yk9yZGVyQ29tcGxldGVkEg0KBWV2ZW50GAEgASgJEjIKCXN1Yl9vcmRlchgCIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIRCglyZW1haW5pbmcYAyABKAUSEAoIcmV2aXNpb24YBCABKANiBnByb3RvMw", [file_google_protobuf_timestamp, file_quintet_management_v1_management]);
 
 /**
  * EventOpened says that a node opened an event.
@@ -191,6 +191,13 @@ export type EventAdvanced = Message<"quintet.management.v1.EventAdvanced"> & {
    * @generated from field: google.protobuf.Timestamp closed_at = 9;
    */
   closedAt?: Timestamp | undefined;
+
+  /**
+   * deadlines are its deadlines after it.
+   *
+   * @generated from field: quintet.management.v1.Deadlines deadlines = 10;
+   */
+  deadlines?: Deadlines | undefined;
 };
 
 /**
@@ -254,6 +261,13 @@ export type JointDisposalStarted = Message<"quintet.management.v1.JointDisposalS
    * @generated from field: string started_by = 7;
    */
   startedBy: string;
+
+  /**
+   * deadlines are the event's deadlines after it.
+   *
+   * @generated from field: quintet.management.v1.Deadlines deadlines = 8;
+   */
+  deadlines?: Deadlines | undefined;
 };
 
 /**

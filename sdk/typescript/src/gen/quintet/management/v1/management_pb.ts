@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/management.proto.
  */
 export const file_quintet_management_v1_management: GenFile = /*@__PURE__*/
-  fileDesc("CiZxdWludGV0L21hbmFnZW1lbnQvdjEvbWFuYWdlbWVudC5wcm90bxIVcXVpbnRldC5tYW5hZ2VtZW50LnYxInIKBVJvdXRlEi0KBHpvbmUYASABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SOgoMb3JnYW5pc2F0aW9uGAIgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0iYQoLTWVyZ2VQb2xpY3kSKAoIcmFkaXVzX20YASABKAFCFtLzGBIxAAAAAAAAAAA5AAAAAACIs0ASKAoId2luZG93X2gYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABj9UAi2QIKCUV2ZW50VHlwZRItCgRuYW1lGAEgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EhQKBGNvZGUYAyABKAlCBtLzGAIQIBIgCgRsb29wGAQgASgJQhLS8xgOKgxsb29wcy97bG9vcH0SLAoKZGVhZGxpbmVfaBgFIAEoBUIY0vMYFAgBMQAAAAAAAPA/OQAAAAAAY/VAEjEKBW1lcmdlGAYgASgLMiIucXVpbnRldC5tYW5hZ2VtZW50LnYxLk1lcmdlUG9saWN5EjUKBnJvdXRlcxgHIAMoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5Sb3V0ZUIH0vMYAxj0AxIPCgd2ZXJzaW9uGAggASgFEg8KB3JldGlyZWQYCSABKAgiqQEKCkxvb3BBY3Rpb24SDgoGYWN0aW9uGAEgASgJEisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EgwKBGZyb20YAyADKAkSCgoCdG8YBCABKAkSEgoKcGVybWlzc2lvbhgFIAEoCRIUCgxuZWVkc19yZWFzb24YBiABKAgSGgoSbmVlZHNfb3JnYW5pc2F0aW9uGAcgASgIIqsBCgRMb29wEgwKBG5hbWUYASABKAkSKwoFdGl0bGUYAiABKAsyHC5xdWludGV0LmNvbW1vbi52MS5Mb2NhbFRleHQSDwoHaW5pdGlhbBgDIAEoCRIOCgZzdGF0ZXMYBCADKAkSEwoLb3Blbl9zdGF0ZXMYBSADKAkSMgoHYWN0aW9ucxgGIAMoCzIhLnF1aW50ZXQubWFuYWdlbWVudC52MS5Mb29wQWN0aW9uIpgBCghTdWJPcmRlchIKCgJpZBgBIAEoCRIUCgxvcmdhbmlzYXRpb24YAiABKAkSEwoLaW5zdHJ1Y3Rpb24YAyABKAkSDAoEbGVhZBgEIAEoCBIMCgRkb25lGAUgASgIEisKB2RvbmVfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBG5vdGUYByABKAki+AQKBUV2ZW50EgwKBG5hbWUYASABKAkSDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJEgwKBHR5cGUYBCABKAkSFAoMdHlwZV92ZXJzaW9uGAUgASgFEg0KBXRpdGxlGAYgASgJEhMKC2Rlc2NyaXB0aW9uGAcgASgJEicKBXBsYWNlGAggASgLMhgucXVpbnRldC5jb21tb24udjEuUGxhY2USDgoGc3RhdHVzGAkgASgJEhQKDG9yZ2FuaXNhdGlvbhgKIAEoCRIvCgdyb3V0aW5nGAsgASgLMh4ucXVpbnRldC5jb21tb24udjEuRXhwbGFuYXRpb24SLwoLb2NjdXJyZWRfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCW9wZW5lZF9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoGZHVlX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgljbG9zZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGBAgASgDEhAKCHJlcXVlc3RzGBEgAygJEg8KB3JlcG9ydHMYEiABKAUSDwoHd2FybmluZxgTIAEoCRIzCgpzdWJfb3JkZXJzGBQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEiYKBWZsYWdzGBUgAygLMhcucXVpbnRldC5jb21tb24udjEuRmxhZxIPCgdyZXR1cm5zGBYgASgFEg4KBmFuc3dlchgXIAEoCSKTAgoJRXZlbnRTdGVwEhAKCHJldmlzaW9uGAEgASgDEg4KBmFjdGlvbhgCIAEoCRIMCgRmcm9tGAMgASgJEgoKAnRvGAQgASgJEg0KBWFjdG9yGAUgASgJEhQKDG9yZ2FuaXNhdGlvbhgGIAEoCRIOCgZyZWFzb24YByABKAkSMwoLZXhwbGFuYXRpb24YCCABKAsyHi5xdWludGV0LmNvbW1vbi52MS5FeHBsYW5hdGlvbhIvCgtvY2N1cnJlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVjb3JkZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIm8KE1B1dEV2ZW50VHlwZVJlcXVlc3QSPAoKZXZlbnRfdHlwZRgBIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFR5cGVCBtLzGAIIARIaCgpyZXF1ZXN0X2lkGAIgASgJQgbS8xgCEEAiXQoUUHV0RXZlbnRUeXBlUmVzcG9uc2USNAoKZXZlbnRfdHlwZRgBIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFR5cGUSDwoHY2hhbmdlZBgCIAEoCCJEChNHZXRFdmVudFR5cGVSZXF1ZXN0Ei0KBG5hbWUYASABKAlCH9LzGBsIASoXZXZlbnRUeXBlcy97ZXZlbnRfdHlwZX0iTAoUR2V0RXZlbnRUeXBlUmVzcG9uc2USNAoKZXZlbnRfdHlwZRgBIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFR5cGUiXwoVTGlzdEV2ZW50VHlwZXNSZXF1ZXN0EikKCXBhZ2Vfc2l6ZRgBIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAIgASgJQgfS8xgDEIAEImgKFkxpc3RFdmVudFR5cGVzUmVzcG9uc2USNQoLZXZlbnRfdHlwZXMYASADKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI0Cg5HZXRMb29wUmVxdWVzdBIiCgRuYW1lGAEgASgJQhTS8xgQCAEqDGxvb3BzL3tsb29wfSI8Cg9HZXRMb29wUmVzcG9uc2USKQoEbG9vcBgBIAEoCzIbLnF1aW50ZXQubWFuYWdlbWVudC52MS5Mb29wIv0BChBPcGVuRXZlbnRSZXF1ZXN0EiQKBnBhcmVudBgBIAEoCUIU0vMYEAgBKgx6b25lcy97em9uZX0SLQoEdHlwZRgCIAEoCUIf0vMYGwgBKhdldmVudFR5cGVzL3tldmVudF90eXBlfRIeCgtkZXNjcmlwdGlvbhgDIAEoCUIJ0vMYBQgBEKAfEicKBXBsYWNlGAQgASgLMhgucXVpbnRldC5jb21tb24udjEuUGxhY2USLwoLb2NjdXJyZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKCnJlcXVlc3RfaWQYBiABKAlCBtLzGAIQQCJQChFPcGVuRXZlbnRSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIOCgZtZXJnZWQYAiABKAgiRAoPR2V0RXZlbnRSZXF1ZXN0EjEKBG5hbWUYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9Ij8KEEdldEV2ZW50UmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQiygIKEUxpc3RFdmVudHNSZXF1ZXN0EiQKBnBhcmVudBgBIAEoCUIU0vMYEAgBKgx6b25lcy97em9uZX0SFgoGc3RhdHVzGAIgASgJQgbS8xgCECASKwoEdHlwZRgDIAEoCUId0vMYGSoXZXZlbnRUeXBlcy97ZXZlbnRfdHlwZX0SOAoMb3JnYW5pc2F0aW9uGAQgASgJQiLS8xgeKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259EjYKB3JlcXVlc3QYBSABKAlCJdLzGCEqH3pvbmVzL3t6b25lfS9yZXF1ZXN0cy97cmVxdWVzdH0SEAoIb3duX29ubHkYBiABKAgSKQoJcGFnZV9zaXplGAcgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQH9AEhsKCnBhZ2VfdG9rZW4YCCABKAlCB9LzGAMQgAQiWwoSTGlzdEV2ZW50c1Jlc3BvbnNlEiwKBmV2ZW50cxgBIAMoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkikgEKFUxpc3RFdmVudFN0ZXBzUmVxdWVzdBIxCgRuYW1lGAEgASgJQiPS8xgfCAEqG3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fRIpCglwYWdlX3NpemUYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgDIAEoCUIH0vMYAxCABCJiChZMaXN0RXZlbnRTdGVwc1Jlc3BvbnNlEi8KBXN0ZXBzGAEgAygLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50U3RlcBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiyQIKE0FkdmFuY2VFdmVudFJlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SKQoGYWN0aW9uGAIgASgJQhnS8xgVCAEiEVthLXpdW2Etel9dezAsMzF9EhcKBnJlYXNvbhgDIAEoCUIH0vMYAxDQDxI4CgxvcmdhbmlzYXRpb24YBCABKAlCItLzGB4qHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0SFwoGYW5zd2VyGAUgASgJQgfS8xgDEKAfEi8KC29jY3VycmVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIbCgRldGFnGAcgASgDQg3S8xgJMQAAAAAAAAAAEhoKCnJlcXVlc3RfaWQYCCABKAlCBtLzGAIQQCJDChRBZHZhbmNlRXZlbnRSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudCJrCg1TdWJPcmRlckRyYWZ0EjoKDG9yZ2FuaXNhdGlvbhgBIAEoCUIk0vMYIAgBKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259Eh4KC2luc3RydWN0aW9uGAIgASgJQgnS8xgFCAEQ0A8imgIKGVN0YXJ0Sm9pbnREaXNwb3NhbFJlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SMgoEbGVhZBgCIAEoCUIk0vMYIAgBKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259EkIKCnN1Yl9vcmRlcnMYAyADKAsyJC5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3ViT3JkZXJEcmFmdEII0vMYBAgBGBQSGQoGcmVhc29uGAQgASgJQgnS8xgFCAEQ0A8SGwoEZXRhZxgFIAEoA0IN0vMYCTEAAAAAAAAAABIaCgpyZXF1ZXN0X2lkGAYgASgJQgbS8xgCEEAiSQoaU3RhcnRKb2ludERpc3Bvc2FsUmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQiOAoSR2V0Q291bnRlcnNSZXF1ZXN0EiIKBHpvbmUYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9ItMBCgxab25lQ291bnRlcnMSDAoEem9uZRgBIAEoCRIMCgRub2RlGAIgASgJEg4KBmV2ZW50cxgDIAEoAxIOCgZtZXJnZWQYBCABKAMSEAoIcmVxdWVzdHMYBSABKAMSRAoJYnlfc3RhdHVzGAYgAygLMjEucXVpbnRldC5tYW5hZ2VtZW50LnYxLlpvbmVDb3VudGVycy5CeVN0YXR1c0VudHJ5Gi8KDUJ5U3RhdHVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASJ9ChNHZXRDb3VudGVyc1Jlc3BvbnNlEjIKBXpvbmVzGAEgAygLMiMucXVpbnRldC5tYW5hZ2VtZW50LnYxLlpvbmVDb3VudGVycxIyCgV0b3RhbBgCIAEoCzIjLnF1aW50ZXQubWFuYWdlbWVudC52MS5ab25lQ291bnRlcnMy+g4KEU1hbmFnZW1lbnRTZXJ2aWNlEsEBCgxQdXRFdmVudFR5cGUSKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuUHV0RXZlbnRUeXBlUmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5QdXRFdmVudFR5cGVSZXNwb25zZSJYyvMYHgocbWFuYWdlbWVudC5ldmVudF90eXBlcy53cml0ZYLT5JMCMBoiL3YxL3tldmVudF90eXBlLm5hbWU9ZXZlbnRUeXBlcy8qfToKZXZlbnRfdHlwZRKOAQoMR2V0RXZlbnRUeXBlEioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50VHlwZVJlcXVlc3QaKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnRUeXBlUmVzcG9uc2UiJcrzGAIQAYLT5JMCGRIXL3YxL3tuYW1lPWV2ZW50VHlwZXMvKn0SiwEKDkxpc3RFdmVudFR5cGVzEiwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudFR5cGVzUmVxdWVzdBotLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRUeXBlc1Jlc3BvbnNlIhzK8xgCEAGC0+STAhASDi92MS9ldmVudFR5cGVzEnoKB0dldExvb3ASJS5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0TG9vcFJlcXVlc3QaJi5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0TG9vcFJlc3BvbnNlIiDK8xgCGAGC0+STAhQSEi92MS97bmFtZT1sb29wcy8qfRKqAQoJT3BlbkV2ZW50EicucXVpbnRldC5tYW5hZ2VtZW50LnYxLk9wZW5FdmVudFJlcXVlc3QaKC5xdWludGV0Lm1hbmFnZW1lbnQudjEuT3BlbkV2ZW50UmVzcG9uc2UiSsrzGCAKFm1hbmFnZW1lbnQuZXZlbnRzLm9wZW4iBnBhcmVudILT5JMCICIbL3YxL3twYXJlbnQ9em9uZXMvKn0vZXZlbnRzOgEqEqIBCghHZXRFdmVudBImLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudFJlcXVlc3QaJy5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnRSZXNwb25zZSJFyvMYHgoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIEbmFtZYLT5JMCHRIbL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9EqoBCgpMaXN0RXZlbnRzEigucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudHNSZXF1ZXN0GikucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudHNSZXNwb25zZSJHyvMYIAoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIGcGFyZW50gtPkkwIdEhsvdjEve3BhcmVudD16b25lcy8qfS9ldmVudHMSugEKDkxpc3RFdmVudFN0ZXBzEiwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudFN0ZXBzUmVxdWVzdBotLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRTdGVwc1Jlc3BvbnNlIkvK8xgeChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgRuYW1lgtPkkwIjEiEvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn0vc3RlcHMSvAEKDEFkdmFuY2VFdmVudBIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5BZHZhbmNlRXZlbnRSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLkFkdmFuY2VFdmVudFJlc3BvbnNlIlPK8xghChltYW5hZ2VtZW50LmV2ZW50cy5hZHZhbmNlIgRuYW1lgtPkkwIoIiMvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn06YWR2YW5jZToBKhLaAQoSU3RhcnRKb2ludERpc3Bvc2FsEjAucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN0YXJ0Sm9pbnREaXNwb3NhbFJlcXVlc3QaMS5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RhcnRKb2ludERpc3Bvc2FsUmVzcG9uc2UiX8rzGCIKGm1hbmFnZW1lbnQuZXZlbnRzLmRpc3BhdGNoIgRuYW1lgtPkkwIzIi4vdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn06c3RhcnRKb2ludERpc3Bvc2FsOgEqEq0BCgtHZXRDb3VudGVycxIpLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRDb3VudGVyc1JlcXVlc3QaKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0Q291bnRlcnNSZXNwb25zZSJHyvMYIAoYbWFuYWdlbWVudC5jb3VudGVycy5yZWFkIgR6b25lgtPkkwIdEhsvdjEve3pvbmU9em9uZXMvKn0vY291bnRlcnNiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_options_v1_options]);
+  fileDesc("CiZxdWludGV0L21hbmFnZW1lbnQvdjEvbWFuYWdlbWVudC5wcm90bxIVcXVpbnRldC5tYW5hZ2VtZW50LnYxInIKBVJvdXRlEi0KBHpvbmUYASABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SOgoMb3JnYW5pc2F0aW9uGAIgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0iYQoLTWVyZ2VQb2xpY3kSKAoIcmFkaXVzX20YASABKAFCFtLzGBIxAAAAAAAAAAA5AAAAAACIs0ASKAoId2luZG93X2gYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABj9UAiUAoJQWxsb3dhbmNlEikKB21pbnV0ZXMYASABKAVCGNLzGBQIATEAAAAAAADwPzkAAAAAgBUgQRIYChBhcm91bmRfdGhlX2Nsb2NrGAIgASgIInUKDFN0ZXBEZWFkbGluZRIoCgVzdGF0ZRgBIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CglhbGxvd2FuY2UYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAEi2gMKCUV2ZW50VHlwZRItCgRuYW1lGAEgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EhQKBGNvZGUYAyABKAlCBtLzGAIQIBIgCgRsb29wGAQgASgJQhLS8xgOKgxsb29wcy97bG9vcH0SOgoIZGVhZGxpbmUYBSABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAESMQoFbWVyZ2UYBiABKAsyIi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VQb2xpY3kSNQoGcm91dGVzGAcgAygLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLlJvdXRlQgfS8xgDGPQDEg8KB3ZlcnNpb24YCCABKAUSDwoHcmV0aXJlZBgJIAEoCBIsCghjYWxlbmRhchgKIAEoCUIa0vMYFioUY2FsZW5kYXJzL3tjYWxlbmRhcn0SQwoOc3RlcF9kZWFkbGluZXMYCyADKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RlcERlYWRsaW5lQgbS8xgCGEAiqQEKCkxvb3BBY3Rpb24SDgoGYWN0aW9uGAEgASgJEisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EgwKBGZyb20YAyADKAkSCgoCdG8YBCABKAkSEgoKcGVybWlzc2lvbhgFIAEoCRIUCgxuZWVkc19yZWFzb24YBiABKAgSGgoSbmVlZHNfb3JnYW5pc2F0aW9uGAcgASgIIqsBCgRMb29wEgwKBG5hbWUYASABKAkSKwoFdGl0bGUYAiABKAsyHC5xdWludGV0LmNvbW1vbi52MS5Mb2NhbFRleHQSDwoHaW5pdGlhbBgDIAEoCRIOCgZzdGF0ZXMYBCADKAkSEwoLb3Blbl9zdGF0ZXMYBSADKAkSMgoHYWN0aW9ucxgGIAMoCzIhLnF1aW50ZXQubWFuYWdlbWVudC52MS5Mb29wQWN0aW9uIpgBCghTdWJPcmRlchIKCgJpZBgBIAEoCRIUCgxvcmdhbmlzYXRpb24YAiABKAkSEwoLaW5zdHJ1Y3Rpb24YAyABKAkSDAoEbGVhZBgEIAEoCBIMCgRkb25lGAUgASgIEisKB2RvbmVfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBG5vdGUYByABKAki2wUKBUV2ZW50EgwKBG5hbWUYASABKAkSDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJEgwKBHR5cGUYBCABKAkSFAoMdHlwZV92ZXJzaW9uGAUgASgFEg0KBXRpdGxlGAYgASgJEhMKC2Rlc2NyaXB0aW9uGAcgASgJEicKBXBsYWNlGAggASgLMhgucXVpbnRldC5jb21tb24udjEuUGxhY2USDgoGc3RhdHVzGAkgASgJEhQKDG9yZ2FuaXNhdGlvbhgKIAEoCRIvCgdyb3V0aW5nGAsgASgLMh4ucXVpbnRldC5jb21tb24udjEuRXhwbGFuYXRpb24SLwoLb2NjdXJyZWRfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCW9wZW5lZF9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoGZHVlX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgljbG9zZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGBAgASgDEhAKCHJlcXVlc3RzGBEgAygJEg8KB3JlcG9ydHMYEiABKAUSDwoHd2FybmluZxgTIAEoCRIzCgpzdWJfb3JkZXJzGBQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEiYKBWZsYWdzGBUgAygLMhcucXVpbnRldC5jb21tb24udjEuRmxhZxIPCgdyZXR1cm5zGBYgASgFEg4KBmFuc3dlchgXIAEoCRIwCgxmaXJzdF9kdWVfYXQYGCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3N0ZXBfZHVlX2F0GBkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKaAQoJRGVhZGxpbmVzEioKBmR1ZV9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMZmlyc3RfZHVlX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtzdGVwX2R1ZV9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAikwIKCUV2ZW50U3RlcBIQCghyZXZpc2lvbhgBIAEoAxIOCgZhY3Rpb24YAiABKAkSDAoEZnJvbRgDIAEoCRIKCgJ0bxgEIAEoCRINCgVhY3RvchgFIAEoCRIUCgxvcmdhbmlzYXRpb24YBiABKAkSDgoGcmVhc29uGAcgASgJEjMKC2V4cGxhbmF0aW9uGAggASgLMh4ucXVpbnRldC5jb21tb24udjEuRXhwbGFuYXRpb24SLwoLb2NjdXJyZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3JlY29yZGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJvChNQdXRFdmVudFR5cGVSZXF1ZXN0EjwKCmV2ZW50X3R5cGUYASABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlQgbS8xgCCAESGgoKcmVxdWVzdF9pZBgCIAEoCUIG0vMYAhBAIl0KFFB1dEV2ZW50VHlwZVJlc3BvbnNlEjQKCmV2ZW50X3R5cGUYASABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlEg8KB2NoYW5nZWQYAiABKAgiRAoTR2V0RXZlbnRUeXBlUmVxdWVzdBItCgRuYW1lGAEgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9IkwKFEdldEV2ZW50VHlwZVJlc3BvbnNlEjQKCmV2ZW50X3R5cGUYASABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlIl8KFUxpc3RFdmVudFR5cGVzUmVxdWVzdBIpCglwYWdlX3NpemUYASABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgCIAEoCUIH0vMYAxCABCJoChZMaXN0RXZlbnRUeXBlc1Jlc3BvbnNlEjUKC2V2ZW50X3R5cGVzGAEgAygLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50VHlwZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiNAoOR2V0TG9vcFJlcXVlc3QSIgoEbmFtZRgBIAEoCUIU0vMYEAgBKgxsb29wcy97bG9vcH0iPAoPR2V0TG9vcFJlc3BvbnNlEikKBGxvb3AYASABKAsyGy5xdWludGV0Lm1hbmFnZW1lbnQudjEuTG9vcCL9AQoQT3BlbkV2ZW50UmVxdWVzdBIkCgZwYXJlbnQYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9Ei0KBHR5cGUYAiABKAlCH9LzGBsIASoXZXZlbnRUeXBlcy97ZXZlbnRfdHlwZX0SHgoLZGVzY3JpcHRpb24YAyABKAlCCdLzGAUIARCgHxInCgVwbGFjZRgEIAEoCzIYLnF1aW50ZXQuY29tbW9uLnYxLlBsYWNlEi8KC29jY3VycmVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIaCgpyZXF1ZXN0X2lkGAYgASgJQgbS8xgCEEAiUAoRT3BlbkV2ZW50UmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQSDgoGbWVyZ2VkGAIgASgIIkQKD0dldEV2ZW50UmVxdWVzdBIxCgRuYW1lGAEgASgJQiPS8xgfCAEqG3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fSI/ChBHZXRFdmVudFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50IsoCChFMaXN0RXZlbnRzUmVxdWVzdBIkCgZwYXJlbnQYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9EhYKBnN0YXR1cxgCIAEoCUIG0vMYAhAgEisKBHR5cGUYAyABKAlCHdLzGBkqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EjgKDG9yZ2FuaXNhdGlvbhgEIAEoCUIi0vMYHiocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufRI2CgdyZXF1ZXN0GAUgASgJQiXS8xghKh96b25lcy97em9uZX0vcmVxdWVzdHMve3JlcXVlc3R9EhAKCG93bl9vbmx5GAYgASgIEikKCXBhZ2Vfc2l6ZRgHIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAEB/QBIbCgpwYWdlX3Rva2VuGAggASgJQgfS8xgDEIAEIlsKEkxpc3RFdmVudHNSZXNwb25zZRIsCgZldmVudHMYASADKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpIBChVMaXN0RXZlbnRTdGVwc1JlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SKQoJcGFnZV9zaXplGAIgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YAyABKAlCB9LzGAMQgAQiYgoWTGlzdEV2ZW50U3RlcHNSZXNwb25zZRIvCgVzdGVwcxgBIAMoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIskCChNBZHZhbmNlRXZlbnRSZXF1ZXN0EjEKBG5hbWUYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EikKBmFjdGlvbhgCIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRIXCgZyZWFzb24YAyABKAlCB9LzGAMQ0A8SOAoMb3JnYW5pc2F0aW9uGAQgASgJQiLS8xgeKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259EhcKBmFuc3dlchgFIAEoCUIH0vMYAxCgHxIvCgtvY2N1cnJlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGwoEZXRhZxgHIAEoA0IN0vMYCTEAAAAAAAAAABIaCgpyZXF1ZXN0X2lkGAggASgJQgbS8xgCEEAiQwoUQWR2YW5jZUV2ZW50UmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQiawoNU3ViT3JkZXJEcmFmdBI6CgxvcmdhbmlzYXRpb24YASABKAlCJNLzGCAIASocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufRIeCgtpbnN0cnVjdGlvbhgCIAEoCUIJ0vMYBQgBENAPIpoCChlTdGFydEpvaW50RGlzcG9zYWxSZXF1ZXN0EjEKBG5hbWUYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EjIKBGxlYWQYAiABKAlCJNLzGCAIASocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufRJCCgpzdWJfb3JkZXJzGAMgAygLMiQucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyRHJhZnRCCNLzGAQIARgUEhkKBnJlYXNvbhgEIAEoCUIJ0vMYBQgBENAPEhsKBGV0YWcYBSABKANCDdLzGAkxAAAAAAAAAAASGgoKcmVxdWVzdF9pZBgGIAEoCUIG0vMYAhBAIkkKGlN0YXJ0Sm9pbnREaXNwb3NhbFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50IjgKEkdldENvdW50ZXJzUmVxdWVzdBIiCgR6b25lGAEgASgJQhTS8xgQCAEqDHpvbmVzL3t6b25lfSLTAQoMWm9uZUNvdW50ZXJzEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCRIOCgZldmVudHMYAyABKAMSDgoGbWVyZ2VkGAQgASgDEhAKCHJlcXVlc3RzGAUgASgDEkQKCWJ5X3N0YXR1cxgGIAMoCzIxLnF1aW50ZXQubWFuYWdlbWVudC52MS5ab25lQ291bnRlcnMuQnlTdGF0dXNFbnRyeRovCg1CeVN0YXR1c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEifQoTR2V0Q291bnRlcnNSZXNwb25zZRIyCgV6b25lcxgBIAMoCzIjLnF1aW50ZXQubWFuYWdlbWVudC52MS5ab25lQ291bnRlcnMSMgoFdG90YWwYAiABKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuWm9uZUNvdW50ZXJzMvoOChFNYW5hZ2VtZW50U2VydmljZRLBAQoMUHV0RXZlbnRUeXBlEioucXVpbnRldC5tYW5hZ2VtZW50LnYxLlB1dEV2ZW50VHlwZVJlcXVlc3QaKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuUHV0RXZlbnRUeXBlUmVzcG9uc2UiWMrzGB4KHG1hbmFnZW1lbnQuZXZlbnRfdHlwZXMud3JpdGWC0+STAjAaIi92MS97ZXZlbnRfdHlwZS5uYW1lPWV2ZW50VHlwZXMvKn06CmV2ZW50X3R5cGUSjgEKDEdldEV2ZW50VHlwZRIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudFR5cGVSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50VHlwZVJlc3BvbnNlIiXK8xgCEAGC0+STAhkSFy92MS97bmFtZT1ldmVudFR5cGVzLyp9EosBCg5MaXN0RXZlbnRUeXBlcxIsLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRUeXBlc1JlcXVlc3QaLS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50VHlwZXNSZXNwb25zZSIcyvMYAhABgtPkkwIQEg4vdjEvZXZlbnRUeXBlcxJ6CgdHZXRMb29wEiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldExvb3BSZXF1ZXN0GiYucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldExvb3BSZXNwb25zZSIgyvMYAhgBgtPkkwIUEhIvdjEve25hbWU9bG9vcHMvKn0SqgEKCU9wZW5FdmVudBInLnF1aW50ZXQubWFuYWdlbWVudC52MS5PcGVuRXZlbnRSZXF1ZXN0GigucXVpbnRldC5tYW5hZ2VtZW50LnYxLk9wZW5FdmVudFJlc3BvbnNlIkrK8xggChZtYW5hZ2VtZW50LmV2ZW50cy5vcGVuIgZwYXJlbnSC0+STAiAiGy92MS97cGFyZW50PXpvbmVzLyp9L2V2ZW50czoBKhKiAQoIR2V0RXZlbnQSJi5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnRSZXF1ZXN0GicucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50UmVzcG9uc2UiRcrzGB4KFm1hbmFnZW1lbnQuZXZlbnRzLnJlYWQiBG5hbWWC0+STAh0SGy92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qfRKqAQoKTGlzdEV2ZW50cxIoLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRzUmVxdWVzdBopLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRzUmVzcG9uc2UiR8rzGCAKFm1hbmFnZW1lbnQuZXZlbnRzLnJlYWQiBnBhcmVudILT5JMCHRIbL3YxL3twYXJlbnQ9em9uZXMvKn0vZXZlbnRzEroBCg5MaXN0RXZlbnRTdGVwcxIsLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRTdGVwc1JlcXVlc3QaLS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50U3RlcHNSZXNwb25zZSJLyvMYHgoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIEbmFtZYLT5JMCIxIhL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9L3N0ZXBzErwBCgxBZHZhbmNlRXZlbnQSKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWR2YW5jZUV2ZW50UmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5BZHZhbmNlRXZlbnRSZXNwb25zZSJTyvMYIQoZbWFuYWdlbWVudC5ldmVudHMuYWR2YW5jZSIEbmFtZYLT5JMCKCIjL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9OmFkdmFuY2U6ASoS2gEKElN0YXJ0Sm9pbnREaXNwb3NhbBIwLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdGFydEpvaW50RGlzcG9zYWxSZXF1ZXN0GjEucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN0YXJ0Sm9pbnREaXNwb3NhbFJlc3BvbnNlIl/K8xgiChptYW5hZ2VtZW50LmV2ZW50cy5kaXNwYXRjaCIEbmFtZYLT5JMCMyIuL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9OnN0YXJ0Sm9pbnREaXNwb3NhbDoBKhKtAQoLR2V0Q291bnRlcnMSKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0Q291bnRlcnNSZXF1ZXN0GioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldENvdW50ZXJzUmVzcG9uc2UiR8rzGCAKGG1hbmFnZW1lbnQuY291bnRlcnMucmVhZCIEem9uZYLT5JMCHRIbL3YxL3t6b25lPXpvbmVzLyp9L2NvdW50ZXJzYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_options_v1_options]);
 
 /**
  * Route says which organisation handles events of a type in a zone.
@@ -77,6 +77,63 @@ export const MergePolicySchema: GenMessage<MergePolicy> = /*@__PURE__*/
   messageDesc(file_quintet_management_v1_management, 1);
 
 /**
+ * Allowance is how long something may take.
+ *
+ * @generated from message quintet.management.v1.Allowance
+ */
+export type Allowance = Message<"quintet.management.v1.Allowance"> & {
+  /**
+   * minutes are minutes of working time by the calendar that counts, or of any time; at most a year of 366 days.
+   *
+   * @generated from field: int32 minutes = 1;
+   */
+  minutes: number;
+
+  /**
+   * around_the_clock counts every minute, nights and holidays included.
+   *
+   * @generated from field: bool around_the_clock = 2;
+   */
+  aroundTheClock: boolean;
+};
+
+/**
+ * Describes the message quintet.management.v1.Allowance.
+ * Use `create(AllowanceSchema)` to create a new message.
+ */
+export const AllowanceSchema: GenMessage<Allowance> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_management, 2);
+
+/**
+ * StepDeadline says how long an event may stay in one state of its loop.
+ *
+ * @generated from message quintet.management.v1.StepDeadline
+ */
+export type StepDeadline = Message<"quintet.management.v1.StepDeadline"> & {
+  /**
+   * state is a state of the type's loop.
+   *
+   * @generated from field: string state = 1;
+   */
+  state: string;
+
+  /**
+   * allowance counts from the step that brought it there, by the calendar of the organisation that handles the step; by the
+   * calendar of the business clock where nobody does or no calendar lists the organisation.
+   *
+   * @generated from field: quintet.management.v1.Allowance allowance = 2;
+   */
+  allowance?: Allowance | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.StepDeadline.
+ * Use `create(StepDeadlineSchema)` to create a new message.
+ */
+export const StepDeadlineSchema: GenMessage<StepDeadline> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_management, 3);
+
+/**
  * EventType is a kind of event (事件类型) with its loop, deadline and routing.
  *
  * @generated from message quintet.management.v1.EventType
@@ -111,11 +168,11 @@ export type EventType = Message<"quintet.management.v1.EventType"> & {
   loop: string;
 
   /**
-   * deadline_h is the time in hours from opening to closing; required, at least 1.
+   * deadline is the time that the city gives itself from occurred_at to closing: the business clock (业务时限).
    *
-   * @generated from field: int32 deadline_h = 5;
+   * @generated from field: quintet.management.v1.Allowance deadline = 5;
    */
-  deadlineH: number;
+  deadline?: Allowance | undefined;
 
   /**
    * merge says when two reports are of the same thing.
@@ -144,6 +201,20 @@ export type EventType = Message<"quintet.management.v1.EventType"> & {
    * @generated from field: bool retired = 9;
    */
   retired: boolean;
+
+  /**
+   * calendar is the calendar by which the business clock counts; empty for `calendars/default`.
+   *
+   * @generated from field: string calendar = 10;
+   */
+  calendar: string;
+
+  /**
+   * step_deadlines are the times for single steps (环节时限), one per state at most.
+   *
+   * @generated from field: repeated quintet.management.v1.StepDeadline step_deadlines = 11;
+   */
+  stepDeadlines: StepDeadline[];
 };
 
 /**
@@ -151,7 +222,7 @@ export type EventType = Message<"quintet.management.v1.EventType"> & {
  * Use `create(EventTypeSchema)` to create a new message.
  */
 export const EventTypeSchema: GenMessage<EventType> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 2);
+  messageDesc(file_quintet_management_v1_management, 4);
 
 /**
  * LoopAction is one declared transition of a loop.
@@ -214,7 +285,7 @@ export type LoopAction = Message<"quintet.management.v1.LoopAction"> & {
  * Use `create(LoopActionSchema)` to create a new message.
  */
 export const LoopActionSchema: GenMessage<LoopAction> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 3);
+  messageDesc(file_quintet_management_v1_management, 5);
 
 /**
  * Loop is a state machine for events (闭环).
@@ -270,7 +341,7 @@ export type Loop = Message<"quintet.management.v1.Loop"> & {
  * Use `create(LoopSchema)` to create a new message.
  */
 export const LoopSchema: GenMessage<Loop> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 4);
+  messageDesc(file_quintet_management_v1_management, 6);
 
 /**
  * SubOrder is one organisation's share of a joint disposal.
@@ -333,7 +404,7 @@ export type SubOrder = Message<"quintet.management.v1.SubOrder"> & {
  * Use `create(SubOrderSchema)` to create a new message.
  */
 export const SubOrderSchema: GenMessage<SubOrder> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 5);
+  messageDesc(file_quintet_management_v1_management, 7);
 
 /**
  * Event is one thing that the city must deal with (事件).
@@ -433,7 +504,8 @@ export type Event = Message<"quintet.management.v1.Event"> & {
   openedAt?: Timestamp | undefined;
 
   /**
-   * due_at is occurred_at plus the type's deadline. Whether it is overdue is computed, never stored.
+   * due_at is when it must be closed: the type's deadline counted from occurred_at. Unset for a type that the node does not
+   * have. Whether it is overdue is computed, never stored; GetEventDeadlines explains it.
    *
    * @generated from field: google.protobuf.Timestamp due_at = 14;
    */
@@ -501,6 +573,20 @@ export type Event = Message<"quintet.management.v1.Event"> & {
    * @generated from field: string answer = 23;
    */
   answer: string;
+
+  /**
+   * first_due_at is when it was due as opened.
+   *
+   * @generated from field: google.protobuf.Timestamp first_due_at = 24;
+   */
+  firstDueAt?: Timestamp | undefined;
+
+  /**
+   * step_due_at is when its present state must be left; unset when the type gives that state no deadline.
+   *
+   * @generated from field: google.protobuf.Timestamp step_due_at = 25;
+   */
+  stepDueAt?: Timestamp | undefined;
 };
 
 /**
@@ -508,7 +594,42 @@ export type Event = Message<"quintet.management.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 6);
+  messageDesc(file_quintet_management_v1_management, 8);
+
+/**
+ * Deadlines are the deadlines of an event, as facts carry them.
+ *
+ * @generated from message quintet.management.v1.Deadlines
+ */
+export type Deadlines = Message<"quintet.management.v1.Deadlines"> & {
+  /**
+   * due_at is when it must be closed.
+   *
+   * @generated from field: google.protobuf.Timestamp due_at = 1;
+   */
+  dueAt?: Timestamp | undefined;
+
+  /**
+   * first_due_at is when it was due as opened.
+   *
+   * @generated from field: google.protobuf.Timestamp first_due_at = 2;
+   */
+  firstDueAt?: Timestamp | undefined;
+
+  /**
+   * step_due_at is when its present state must be left; unset for no such deadline.
+   *
+   * @generated from field: google.protobuf.Timestamp step_due_at = 3;
+   */
+  stepDueAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.Deadlines.
+ * Use `create(DeadlinesSchema)` to create a new message.
+ */
+export const DeadlinesSchema: GenMessage<Deadlines> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_management, 9);
 
 /**
  * EventStep is one step that was taken.
@@ -592,7 +713,7 @@ export type EventStep = Message<"quintet.management.v1.EventStep"> & {
  * Use `create(EventStepSchema)` to create a new message.
  */
 export const EventStepSchema: GenMessage<EventStep> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 7);
+  messageDesc(file_quintet_management_v1_management, 10);
 
 /**
  * PutEventTypeRequest creates or replaces an event type.
@@ -620,7 +741,7 @@ export type PutEventTypeRequest = Message<"quintet.management.v1.PutEventTypeReq
  * Use `create(PutEventTypeRequestSchema)` to create a new message.
  */
 export const PutEventTypeRequestSchema: GenMessage<PutEventTypeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 8);
+  messageDesc(file_quintet_management_v1_management, 11);
 
 /**
  * PutEventTypeResponse answers PutEventType.
@@ -648,7 +769,7 @@ export type PutEventTypeResponse = Message<"quintet.management.v1.PutEventTypeRe
  * Use `create(PutEventTypeResponseSchema)` to create a new message.
  */
 export const PutEventTypeResponseSchema: GenMessage<PutEventTypeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 9);
+  messageDesc(file_quintet_management_v1_management, 12);
 
 /**
  * GetEventTypeRequest asks for one event type.
@@ -669,7 +790,7 @@ export type GetEventTypeRequest = Message<"quintet.management.v1.GetEventTypeReq
  * Use `create(GetEventTypeRequestSchema)` to create a new message.
  */
 export const GetEventTypeRequestSchema: GenMessage<GetEventTypeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 10);
+  messageDesc(file_quintet_management_v1_management, 13);
 
 /**
  * GetEventTypeResponse answers GetEventType.
@@ -690,7 +811,7 @@ export type GetEventTypeResponse = Message<"quintet.management.v1.GetEventTypeRe
  * Use `create(GetEventTypeResponseSchema)` to create a new message.
  */
 export const GetEventTypeResponseSchema: GenMessage<GetEventTypeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 11);
+  messageDesc(file_quintet_management_v1_management, 14);
 
 /**
  * ListEventTypesRequest asks for a page of event types.
@@ -718,7 +839,7 @@ export type ListEventTypesRequest = Message<"quintet.management.v1.ListEventType
  * Use `create(ListEventTypesRequestSchema)` to create a new message.
  */
 export const ListEventTypesRequestSchema: GenMessage<ListEventTypesRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 12);
+  messageDesc(file_quintet_management_v1_management, 15);
 
 /**
  * ListEventTypesResponse is a page of event types.
@@ -746,7 +867,7 @@ export type ListEventTypesResponse = Message<"quintet.management.v1.ListEventTyp
  * Use `create(ListEventTypesResponseSchema)` to create a new message.
  */
 export const ListEventTypesResponseSchema: GenMessage<ListEventTypesResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 13);
+  messageDesc(file_quintet_management_v1_management, 16);
 
 /**
  * GetLoopRequest asks for one loop.
@@ -767,7 +888,7 @@ export type GetLoopRequest = Message<"quintet.management.v1.GetLoopRequest"> & {
  * Use `create(GetLoopRequestSchema)` to create a new message.
  */
 export const GetLoopRequestSchema: GenMessage<GetLoopRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 14);
+  messageDesc(file_quintet_management_v1_management, 17);
 
 /**
  * GetLoopResponse answers GetLoop.
@@ -788,7 +909,7 @@ export type GetLoopResponse = Message<"quintet.management.v1.GetLoopResponse"> &
  * Use `create(GetLoopResponseSchema)` to create a new message.
  */
 export const GetLoopResponseSchema: GenMessage<GetLoopResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 15);
+  messageDesc(file_quintet_management_v1_management, 18);
 
 /**
  * OpenEventRequest opens an event.
@@ -844,7 +965,7 @@ export type OpenEventRequest = Message<"quintet.management.v1.OpenEventRequest">
  * Use `create(OpenEventRequestSchema)` to create a new message.
  */
 export const OpenEventRequestSchema: GenMessage<OpenEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 16);
+  messageDesc(file_quintet_management_v1_management, 19);
 
 /**
  * OpenEventResponse answers OpenEvent.
@@ -872,7 +993,7 @@ export type OpenEventResponse = Message<"quintet.management.v1.OpenEventResponse
  * Use `create(OpenEventResponseSchema)` to create a new message.
  */
 export const OpenEventResponseSchema: GenMessage<OpenEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 17);
+  messageDesc(file_quintet_management_v1_management, 20);
 
 /**
  * GetEventRequest asks for one event.
@@ -893,7 +1014,7 @@ export type GetEventRequest = Message<"quintet.management.v1.GetEventRequest"> &
  * Use `create(GetEventRequestSchema)` to create a new message.
  */
 export const GetEventRequestSchema: GenMessage<GetEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 18);
+  messageDesc(file_quintet_management_v1_management, 21);
 
 /**
  * GetEventResponse answers GetEvent.
@@ -914,7 +1035,7 @@ export type GetEventResponse = Message<"quintet.management.v1.GetEventResponse">
  * Use `create(GetEventResponseSchema)` to create a new message.
  */
 export const GetEventResponseSchema: GenMessage<GetEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 19);
+  messageDesc(file_quintet_management_v1_management, 22);
 
 /**
  * ListEventsRequest asks for a page of events.
@@ -984,7 +1105,7 @@ export type ListEventsRequest = Message<"quintet.management.v1.ListEventsRequest
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 20);
+  messageDesc(file_quintet_management_v1_management, 23);
 
 /**
  * ListEventsResponse is a page of events.
@@ -1012,7 +1133,7 @@ export type ListEventsResponse = Message<"quintet.management.v1.ListEventsRespon
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 21);
+  messageDesc(file_quintet_management_v1_management, 24);
 
 /**
  * ListEventStepsRequest asks for the steps of an event.
@@ -1047,7 +1168,7 @@ export type ListEventStepsRequest = Message<"quintet.management.v1.ListEventStep
  * Use `create(ListEventStepsRequestSchema)` to create a new message.
  */
 export const ListEventStepsRequestSchema: GenMessage<ListEventStepsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 22);
+  messageDesc(file_quintet_management_v1_management, 25);
 
 /**
  * ListEventStepsResponse is a page of steps.
@@ -1075,7 +1196,7 @@ export type ListEventStepsResponse = Message<"quintet.management.v1.ListEventSte
  * Use `create(ListEventStepsResponseSchema)` to create a new message.
  */
 export const ListEventStepsResponseSchema: GenMessage<ListEventStepsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 23);
+  messageDesc(file_quintet_management_v1_management, 26);
 
 /**
  * AdvanceEventRequest takes one step.
@@ -1147,7 +1268,7 @@ export type AdvanceEventRequest = Message<"quintet.management.v1.AdvanceEventReq
  * Use `create(AdvanceEventRequestSchema)` to create a new message.
  */
 export const AdvanceEventRequestSchema: GenMessage<AdvanceEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 24);
+  messageDesc(file_quintet_management_v1_management, 27);
 
 /**
  * AdvanceEventResponse answers AdvanceEvent.
@@ -1168,7 +1289,7 @@ export type AdvanceEventResponse = Message<"quintet.management.v1.AdvanceEventRe
  * Use `create(AdvanceEventResponseSchema)` to create a new message.
  */
 export const AdvanceEventResponseSchema: GenMessage<AdvanceEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 25);
+  messageDesc(file_quintet_management_v1_management, 28);
 
 /**
  * SubOrderDraft is one share of a joint disposal to be.
@@ -1196,7 +1317,7 @@ export type SubOrderDraft = Message<"quintet.management.v1.SubOrderDraft"> & {
  * Use `create(SubOrderDraftSchema)` to create a new message.
  */
 export const SubOrderDraftSchema: GenMessage<SubOrderDraft> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 26);
+  messageDesc(file_quintet_management_v1_management, 29);
 
 /**
  * StartJointDisposalRequest gives sub-orders to several organisations.
@@ -1252,7 +1373,7 @@ export type StartJointDisposalRequest = Message<"quintet.management.v1.StartJoin
  * Use `create(StartJointDisposalRequestSchema)` to create a new message.
  */
 export const StartJointDisposalRequestSchema: GenMessage<StartJointDisposalRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 27);
+  messageDesc(file_quintet_management_v1_management, 30);
 
 /**
  * StartJointDisposalResponse answers StartJointDisposal.
@@ -1273,7 +1394,7 @@ export type StartJointDisposalResponse = Message<"quintet.management.v1.StartJoi
  * Use `create(StartJointDisposalResponseSchema)` to create a new message.
  */
 export const StartJointDisposalResponseSchema: GenMessage<StartJointDisposalResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 28);
+  messageDesc(file_quintet_management_v1_management, 31);
 
 /**
  * GetCountersRequest asks for the counters of a zone.
@@ -1294,7 +1415,7 @@ export type GetCountersRequest = Message<"quintet.management.v1.GetCountersReque
  * Use `create(GetCountersRequestSchema)` to create a new message.
  */
 export const GetCountersRequestSchema: GenMessage<GetCountersRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 29);
+  messageDesc(file_quintet_management_v1_management, 32);
 
 /**
  * ZoneCounters are the counters of one zone alone.
@@ -1350,7 +1471,7 @@ export type ZoneCounters = Message<"quintet.management.v1.ZoneCounters"> & {
  * Use `create(ZoneCountersSchema)` to create a new message.
  */
 export const ZoneCountersSchema: GenMessage<ZoneCounters> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 30);
+  messageDesc(file_quintet_management_v1_management, 33);
 
 /**
  * GetCountersResponse answers GetCounters.
@@ -1378,7 +1499,7 @@ export type GetCountersResponse = Message<"quintet.management.v1.GetCountersResp
  * Use `create(GetCountersResponseSchema)` to create a new message.
  */
 export const GetCountersResponseSchema: GenMessage<GetCountersResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 31);
+  messageDesc(file_quintet_management_v1_management, 34);
 
 /**
  * ManagementService handles events from the first report to the evaluation.

@@ -93,7 +93,7 @@ def test_a_shared_type_goes_to_the_department_of_the_node(tmp_path: Path) -> Non
         ("zones: {a: 1}", "zones", "must be a list"),
         ("zone:\n  - {id: a}", "zone", "not a known section"),
         ("devices:\n  - {id: s, model: m}", "devices s, zone", "is required"),
-        ("event_types:\n  - {id: t, deadline: soon}", "event_types t", "deadline"),
+        ("event_types:\n  - {id: t, deadline: {minutes: soon}}", "event_types t", "minutes"),
         ("include: nothing.yaml", "include", "must be a list"),
         ("include: [nothing.yaml]", "", "does not exist"),
         ("routes:\n  air: bureau", "routes air", "must be a list"),

@@ -50,7 +50,16 @@ def agreement_hash(contract: pb.Contract) -> bytes:
 
 # -------------------------------------------------------------------------------------------- charters
 
-_MANAGEMENT_UP = ("EventOpened", "ReportMerged", "EventAdvanced", "JointDisposalStarted", "SubOrderCompleted")
+_MANAGEMENT_UP = (
+    "EventOpened",
+    "ReportMerged",
+    "EventAdvanced",
+    "JointDisposalStarted",
+    "SubOrderCompleted",
+    "ExceptionChanged",
+    "DeadlineMissed",
+    "EventEscalated",
+)
 
 
 def default_charter(zone: str) -> pb.Terms:

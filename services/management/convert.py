@@ -12,15 +12,19 @@ from quintet.common.v1 import common_pb2
 from quintet.management.v1 import management_pb2 as pb
 from services.management.model import (
     Allowance,
+    ClockKind,
     Deadlines,
+    Escalation,
     EventType,
     Explanation,
     Flag,
     MergePolicy,
     Place,
+    Reminder,
     Route,
     Step,
     SubOrder,
+    Tier,
 )
 from services.management.model_loop import LOOP_DEFAULT
 
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from services.management.store_counters import Count
 
 
+_CLOCKS = {pb.CLOCK_KIND_BUSINESS: ClockKind.BUSINESS, pb.CLOCK_KIND_STEP: ClockKind.STEP}
+_TIERS = {pb.EscalationTier.Value(f"ESCALATION_TIER_{tier.name}"): tier for tier in Tier}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_S = 24 * 3600
 
@@ -126,6 +132,9 @@ def event_pb(event: Event, requests: Sequence[str] = (), shares: Sequence[SubOrd
         due_at=time_pb(event.deadlines.due_at),
         first_due_at=time_pb(event.deadlines.first_due_at),
         step_due_at=time_pb(event.deadlines.step_due_at),
+        suspended_until=time_pb(event.deadlines.suspended_until),
+        reopens=event.deadlines.reopens,
+        reopen_until=time_pb(event.deadlines.reopen_until),
         closed_at=time_pb(event.closed_at),
         revision=event.revision,
         requests=requests,
@@ -143,6 +152,9 @@ def deadlines_pb(deadlines: Deadlines) -> pb.Deadlines:
         due_at=time_pb(deadlines.due_at),
         first_due_at=time_pb(deadlines.first_due_at),
         step_due_at=time_pb(deadlines.step_due_at),
+        suspended_until=time_pb(deadlines.suspended_until),
+        reopens=deadlines.reopens,
+        reopen_until=time_pb(deadlines.reopen_until),
     )
 
 
@@ -152,6 +164,9 @@ def deadlines_of(message: pb.Deadlines | pb.Event) -> Deadlines:
         due_at=time_of(message, "due_at"),
         first_due_at=time_of(message, "first_due_at"),
         step_due_at=time_of(message, "step_due_at"),
+        suspended_until=time_of(message, "suspended_until"),
+        reopens=message.reopens,
+        reopen_until=time_of(message, "reopen_until"),
     )
 
 
@@ -229,8 +244,22 @@ def type_of(event_type: pb.EventType) -> EventType:
         routes=tuple(Route(route.zone, route.organisation) for route in event_type.routes),
         retired=event_type.retired,
         calendar=event_type.calendar,
+        reopen_days=event_type.reopen_days,
+        reminders=tuple(Reminder(_CLOCKS[each.clock], each.offset_min, each.role) for each in event_type.reminders),
+        escalations=tuple(
+            Escalation(_CLOCKS[each.clock], each.after_min, each.role, _TIERS[each.tier])
+            for each in event_type.escalations
+        ),
         step_deadlines={step.state: allowance_of(step.allowance) for step in event_type.step_deadlines},
     )
+
+
+def clock_pb(clock: ClockKind) -> pb.ClockKind.ValueType:
+    return pb.ClockKind.Value(f"CLOCK_KIND_{clock.name}")
+
+
+def tier_pb(tier: Tier) -> pb.EscalationTier.ValueType:
+    return pb.EscalationTier.Value(f"ESCALATION_TIER_{tier.name}")
 
 
 def allowance_of(allowance: pb.Allowance) -> Allowance:
@@ -254,6 +283,15 @@ def type_pb(event_type: EventType) -> pb.EventType:
         version=event_type.version,
         retired=event_type.retired,
         calendar=event_type.calendar,
+        reopen_days=event_type.reopen_days,
+        reminders=[
+            pb.Reminder(clock=clock_pb(each.clock), offset_min=each.offset_min, role=each.role)
+            for each in event_type.reminders
+        ],
+        escalations=[
+            pb.Escalation(clock=clock_pb(each.clock), after_min=each.after_min, role=each.role, tier=tier_pb(each.tier))
+            for each in event_type.escalations
+        ],
         step_deadlines=[
             pb.StepDeadline(state=state, allowance=allowance_pb(allowance))
             for state, allowance in event_type.step_deadlines.items()
@@ -277,6 +315,9 @@ def loop_pb(loop: Loop) -> pb.Loop:
             permission=action.permission,
             needs_reason=action.needs_reason,
             needs_organisation=action.needs_organisation,
+            voids=action.voids,
+            reopens=action.reopens,
+            on_request_only=action.on_request_only,
         )
         getattr(added, "from").extend(action.sources)  # a keyword in Python
     return found

@@ -18,6 +18,7 @@ from quintet.management.v1 import facts_pb2
 from quintet.perception.v1.facts_pb2 import WarningRaised
 from services.management import convert, stated, store_events, store_joint, store_zones
 from services.management.authority import authority
+from services.management.deadlines.facts import LedgerHandlers
 from services.management.model import REQUEST_NAME, WARNING_NAME, Doubt, Flag, Place, ReportKind, flagged
 from services.management.model_joint import Outcome, settle
 from services.management.model_report import Report
@@ -171,6 +172,7 @@ def handlers(own: FactHandlers, mirrored: MirrorHandlers) -> Mapping[type[Messag
             _on(facts_pb2.EventAdvanced, mirrored.event_advanced),
             _on(facts_pb2.JointDisposalStarted, mirrored.joint_disposal_started),
             _on(facts_pb2.SubOrderCompleted, mirrored.sub_order_completed),
+            _on(facts_pb2.ExceptionChanged, LedgerHandlers(mirrored).exception_changed),
         ]
     )
 

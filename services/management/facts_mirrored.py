@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 # The status of a partial event while no fact has said one.
 STATUS_UNKNOWN = "unknown"
 
+# Steps that EventAdvanced tells of and that no loop declares.
+_BESIDE_THE_LOOP = frozenset(
+    (
+        StepAction.WITHDRAW_SUB_ORDER,
+        StepAction.EXTEND,
+        StepAction.SUSPEND,
+        StepAction.RESUME,
+        StepAction.ESCALATE,
+        StepAction.SUPERVISE,
+        StepAction.RECKON_ANEW,
+    )
+)
+
 
 class MirrorHandlers:
     """Each writes what a fact of another node says; facts of our own are what we wrote already.
@@ -37,7 +50,7 @@ class MirrorHandlers:
 
     async def event_opened(self, tx: Tx, fact: Fact, message: facts_pb2.EventOpened) -> None:
         event = message.event
-        if not self._is_mirrored(fact, event.name, event.zone, event.node):
+        if not self.is_mirrored(fact, event.name, event.zone, event.node):
             return
         opened = _event(message, fallback=_stated_at(fact))
         step = Step(
@@ -57,7 +70,7 @@ class MirrorHandlers:
             await self._check_node(tx, event.name, event.node)
 
     async def report_merged(self, tx: Tx, fact: Fact, message: facts_pb2.ReportMerged) -> None:
-        if not self._is_mirrored(fact, message.event, message.zone, message.node):
+        if not self.is_mirrored(fact, message.event, message.zone, message.node):
             return
         said = Change(
             name=message.event,
@@ -72,7 +85,7 @@ class MirrorHandlers:
         await self._apply(tx, fact, message.zone, said)
 
     async def event_advanced(self, tx: Tx, fact: Fact, message: facts_pb2.EventAdvanced) -> None:
-        if not self._is_mirrored(fact, message.event, message.zone, message.node):
+        if not self.is_mirrored(fact, message.event, message.zone, message.node):
             return
         step = convert.step_of(message.step, revision=message.revision, fallback=_stated_at(fact))
         said = Change(
@@ -82,7 +95,7 @@ class MirrorHandlers:
             status=message.status,
             organisation=message.organisation,
             closed_at=convert.time_of(message, "closed_at"),
-            in_loop=step.action != StepAction.WITHDRAW_SUB_ORDER,
+            in_loop=step.action not in _BESIDE_THE_LOOP,
             answer=message.answer,
             returned=step.action in self._returning,
             deadlines=convert.deadlines_of(message.deadlines) if message.HasField("deadlines") else None,
@@ -90,7 +103,7 @@ class MirrorHandlers:
         await self._apply(tx, fact, message.zone, said)
 
     async def joint_disposal_started(self, tx: Tx, fact: Fact, message: facts_pb2.JointDisposalStarted) -> None:
-        if not self._is_mirrored(fact, message.event, fact.zone, fact.node):
+        if not self.is_mirrored(fact, message.event, fact.zone, fact.node):
             return
         step = _step(fact, message.revision, StepAction.START_JOINT_DISPOSAL, "", message.lead, message.started_by)
         shares = [convert.sub_order_of(share, fallback=step.occurred_at) for share in message.sub_orders]
@@ -99,7 +112,7 @@ class MirrorHandlers:
         await self._apply_joint(tx, fact, said, shares)
 
     async def sub_order_completed(self, tx: Tx, fact: Fact, message: facts_pb2.SubOrderCompleted) -> None:
-        if not self._is_mirrored(fact, message.event, fact.zone, fact.node):
+        if not self.is_mirrored(fact, message.event, fact.zone, fact.node):
             return
         step = _step(fact, message.revision, StepAction.COMPLETE_SUB_ORDER, "", "")
         share = convert.sub_order_of(message.sub_order, fallback=step.occurred_at)
@@ -121,7 +134,7 @@ class MirrorHandlers:
             raise Invalid("event", f"{said.name} appeared while it was being written")
         return event_id
 
-    def _is_mirrored(self, fact: Fact, name: str, zone: str, node: str) -> bool:
+    def is_mirrored(self, fact: Fact, name: str, zone: str, node: str) -> bool:
         """Tell whether the fact is another node's. Raises Invalid for one that speaks for somebody else."""
         if not fact.received_from or fact.node == self._node:
             return False

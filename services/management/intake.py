@@ -83,7 +83,7 @@ class Intake:
             now=tx.now,
         )
         self._book.keep(event_type)
-        event = await self._book.reckon(tx.conn, event)
+        event = await self._book.opened(tx.conn, event)
         event = await store_events.insert(tx.conn, event, opening_step(event, actor=actor), report)
         stated.opened(tx, event, report)
         return event

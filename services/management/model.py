@@ -29,6 +29,12 @@ class StepAction(StrEnum):
     START_JOINT_DISPOSAL = "start_joint_disposal"
     COMPLETE_SUB_ORDER = "complete_sub_order"
     WITHDRAW_SUB_ORDER = "withdraw_sub_order"
+    EXTEND = "extend"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    ESCALATE = "escalate"
+    SUPERVISE = "supervise"
+    RECKON_ANEW = "reckon_anew"
 
 
 class Doubt(StrEnum):
@@ -98,6 +104,40 @@ class Allowance:
     around_the_clock: bool = False
 
 
+class ClockKind(StrEnum):
+    """Which clock of an event."""
+
+    BUSINESS = "business"
+    STEP = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """Told of `offset_min` minutes after a deadline, before it when negative."""
+
+    clock: ClockKind
+    offset_min: int
+    role: str
+
+
+class Tier(StrEnum):
+    """Where the role is that an event is brought before."""
+
+    ORGANISATION = "organisation"
+    ZONE = "zone"
+    ABOVE = "above"
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """One rung of the ladder that an event climbs when a clock is `after_min` minutes late."""
+
+    clock: ClockKind
+    after_min: int
+    role: str
+    tier: Tier
+
+
 @dataclass(frozen=True, slots=True)
 class EventType:
     """One version of a kind of event. `deadline` is None only for a type that the catalogue does not have.
@@ -117,15 +157,25 @@ class EventType:
     retired: bool = False
     calendar: str = ""
     step_deadlines: Mapping[str, Allowance] = field(default_factory=dict)
+    reopen_days: int = 0
+    reminders: tuple[Reminder, ...] = ()
+    escalations: tuple[Escalation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """When an event is due: the whole of it, as opened and now, and its present step. None for no such deadline."""
+    """When an event is due: the whole of it, as opened and now, and its present step. None for no such deadline.
+
+    `suspended_until` is when its suspension ends. `reopen_until` is until when it can be reopened, `reopens` how often
+    it was.
+    """
 
     due_at: datetime | None = None
     first_due_at: datetime | None = None
     step_due_at: datetime | None = None
+    suspended_until: datetime | None = None
+    reopens: int = 0
+    reopen_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +183,9 @@ class Clocks:
     """What the deadlines of an event of this node were reckoned from, besides its type.
 
     `step_since` is when it came to its present step. `calendar` and `step_calendar` are those that counted, with their
-    versions. `pauses` do not count.
+    versions. `pauses` do not count; extensions, in minutes as the allowance counts, come on top of it. `suspension` is
+    the entry of the ledger by which it is suspended. `signalled` are the moments around the present deadlines that were
+    told of; `next_at` is when the clock task has to look again.
     """
 
     step_since: datetime | None = None
@@ -142,6 +194,11 @@ class Clocks:
     step_calendar: str = ""
     step_calendar_version: int = 0
     pauses: tuple[Span, ...] = ()
+    extended_min: int = 0
+    step_extended_min: int = 0
+    suspension: str = ""
+    signalled: tuple[str, ...] = ()
+    next_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

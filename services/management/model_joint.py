@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from libs.errors import Invalid, Reason, WrongState
 from services.management.model import Doubt, Event, Flag, Step, StepAction, SubOrder, flagged
+from services.management.model_loop import check_not_suspended
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,7 @@ def start(
         allowed = ", ".join(loop.joint_states) or "no state"
         text = f"a joint disposal starts in {allowed}; {event.name} is {event.status}"
         raise WrongState(Reason.WRONG_STATE, text, name=event.name, status=event.status)
+    check_not_suspended(event, now)
     if event.shares_open:
         text = f"{event.shares_open} sub-orders of {event.name} are not done"
         raise WrongState(Reason.SUB_ORDER_OPEN, text, name=event.name, open=str(event.shares_open))

@@ -25,7 +25,8 @@ class Action:
     needs_reason: the actor says why. needs_organisation: the event must have an organisation afterwards, given with the
     action, had before, or suggested by routing. needs_sub_orders_done: no share of a joint disposal may be open.
     sets_answer: the reporters are told something. releases_organisation: nobody handles it afterwards.
-    counts_return: it was sent back.
+    counts_return: it was sent back. voids, reopens: what an approved request to do so takes. on_request_only: nobody
+    takes it without one.
     """
 
     action: str
@@ -40,6 +41,9 @@ class Action:
     sets_answer: bool = False
     releases_organisation: bool = False
     counts_return: bool = False
+    voids: bool = False
+    reopens: bool = False
+    on_request_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,24 @@ class Loop:
     def by_name(self) -> Mapping[str, Action]:
         return {action.action: action for action in self.actions}
 
+    def voiding(self, status: str) -> Action | None:
+        """Return the action that a request to void takes in a state."""
+        return next((action for action in self.actions if action.voids and status in action.sources), None)
+
+    def reopening(self, status: str) -> Action | None:
+        """Return the action that a reopening takes in a state."""
+        return next((action for action in self.actions if action.reopens and status in action.sources), None)
+
     def allowed(self, status: str) -> tuple[str, ...]:
         """Return the actions declared for a state, in the order of the loop."""
-        return tuple(action.action for action in self.actions if status in action.sources)
+        return tuple(
+            action.action for action in self.actions if status in action.sources and not action.on_request_only
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What an actor asks for. `occurred_at` None means `now`."""
+    """What an actor asks for. `occurred_at` None means `now`. `on_request` takes what a request was approved for."""
 
     action: str
     actor: str
@@ -75,6 +89,7 @@ class Command:
     organisation: str = ""
     answer: str = ""
     occurred_at: datetime | None = None
+    on_request: bool = False
 
 
 def advance(loop: Loop, event: Event, command: Command) -> tuple[Event, Step]:
@@ -84,8 +99,9 @@ def advance(loop: Loop, event: Event, command: Command) -> tuple[Event, Step]:
     sub-orders are open; Invalid for what the action needs and was not given, or was given and does not take.
     """
     action = loop.by_name.get(command.action)
-    if action is None or event.status not in action.sources:
+    if action is None or event.status not in action.sources or (action.on_request_only and not command.on_request):
         raise not_allowed(loop, event, command.action)
+    check_not_suspended(event, command.now)
     if action.needs_sub_orders_done and event.shares_open:
         text = f"{event.shares_open} sub-orders of {event.name} are not done"
         raise WrongState(Reason.SUB_ORDER_OPEN, text, name=event.name, open=str(event.shares_open))
@@ -105,6 +121,7 @@ def advance(loop: Loop, event: Event, command: Command) -> tuple[Event, Step]:
         revision=event.revision + 1,
         flags=flags,
         returns=event.returns + action.counts_return,
+        deadlines=replace(event.deadlines, reopens=event.deadlines.reopens + action.reopens),
     )
     return after, Step(
         revision=after.revision,
@@ -131,6 +148,16 @@ def said_time(said: datetime | None, now: datetime) -> datetime:
     if said > now + timedelta(seconds=CLOCK_AHEAD_MAX_S):
         raise Invalid("occurredAt", "must not lie in the future")
     return min(said, now)
+
+
+def check_not_suspended(event: Event, now: datetime) -> None:
+    """Raise WrongState while an event is suspended, naming the entry of the ledger and when it ends."""
+    until = event.deadlines.suspended_until
+    if until is None or now >= until:
+        return
+    suspension = event.clocks.suspension
+    text = f"{event.name} is suspended until {until.isoformat(timespec='minutes')}: {suspension}"
+    raise WrongState(Reason.EVENT_SUSPENDED, text, name=event.name, suspension=suspension, until=until.isoformat())
 
 
 def not_allowed(loop: Loop, event: Event, action: str) -> WrongState:

@@ -11,7 +11,6 @@ from libs.access import current_caller
 from libs.errors import NotFound, Reason, WrongState
 from quintet.management.v1 import management_pb2 as pb
 from services.management import convert, stated, store_counters, store_events, store_joint, store_lists, store_types
-from services.management.deadlines.model_clocks import stepped
 from services.management.model import ReportKind
 from services.management.model_loop import Command, advance, said_time
 from services.management.model_report import Report
@@ -75,7 +74,7 @@ class EventMethods(Methods):
             occurred_at=convert.time_of(request, "occurred_at"),
         )
         after, step = advance(loop, event, command)
-        after = await self._book.reckon(tx.conn, stepped(event, after))
+        after = await self._book.advanced(tx.conn, event, after, loop)
         requests = await store_events.update(tx.conn, after, step)
         stated.advanced(tx, after, step, answer=after.answer if action is not None and action.sets_answer else "")
         return pb.AdvanceEventResponse(event=convert.event_pb(after, requests, await _shares(tx.conn, after)))

@@ -35,7 +35,7 @@ class JointMethods(Methods):
             actor=caller.subject,
             now=tx.now,
         )
-        after = await self._book.reckon(tx.conn, after)
+        after = await self._book.handed(tx.conn, after)
         await store_joint.put_sub_orders(tx.conn, after.id, shares)
         requests = await store_events.update(tx.conn, after, step)
         stated.joint_disposal_started(tx, after, step, shares)

@@ -60,7 +60,7 @@ WITH step AS (
 )
 UPDATE events e SET status = $5, organisation = $7, revision = $2, supporters = $14, step_at = $15, closed_at = $16,
     shares = $17, shares_open = $18, flags = $19, returns = $20, answer = $21, due_at = $22, step_due_at = $23,
-    clocks = $24
+    clocks = $24, suspended_until = $25, reopens = $26, reopen_until = $27, next_clock_at = $28
 WHERE e.id = $1 RETURNING {_REQUESTS} AS requests"""
 
 _MERGE = f"""
@@ -93,6 +93,8 @@ async def update(conn: Connection, event: Event, step: Step) -> list[str]:
         _UPDATE, event.id, *step_values(step), event.zone, event.node, list(event.supporters), event.step_at,
         event.closed_at, event.shares, event.shares_open, flags_json(event.flags), event.returns, event.answer,
         event.deadlines.due_at, event.deadlines.step_due_at, clocks_json(event.clocks),
+        event.deadlines.suspended_until, event.deadlines.reopens, event.deadlines.reopen_until,
+        event.clocks.next_at,
     )  # fmt: skip
     return list(requests or [])
 

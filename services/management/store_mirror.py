@@ -83,7 +83,10 @@ WITH old AS (
         answer = coalesce(nullif($16, ''), e.answer), reports = greatest(e.reports, $17),
         due_at = coalesce($18, e.due_at), returns = e.returns + $19,
         first_due_at = coalesce(e.first_due_at, $24),
-        step_due_at = CASE WHEN $26 THEN $25 ELSE e.step_due_at END
+        step_due_at = CASE WHEN $26 THEN $25 ELSE e.step_due_at END,
+        suspended_until = CASE WHEN $26 THEN $27 ELSE e.suspended_until END,
+        reopen_until = CASE WHEN $26 THEN $28 ELSE e.reopen_until END,
+        reopens = CASE WHEN $26 THEN $29 ELSE e.reopens END
     FROM old WHERE e.id = old.id AND old.newer RETURNING e.id, e.status
 ), older AS (
     UPDATE events e SET answer = coalesce(nullif(e.answer, ''), $16), reports = greatest(e.reports, $17),
@@ -138,7 +141,7 @@ async def change(conn: Connection, said: Change) -> int | None:
         _CHANGE, said.name, said.node, *step_values(step), said.status or None, said.closed_at, said.in_loop,
         said.answer, said.reports, due.due_at, int(said.returned), said.kind or "", said.source,
         flags_json((time_reversed(step.action),)), said.organisation, due.first_due_at, due.step_due_at,
-        said.deadlines is not None,
+        said.deadlines is not None, due.suspended_until, due.reopen_until, due.reopens,
     )  # fmt: skip
     return event_id
 

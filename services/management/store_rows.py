@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 from services.management.deadlines.model_time import Span
 from services.management.model import (
     Allowance,
+    ClockKind,
     Clocks,
     Deadlines,
+    Escalation,
     Event,
     EventType,
     Explanation,
     Flag,
     MergePolicy,
     Place,
+    Reminder,
     Route,
     Step,
     SubOrder,
+    Tier,
 )
 from services.management.model_merge import address_key
 
@@ -32,6 +36,7 @@ EVENT_COLUMNS = (
     "latitude", "longitude", "zone_hint", "neighbourhood", "status", "organisation", "suggestion", "supporters",
     "routing", "occurred_at", "opened_at", "step_at", "due_at", "closed_at", "revision", "reports", "warning",
     "shares", "shares_open", "flags", "returns", "answer", "partial", "first_due_at", "step_due_at", "clocks",
+    "suspended_until", "reopens", "reopen_until", "next_clock_at",
 )  # fmt: skip
 # "e.id, e.name, ...": what `event_of` reads.
 EVENT_SELECTED = ", ".join(f"e.{column}" for column in ("id", *EVENT_COLUMNS) if column != "address_key")
@@ -43,7 +48,15 @@ STEP_SELECTED = ", ".join(STEP_COLUMNS)
 
 
 # The fields of Clocks that JSON holds as they are.
-_PLAIN = ("calendar", "calendar_version", "step_calendar", "step_calendar_version")
+_PLAIN = (
+    "calendar",
+    "calendar_version",
+    "step_calendar",
+    "step_calendar_version",
+    "extended_min",
+    "step_extended_min",
+    "suspension",
+)
 
 
 def parameters(first: int, count: int) -> str:
@@ -62,6 +75,8 @@ def event_values(event: Event) -> tuple[object, ...]:
         event.deadlines.due_at, event.closed_at, event.revision, event.reports, event.warning, event.shares,
         event.shares_open, flags_json(event.flags), event.returns, event.answer, event.partial,
         event.deadlines.first_due_at, event.deadlines.step_due_at, clocks_json(event.clocks),
+        event.deadlines.suspended_until, event.deadlines.reopens, event.deadlines.reopen_until,
+        event.clocks.next_at,
     )  # fmt: skip
 
 
@@ -82,7 +97,7 @@ def event_of(row: Record) -> Event:
         organisation=row["organisation"],
         suggestion=row["suggestion"],
         supporters=tuple(row["supporters"]),
-        routing=_explanation(row["routing"]),
+        routing=explanation_of(row["routing"]),
         occurred_at=row["occurred_at"],
         opened_at=row["opened_at"],
         step_at=row["step_at"],
@@ -90,8 +105,11 @@ def event_of(row: Record) -> Event:
             due_at=row["due_at"],
             first_due_at=row["first_due_at"],
             step_due_at=row["step_due_at"],
+            suspended_until=row["suspended_until"],
+            reopens=row["reopens"],
+            reopen_until=row["reopen_until"],
         ),
-        clocks=_clocks(row["clocks"]),
+        clocks=_clocks(row["clocks"], row["next_clock_at"]),
         closed_at=row["closed_at"],
         revision=row["revision"],
         reports=row["reports"],
@@ -122,7 +140,7 @@ def step_of(row: Record) -> Step:
         actor=row["actor"],
         organisation=row["organisation"],
         reason=row["reason"],
-        explanation=_explanation(row["explanation"]),
+        explanation=explanation_of(row["explanation"]),
         occurred_at=row["occurred_at"],
         recorded_at=row["recorded_at"],
     )
@@ -147,7 +165,7 @@ def explanation_json(explanation: Explanation | None) -> str | None:
     return json.dumps(found, ensure_ascii=False)
 
 
-def _explanation(text: str | None) -> Explanation | None:
+def explanation_of(text: str | None) -> Explanation | None:
     return Explanation(**json.loads(text)) if text else None
 
 
@@ -170,16 +188,24 @@ def clocks_json(clocks: Clocks) -> str:
     for name in _PLAIN:
         if value := getattr(clocks, name):
             found[name] = value
+    if clocks.signalled:
+        found["signalled"] = clocks.signalled
     if clocks.pauses:
         found["pauses"] = [[span.start.isoformat(), span.end.isoformat()] for span in clocks.pauses]
     return json.dumps(found, ensure_ascii=False)
 
 
-def _clocks(text: str) -> Clocks:
+def _clocks(text: str, next_at: datetime | None) -> Clocks:
     found = json.loads(text)
     since = found.pop("step_since", None)
     pauses = tuple(Span(*map(datetime.fromisoformat, span)) for span in found.pop("pauses", ()))
-    return Clocks(step_since=datetime.fromisoformat(since) if since else None, pauses=pauses, **found)
+    return Clocks(
+        step_since=datetime.fromisoformat(since) if since else None,
+        pauses=pauses,
+        signalled=tuple(found.pop("signalled", ())),
+        next_at=next_at,
+        **found,
+    )
 
 
 def type_json(event_type: EventType) -> str:
@@ -194,6 +220,9 @@ def type_json(event_type: EventType) -> str:
         "routes": [{"zone": route.zone, "organisation": route.organisation} for route in event_type.routes],
         "retired": event_type.retired,
         "calendar": event_type.calendar,
+        "reopen_days": event_type.reopen_days,
+        "reminders": [[each.clock, each.offset_min, each.role] for each in event_type.reminders],
+        "escalations": [[each.clock, each.after_min, each.role, each.tier] for each in event_type.escalations],
         "step_deadlines": {state: _allowance_json(allowance) for state, allowance in event_type.step_deadlines.items()},
     }
     return json.dumps(found, ensure_ascii=False)
@@ -210,6 +239,11 @@ def type_of(row: Record) -> EventType:
         merge=merge,
         routes=routes,
         deadline=_allowance(found.pop("deadline")),
+        reminders=tuple(Reminder(ClockKind(clock), *rest) for clock, *rest in found.pop("reminders")),
+        escalations=tuple(
+            Escalation(ClockKind(clock), after_min, role, Tier(tier))
+            for clock, after_min, role, tier in found.pop("escalations")
+        ),
         step_deadlines={state: Allowance(*each) for state, each in found.pop("step_deadlines").items()},
         **found,
     )

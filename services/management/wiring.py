@@ -11,6 +11,8 @@ from quintet.management.v1.management_pb2_grpc import add_ManagementServiceServi
 from services.management.counting import CounterFolder
 from services.management.deadlines import wiring as deadlines
 from services.management.deadlines.book import Book
+from services.management.deadlines.clockwork import ClockTask
+from services.management.deadlines.ledger import Ledger
 from services.management.facts import FactHandlers, handlers
 from services.management.facts_mirrored import MirrorHandlers
 from services.management.intake import Intake
@@ -34,13 +36,14 @@ async def build(host: Host) -> Wired:
     servicer = ManagementServicer(host.transactions, loops, host.zones.tree, intake, book)
     returning = {action.action for loop in loops.values() for action in loop.actions if action.counts_return}
     own = FactHandlers(host.node, host.zones.tree, intake)
+    clocks = ClockTask(host.transactions, book, Ledger(loops, book))
     return Wired(
         servicers=[
             (add_ManagementServiceServicer_to_server, servicer, SERVICE),
-            *deadlines.servicers(host, book),
+            *deadlines.servicers(host, loops, intake, book),
         ],
         handlers=handlers(own, MirrorHandlers(host.node, returning)),
-        tasks={"counters": CounterFolder(host.transactions).run},
+        tasks={"counters": CounterFolder(host.transactions).run, "clocks": clocks.run},
     )
 
 

@@ -7,6 +7,7 @@ import { DirectoryService } from "./gen/quintet/identity/v1/directory_pb.js";
 import { IdentityService } from "./gen/quintet/identity/v1/identity_pb.js";
 import { CalendarService } from "./gen/quintet/management/v1/calendars_pb.js";
 import { DeadlineService } from "./gen/quintet/management/v1/deadlines_pb.js";
+import { ExceptionService } from "./gen/quintet/management/v1/exceptions_pb.js";
 import { ManagementService } from "./gen/quintet/management/v1/management_pb.js";
 import { PerceptionService } from "./gen/quintet/perception/v1/perception_pb.js";
 import { SharingService } from "./gen/quintet/sharing/v1/sharing_pb.js";
@@ -32,6 +33,7 @@ export interface Quintet {
   readonly management: Client<typeof ManagementService>;
   readonly calendars: Client<typeof CalendarService>;
   readonly deadlines: Client<typeof DeadlineService>;
+  readonly exceptions: Client<typeof ExceptionService>;
   readonly collaboration: Client<typeof CollaborationService>;
   readonly requests: Client<typeof RequestService>;
   readonly serviceItems: Client<typeof ServiceItemService>;
@@ -55,6 +57,7 @@ export function connect(options: Options): Quintet {
     management: createClient(ManagementService, transport),
     calendars: createClient(CalendarService, transport),
     deadlines: createClient(DeadlineService, transport),
+    exceptions: createClient(ExceptionService, transport),
     collaboration: createClient(CollaborationService, transport),
     requests: createClient(RequestService, transport),
     serviceItems: createClient(ServiceItemService, transport),

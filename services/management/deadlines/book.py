@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING
 from services.management import store_types
 from services.management.deadlines import store_calendars
 from services.management.deadlines.model_calendar import ALWAYS_NAME
-from services.management.deadlines.model_clocks import AROUND_THE_CLOCK, EVERY_HOUR, CalendarSet, reckoned
+from services.management.deadlines.model_clocks import (
+    AROUND_THE_CLOCK,
+    EVERY_HOUR,
+    CalendarSet,
+    reckoned,
+    step_reckoned,
+    stepped,
+)
 from services.management.deadlines.model_time import WorkingTime
 from services.management.model_report import unknown_type
 
 if TYPE_CHECKING:
     from libs.db import Connection
     from services.management.model import Event, EventType
+    from services.management.model_loop import Loop
 
 # No set of calendars ever has this revision: what is held is out of date.
 STALE = -1
@@ -51,6 +59,14 @@ class Book:
         await self._load(conn)
         return True
 
+    async def version(self, conn: Connection, name: str, version: int) -> WorkingTime:
+        """Return a calendar in the version by which something was reckoned."""
+        present = (await self.calendars(conn)).named(name)
+        if (present.calendar.name, present.calendar.version) == (name, version) or name == ALWAYS_NAME:
+            return present if name != ALWAYS_NAME else AROUND_THE_CLOCK
+        found = await store_calendars.get(conn, name, version)
+        return WorkingTime(found) if found else present
+
     async def type_of(self, conn: Connection, event: Event) -> EventType:
         """Return the type of an event in the version with which it was opened."""
         if not event.type_version:
@@ -69,9 +85,18 @@ class Book:
             if len(self._types) > TYPES_KEPT_MAX:
                 self._types.popitem(last=False)
 
-    async def reckon(self, conn: Connection, event: Event) -> Event:
-        """Return an event of this node with the deadlines that it has now."""
+    async def opened(self, conn: Connection, event: Event) -> Event:
+        """Return a new event of this node with its deadlines."""
         return reckoned(event, await self.type_of(conn, event), await self.calendars(conn))
+
+    async def advanced(self, conn: Connection, before: Event, after: Event, loop: Loop) -> Event:
+        """Return an event of this node after a step of its loop, with the deadline of the step that it came to."""
+        event_type, calendars = await self.type_of(conn, after), await self.calendars(conn)
+        return step_reckoned(stepped(before, after, event_type, loop), event_type, calendars)
+
+    async def handed(self, conn: Connection, event: Event) -> Event:
+        """Return an event of this node that another organisation has from now on, in the middle of its step."""
+        return step_reckoned(event, await self.type_of(conn, event), await self.calendars(conn))
 
     async def _load(self, conn: Connection) -> None:
         # The revision first: a change in between makes the next look read again, never too seldom.

@@ -27,6 +27,7 @@ class ClockState(StrEnum):
     RUNNING = "running"
     RESTING = "resting"
     STOPPED = "stopped"
+    PAUSED = "paused"
 
 
 class SkippedKind(StrEnum):
@@ -66,6 +67,8 @@ def read(clock: Clock, event: Event, due_at: datetime, *, now: datetime, ended_a
     counted = clock.time.between(clock.since, at, pauses)
     if ended_at is not None:
         state = ClockState.STOPPED
+    elif any(pause.start <= now < pause.end for pause in pauses):
+        state = ClockState.PAUSED
     else:
         state = ClockState.RUNNING if clock.time.is_working(now) else ClockState.RESTING
     return Reading(

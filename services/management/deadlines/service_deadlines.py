@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -11,27 +12,31 @@ from quintet.management.v1 import deadlines_pb2 as pb
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceServicer
 from services.management import store_events
 from services.management.convert import allowance_pb, explanation_pb, time_pb
-from services.management.deadlines import texts
+from services.management.deadlines import store_exceptions, texts
+from services.management.deadlines.convert_exceptions import entry_pb
 from services.management.deadlines.explaining import explained
 from services.management.deadlines.model_clocks import business_clock, step_clock
+from services.management.deadlines.model_exceptions import Entry, Kind
 from services.management.deadlines.model_reading import ClockState, Reading, SkippedKind, ended_at, minutes, read
 from services.management.model import Explanation
 from services.management.service_base import READ, missing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from libs.db import Connection
     from libs.tx import Transactions
     from services.management.deadlines.book import Book
-    from services.management.deadlines.model_clocks import CalendarSet
-    from services.management.model import Event, EventType
+    from services.management.deadlines.model_clocks import Clock
+    from services.management.model import Event
     from services.management.service_base import Context
 
 _STATES = {
     ClockState.RUNNING: pb.CLOCK_STATE_RUNNING,
     ClockState.RESTING: pb.CLOCK_STATE_RESTING,
     ClockState.STOPPED: pb.CLOCK_STATE_STOPPED,
+    ClockState.PAUSED: pb.CLOCK_STATE_PAUSED,
 }
 _SKIPPED = {
     SkippedKind.NIGHTS: pb.SKIPPED_KIND_NIGHTS,
@@ -51,31 +56,46 @@ class DeadlineServicer(DeadlineServiceServicer):
     async def GetEventDeadlines(
         self, request: pb.GetEventDeadlinesRequest, _context: Context
     ) -> pb.GetEventDeadlinesResponse:
-        async def look(conn: Connection) -> tuple[Event, EventType, CalendarSet]:
+        async def look(conn: Connection) -> tuple[Event, list[Clock | None], list[Entry]]:
             found = await store_events.get(conn, request.name)
             if found is None:
                 raise missing(request.name)
-            return found[0], await self._book.type_of(conn, found[0]), await self._book.calendars(conn)
+            event = found[0]
+            return event, await self._clocks(conn, event), await store_exceptions.effects(conn, event.name)
 
-        event, event_type, calendars = await self._transactions.read(look)
+        event, (business, step), entries = await self._transactions.read(look)
         current_caller().require(READ, zone=event.zone, organisation=event.handlers)
         now = self._transactions.clock.now()
-        response = pb.GetEventDeadlinesResponse(read_at=time_pb(now))
+        response = pb.GetEventDeadlinesResponse(read_at=time_pb(now), changes=[entry_pb(each) for each in entries])
         if event.node != self._transactions.node:
             _elsewhere(response, event, now)
             return response
-        business, step = business_clock(event, event_type, calendars), step_clock(event, event_type, calendars)
         due = event.deadlines
+        extensions = [entry for entry in entries if entry.kind is Kind.EXTENSION]
         if business is not None and due.due_at is not None:
             reading = read(business, event, due.due_at, now=now, ended_at=ended_at(event))
-            response.business.CopyFrom(_clock_pb(reading, event, first_due_at=due.first_due_at))
+            response.business.CopyFrom(_clock_pb(reading, event, extensions, first_due_at=due.first_due_at))
         if step is not None and due.step_due_at is not None:
+            own = [entry for entry in extensions if (entry.decided_at or entry.asked_at) >= step.since]
             reading = read(step, event, due.step_due_at, now=now, ended_at=None)
-            response.step.CopyFrom(_clock_pb(reading, event, organisation=event.organisation))
+            response.step.CopyFrom(_clock_pb(reading, event, own, organisation=event.organisation))
         return response
 
+    async def _clocks(self, conn: Connection, event: Event) -> list[Clock | None]:
+        """Return the business and the step clock by the versions of the calendars with which they were reckoned."""
+        event_type, calendars = await self._book.type_of(conn, event), await self._book.calendars(conn)
+        found: list[Clock | None] = []
+        clocks = event.clocks
+        for clock, name, version in (
+            (business_clock(event, event_type, calendars), clocks.calendar, clocks.calendar_version),
+            (step_clock(event, event_type, calendars), clocks.step_calendar, clocks.step_calendar_version),
+        ):
+            own = clock and replace(clock, time=await self._book.version(conn, name, version)) if name else clock
+            found.append(own)
+        return found
 
-def _clock_pb(reading: Reading, event: Event, **more: Any) -> pb.EventClock:
+
+def _clock_pb(reading: Reading, event: Event, extensions: Sequence[Entry], **more: Any) -> pb.EventClock:
     calendar = reading.clock.time.calendar
     first_due_at: datetime | None = more.get("first_due_at")
     return pb.EventClock(
@@ -99,7 +119,7 @@ def _clock_pb(reading: Reading, event: Event, **more: Any) -> pb.EventClock:
             )
             for each in reading.skipped
         ],
-        explanation=explanation_pb(explained(reading, event)),
+        explanation=explanation_pb(explained(reading, event, extensions)),
     )
 
 

@@ -61,7 +61,7 @@ async def put(conn: Connection, calendar: Calendar, *, actor: str, now: datetime
     )  # fmt: skip
     await conn.execute("UPDATE calendars SET version = $2 WHERE name = $1", stored.name, stored.version)
     await _put_organisations(conn, stored.name, stored.organisations)
-    await conn.execute("UPDATE calendar_revision SET revision = revision + 1")
+    await conn.execute("UPDATE calendar_revision SET revision = revision + 1, changed_at = $1", now)
     return stored, True
 
 
@@ -129,3 +129,14 @@ def _hours_json(day: Sequence[Hours]) -> list[list[int]]:
 
 def _hours(day: list[list[int]]) -> tuple[Hours, ...]:
     return tuple(Hours(opens, closes) for opens, closes in day)
+
+
+async def unsettled(conn: Connection) -> tuple[int, datetime] | None:
+    """Return the revision, and when it came, while not all open events are known to be reckoned by it."""
+    row = await conn.fetchrow("SELECT revision, changed_at FROM calendar_revision WHERE settled < revision")
+    return (row["revision"], row["changed_at"]) if row else None
+
+
+async def settle(conn: Connection, revision: int) -> None:
+    """Note that all open events are reckoned by a revision."""
+    await conn.execute("UPDATE calendar_revision SET settled = greatest(settled, $1)", revision)

@@ -27,6 +27,7 @@ from quintet.identity.v1.directory_pb2 import ListZonesRequest, ListZonesRespons
 from quintet.management.v1 import facts_pb2
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
+from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from services.management import store_types
 from services.management.tests import samples
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from services.management.model import EventType
 
 # The methods of all services of the part have different names.
-STUBS = (ManagementServiceStub, CalendarServiceStub, DeadlineServiceStub)
+STUBS = (ManagementServiceStub, CalendarServiceStub, DeadlineServiceStub, ExceptionServiceStub)
 ROLES: dict[str, tuple[str, ...]] = {
     "duty-officer": ("open", "read", "advance", "file", "void"),
     "dispatcher": ("read", "advance", "dispatch", "void"),
@@ -70,6 +71,15 @@ def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
     for person, zone in (("people/admin", "us-ca-sf"), ("people/admin.d10", "us-ca-sf-d10")):
         held[person] = [Grant(f"management.{what}.write", Scope.ZONE, zone) for what in ("event_types", "calendars")]
     held["people/resident.01"] = []
+    for role in ROLES:
+        held[f"people/{role}"].append(Grant("management.exceptions.ask", Scope.ZONE, "us-ca-sf"))
+    for subject, grants in held.items():
+        if subject.startswith("people/handler."):
+            organisation = grants[0].organisation
+            grants.append(Grant("management.exceptions.ask", Scope.ORGANISATION, "us-ca-sf", organisation))
+    held["people/leader"] = [Grant("management.events.read", Scope.ZONE, "us-ca-sf")]
+    for subject in ("people/supervisor", "people/leader"):
+        held[subject].append(Grant("management.exceptions.decide", Scope.ZONE, "us-ca-sf"))
     return {subject: Grants(subject, grants, zones) for subject, grants in held.items()}
 
 

@@ -13,6 +13,7 @@ from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
 from quintet.identity.v1.identity_pb2_grpc import IdentityServiceStub
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
+from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from quintet.perception.v1.perception_pb2_grpc import PerceptionServiceStub
 from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceStub
@@ -52,6 +53,7 @@ class Client:
         self.sharing = SharingServiceStub(self._channel)
         self.management = ManagementServiceStub(self._channel)
         self.deadlines = DeadlineServiceStub(self._channel)
+        self.exceptions = ExceptionServiceStub(self._channel)
         self.calendars = CalendarServiceStub(self._channel)
         self.collaboration = CollaborationServiceStub(self._channel)
         self.requests = RequestServiceStub(self._channel)

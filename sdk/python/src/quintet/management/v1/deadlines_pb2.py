@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from quintet.common.v1 import common_pb2 as quintet_dot_common_dot_v1_dot_common__pb2
+from quintet.management.v1 import exceptions_pb2 as quintet_dot_management_dot_v1_dot_exceptions__pb2
 from quintet.management.v1 import management_pb2 as quintet_dot_management_dot_v1_dot_management__pb2
 from quintet.options.v1 import options_pb2 as quintet_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%quintet/management/v1/deadlines.proto\x12\x15quintet.management.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1equintet/common/v1/common.proto\x1a&quintet/management/v1/management.proto\x1a quintet/options/v1/options.proto\"v\n\x07Skipped\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".quintet.management.v1.SkippedKind\x12+\n\x05title\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x0c\n\x04\x64\x61ys\x18\x03 \x01(\x05\"\xee\x03\n\nEventClock\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x64ue_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x66irst_due_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\tallowance\x18\x04 \x01(\x0b\x32 .quintet.management.v1.Allowance\x12\x10\n\x08\x63\x61lendar\x18\x05 \x01(\t\x12\x18\n\x10\x63\x61lendar_version\x18\x06 \x01(\x05\x12\x14\n\x0corganisation\x18\x07 \x01(\t\x12\x30\n\x05state\x18\x08 \x01(\x0e\x32!.quintet.management.v1.ClockState\x12\x13\n\x0b\x63ounted_min\x18\t \x01(\x03\x12\x10\n\x08left_min\x18\n \x01(\x03\x12\x0f\n\x07overdue\x18\x0b \x01(\x08\x12\x10\n\x08late_min\x18\x0c \x01(\x03\x12/\n\x07skipped\x18\r \x03(\x0b\x32\x1e.quintet.management.v1.Skipped\x12\x33\n\x0b\x65xplanation\x18\x0e \x01(\x0b\x32\x1e.quintet.common.v1.Explanation\"M\n\x18GetEventDeadlinesRequest\x12\x31\n\x04name\x18\x01 \x01(\tB#\xd2\xf3\x18\x1f\x08\x01*\x1bzones/{zone}/events/{event}\"\xae\x01\n\x19GetEventDeadlinesResponse\x12\x33\n\x08\x62usiness\x18\x01 \x01(\x0b\x32!.quintet.management.v1.EventClock\x12/\n\x04step\x18\x02 \x01(\x0b\x32!.quintet.management.v1.EventClock\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*t\n\nClockState\x12\x1b\n\x17\x43LOCK_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43LOCK_STATE_RUNNING\x10\x01\x12\x17\n\x13\x43LOCK_STATE_RESTING\x10\x02\x12\x17\n\x13\x43LOCK_STATE_STOPPED\x10\x03*w\n\x0bSkippedKind\x12\x1c\n\x18SKIPPED_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13SKIPPED_KIND_NIGHTS\x10\x01\x12\x17\n\x13SKIPPED_KIND_WEEKLY\x10\x02\x12\x18\n\x14SKIPPED_KIND_HOLIDAY\x10\x03\x32\xdb\x01\n\x0f\x44\x65\x61\x64lineService\x12\xc7\x01\n\x11GetEventDeadlines\x12/.quintet.management.v1.GetEventDeadlinesRequest\x1a\x30.quintet.management.v1.GetEventDeadlinesResponse\"O\xca\xf3\x18\x1e\n\x16management.events.read\"\x04name\x82\xd3\xe4\x93\x02\'\x12%/v1/{name=zones/*/events/*}/deadlinesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%quintet/management/v1/deadlines.proto\x12\x15quintet.management.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1equintet/common/v1/common.proto\x1a&quintet/management/v1/exceptions.proto\x1a&quintet/management/v1/management.proto\x1a quintet/options/v1/options.proto\"v\n\x07Skipped\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".quintet.management.v1.SkippedKind\x12+\n\x05title\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x0c\n\x04\x64\x61ys\x18\x03 \x01(\x05\"\xee\x03\n\nEventClock\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x64ue_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x66irst_due_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\tallowance\x18\x04 \x01(\x0b\x32 .quintet.management.v1.Allowance\x12\x10\n\x08\x63\x61lendar\x18\x05 \x01(\t\x12\x18\n\x10\x63\x61lendar_version\x18\x06 \x01(\x05\x12\x14\n\x0corganisation\x18\x07 \x01(\t\x12\x30\n\x05state\x18\x08 \x01(\x0e\x32!.quintet.management.v1.ClockState\x12\x13\n\x0b\x63ounted_min\x18\t \x01(\x03\x12\x10\n\x08left_min\x18\n \x01(\x03\x12\x0f\n\x07overdue\x18\x0b \x01(\x08\x12\x10\n\x08late_min\x18\x0c \x01(\x03\x12/\n\x07skipped\x18\r \x03(\x0b\x32\x1e.quintet.management.v1.Skipped\x12\x33\n\x0b\x65xplanation\x18\x0e \x01(\x0b\x32\x1e.quintet.common.v1.Explanation\"M\n\x18GetEventDeadlinesRequest\x12\x31\n\x04name\x18\x01 \x01(\tB#\xd2\xf3\x18\x1f\x08\x01*\x1bzones/{zone}/events/{event}\"\xe6\x01\n\x19GetEventDeadlinesResponse\x12\x33\n\x08\x62usiness\x18\x01 \x01(\x0b\x32!.quintet.management.v1.EventClock\x12/\n\x04step\x18\x02 \x01(\x0b\x32!.quintet.management.v1.EventClock\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x07\x63hanges\x18\x04 \x03(\x0b\x32%.quintet.management.v1.EventException*\x8c\x01\n\nClockState\x12\x1b\n\x17\x43LOCK_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43LOCK_STATE_RUNNING\x10\x01\x12\x17\n\x13\x43LOCK_STATE_RESTING\x10\x02\x12\x17\n\x13\x43LOCK_STATE_STOPPED\x10\x03\x12\x16\n\x12\x43LOCK_STATE_PAUSED\x10\x04*w\n\x0bSkippedKind\x12\x1c\n\x18SKIPPED_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13SKIPPED_KIND_NIGHTS\x10\x01\x12\x17\n\x13SKIPPED_KIND_WEEKLY\x10\x02\x12\x18\n\x14SKIPPED_KIND_HOLIDAY\x10\x03\x32\xdb\x01\n\x0f\x44\x65\x61\x64lineService\x12\xc7\x01\n\x11GetEventDeadlines\x12/.quintet.management.v1.GetEventDeadlinesRequest\x1a\x30.quintet.management.v1.GetEventDeadlinesResponse\"O\xca\xf3\x18\x1e\n\x16management.events.read\"\x04name\x82\xd3\xe4\x93\x02\'\x12%/v1/{name=zones/*/events/*}/deadlinesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,18 +41,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETEVENTDEADLINESREQUEST'].fields_by_name['name']._serialized_options = b'\322\363\030\037\010\001*\033zones/{zone}/events/{event}'
   _globals['_DEADLINESERVICE'].methods_by_name['GetEventDeadlines']._loaded_options = None
   _globals['_DEADLINESERVICE'].methods_by_name['GetEventDeadlines']._serialized_options = b'\312\363\030\036\n\026management.events.read\"\004name\202\323\344\223\002\'\022%/v1/{name=zones/*/events/*}/deadlines'
-  _globals['_CLOCKSTATE']._serialized_start=1106
-  _globals['_CLOCKSTATE']._serialized_end=1222
-  _globals['_SKIPPEDKIND']._serialized_start=1224
-  _globals['_SKIPPEDKIND']._serialized_end=1343
-  _globals['_SKIPPED']._serialized_start=233
-  _globals['_SKIPPED']._serialized_end=351
-  _globals['_EVENTCLOCK']._serialized_start=354
-  _globals['_EVENTCLOCK']._serialized_end=848
-  _globals['_GETEVENTDEADLINESREQUEST']._serialized_start=850
-  _globals['_GETEVENTDEADLINESREQUEST']._serialized_end=927
-  _globals['_GETEVENTDEADLINESRESPONSE']._serialized_start=930
-  _globals['_GETEVENTDEADLINESRESPONSE']._serialized_end=1104
-  _globals['_DEADLINESERVICE']._serialized_start=1346
-  _globals['_DEADLINESERVICE']._serialized_end=1565
+  _globals['_CLOCKSTATE']._serialized_start=1203
+  _globals['_CLOCKSTATE']._serialized_end=1343
+  _globals['_SKIPPEDKIND']._serialized_start=1345
+  _globals['_SKIPPEDKIND']._serialized_end=1464
+  _globals['_SKIPPED']._serialized_start=273
+  _globals['_SKIPPED']._serialized_end=391
+  _globals['_EVENTCLOCK']._serialized_start=394
+  _globals['_EVENTCLOCK']._serialized_end=888
+  _globals['_GETEVENTDEADLINESREQUEST']._serialized_start=890
+  _globals['_GETEVENTDEADLINESREQUEST']._serialized_end=967
+  _globals['_GETEVENTDEADLINESRESPONSE']._serialized_start=970
+  _globals['_GETEVENTDEADLINESRESPONSE']._serialized_end=1200
+  _globals['_DEADLINESERVICE']._serialized_start=1467
+  _globals['_DEADLINESERVICE']._serialized_end=1686
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from quintet.common.v1 import common_pb2 as _common_pb2
+from quintet.management.v1 import exceptions_pb2 as _exceptions_pb2
 from quintet.management.v1 import management_pb2 as _management_pb2
 import builtins as _builtins
 import sys
@@ -35,7 +36,9 @@ class _ClockStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClockState
     CLOCK_STATE_RESTING: _ClockState.ValueType  # 2
     """CLOCK_STATE_RESTING waits for the next working hours."""
     CLOCK_STATE_STOPPED: _ClockState.ValueType  # 3
-    """CLOCK_STATE_STOPPED has stopped for good: the event is closed."""
+    """CLOCK_STATE_STOPPED has stopped: the event is closed."""
+    CLOCK_STATE_PAUSED: _ClockState.ValueType  # 4
+    """CLOCK_STATE_PAUSED waits for the end of a suspension."""
 
 class ClockState(_ClockState, metaclass=_ClockStateEnumTypeWrapper):
     """ClockState says whether a clock counts."""
@@ -47,7 +50,9 @@ CLOCK_STATE_RUNNING: ClockState.ValueType  # 1
 CLOCK_STATE_RESTING: ClockState.ValueType  # 2
 """CLOCK_STATE_RESTING waits for the next working hours."""
 CLOCK_STATE_STOPPED: ClockState.ValueType  # 3
-"""CLOCK_STATE_STOPPED has stopped for good: the event is closed."""
+"""CLOCK_STATE_STOPPED has stopped: the event is closed."""
+CLOCK_STATE_PAUSED: ClockState.ValueType  # 4
+"""CLOCK_STATE_PAUSED waits for the end of a suspension."""
 Global___ClockState: _TypeAlias = ClockState  # noqa: Y015
 
 class _SkippedKind:
@@ -227,6 +232,7 @@ class GetEventDeadlinesResponse(_message.Message):
     BUSINESS_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def business(self) -> Global___EventClock:
         """business is the clock of the whole event (业务时限); unset when it has no deadline."""
@@ -239,16 +245,23 @@ class GetEventDeadlinesResponse(_message.Message):
     def read_at(self) -> _timestamp_pb2.Timestamp:
         """read_at is the moment for which it was computed."""
 
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[_exceptions_pb2.EventException]:
+        """changes are the entries of the ledger that took effect, in their order: they lead from the first deadline to the present
+        one, and name who approved each.
+        """
+
     def __init__(
         self,
         *,
         business: Global___EventClock | None = ...,
         step: Global___EventClock | None = ...,
         read_at: _timestamp_pb2.Timestamp | None = ...,
+        changes: _abc.Iterable[_exceptions_pb2.EventException] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["business", b"business", "read_at", b"read_at", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["business", b"business", "read_at", b"read_at", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["business", b"business", "changes", b"changes", "read_at", b"read_at", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

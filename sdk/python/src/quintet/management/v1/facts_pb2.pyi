@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from quintet.management.v1 import exceptions_pb2 as _exceptions_pb2
 from quintet.management.v1 import management_pb2 as _management_pb2
 import builtins as _builtins
 import sys
@@ -259,3 +260,203 @@ class SubOrderCompleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubOrderCompleted: _TypeAlias = SubOrderCompleted  # noqa: Y015
+
+@_typing.final
+class ExceptionChanged(_message.Message):
+    """ExceptionChanged says that an entry of an event's ledger was made, or is in another state. What it did to the event is
+    said by EventAdvanced.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCEPTION_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    zone: _builtins.str
+    """zone is the code of the event's zone."""
+    node: _builtins.str
+    """node is the id of the node that handles the event."""
+    @_builtins.property
+    def exception(self) -> _exceptions_pb2.EventException:
+        """exception is the entry as it is now; its reason and note may be masked between nodes."""
+
+    def __init__(
+        self,
+        *,
+        exception: _exceptions_pb2.EventException | None = ...,
+        zone: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exception", b"exception"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exception", b"exception", "node", b"node", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExceptionChanged: _TypeAlias = ExceptionChanged  # noqa: Y015
+
+@_typing.final
+class DeadlineReminder(_message.Message):
+    """DeadlineReminder says that a deadline is near, or was missed a while ago, as the event's type asks to be told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    OFFSET_MIN_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    ORGANISATION_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """event is the name of the event."""
+    title: _builtins.str
+    """title is the event's title."""
+    clock: _management_pb2.ClockKind.ValueType
+    """clock is the clock whose deadline is meant."""
+    offset_min: _builtins.int
+    """offset_min is where it stands in the type: minutes after the deadline, before it when negative."""
+    role: _builtins.str
+    """role is who is to be reminded."""
+    organisation: _builtins.str
+    """organisation handles the event; empty when nobody does."""
+    zone: _builtins.str
+    """zone is the code of the event's zone."""
+    node: _builtins.str
+    """node is the id of the node that handles it."""
+    @_builtins.property
+    def due_at(self) -> _timestamp_pb2.Timestamp:
+        """due_at is the deadline."""
+
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        title: _builtins.str = ...,
+        clock: _management_pb2.ClockKind.ValueType = ...,
+        due_at: _timestamp_pb2.Timestamp | None = ...,
+        offset_min: _builtins.int = ...,
+        role: _builtins.str = ...,
+        organisation: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "due_at", b"due_at", "event", b"event", "node", b"node", "offset_min", b"offset_min", "organisation", b"organisation", "role", b"role", "title", b"title", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadlineReminder: _TypeAlias = DeadlineReminder  # noqa: Y015
+
+@_typing.final
+class DeadlineMissed(_message.Message):
+    """DeadlineMissed says that a deadline has passed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    ORGANISATION_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """event is the name of the event."""
+    clock: _management_pb2.ClockKind.ValueType
+    """clock is the clock whose deadline it was."""
+    status: _builtins.str
+    """status is the status of the event."""
+    organisation: _builtins.str
+    """organisation handles the event; empty when nobody does."""
+    zone: _builtins.str
+    """zone is the code of the event's zone."""
+    node: _builtins.str
+    """node is the id of the node that handles it."""
+    @_builtins.property
+    def due_at(self) -> _timestamp_pb2.Timestamp:
+        """due_at is the deadline."""
+
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        clock: _management_pb2.ClockKind.ValueType = ...,
+        due_at: _timestamp_pb2.Timestamp | None = ...,
+        status: _builtins.str = ...,
+        organisation: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "due_at", b"due_at", "event", b"event", "node", b"node", "organisation", b"organisation", "status", b"status", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadlineMissed: _TypeAlias = DeadlineMissed  # noqa: Y015
+
+@_typing.final
+class EventEscalated(_message.Message):
+    """EventEscalated says that a late event climbed a rung of its type's ladder. An escalation that somebody asked for is told of
+    by ExceptionChanged alone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    ORGANISATION_FIELD_NUMBER: _builtins.int
+    EXCEPTION_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """event is the name of the event."""
+    title: _builtins.str
+    """title is the event's title."""
+    clock: _management_pb2.ClockKind.ValueType
+    """clock is the clock that is late."""
+    role: _builtins.str
+    """role is the role that it is brought before."""
+    tier: _management_pb2.EscalationTier.ValueType
+    """tier says where."""
+    organisation: _builtins.str
+    """organisation handles the event; empty when nobody does."""
+    exception: _builtins.str
+    """exception is the entry of the ledger."""
+    zone: _builtins.str
+    """zone is the code of the event's zone."""
+    node: _builtins.str
+    """node is the id of the node that handles it."""
+    @_builtins.property
+    def due_at(self) -> _timestamp_pb2.Timestamp:
+        """due_at is the deadline that was missed."""
+
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        title: _builtins.str = ...,
+        clock: _management_pb2.ClockKind.ValueType = ...,
+        due_at: _timestamp_pb2.Timestamp | None = ...,
+        role: _builtins.str = ...,
+        tier: _management_pb2.EscalationTier.ValueType = ...,
+        organisation: _builtins.str = ...,
+        exception: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "due_at", b"due_at", "event", b"event", "exception", b"exception", "node", b"node", "organisation", b"organisation", "role", b"role", "tier", b"tier", "title", b"title", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventEscalated: _TypeAlias = EventEscalated  # noqa: Y015

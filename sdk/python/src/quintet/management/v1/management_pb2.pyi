@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from quintet.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,58 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ClockKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClockKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClockKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLOCK_KIND_UNSPECIFIED: _ClockKind.ValueType  # 0
+    """CLOCK_KIND_UNSPECIFIED is no clock."""
+    CLOCK_KIND_BUSINESS: _ClockKind.ValueType  # 1
+    """CLOCK_KIND_BUSINESS is that of the whole event."""
+    CLOCK_KIND_STEP: _ClockKind.ValueType  # 2
+    """CLOCK_KIND_STEP is that of the present step."""
+
+class ClockKind(_ClockKind, metaclass=_ClockKindEnumTypeWrapper):
+    """ClockKind says which clock of an event is meant."""
+
+CLOCK_KIND_UNSPECIFIED: ClockKind.ValueType  # 0
+"""CLOCK_KIND_UNSPECIFIED is no clock."""
+CLOCK_KIND_BUSINESS: ClockKind.ValueType  # 1
+"""CLOCK_KIND_BUSINESS is that of the whole event."""
+CLOCK_KIND_STEP: ClockKind.ValueType  # 2
+"""CLOCK_KIND_STEP is that of the present step."""
+Global___ClockKind: _TypeAlias = ClockKind  # noqa: Y015
+
+class _EscalationTier:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EscalationTierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EscalationTier.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ESCALATION_TIER_UNSPECIFIED: _EscalationTier.ValueType  # 0
+    """ESCALATION_TIER_UNSPECIFIED is no tier."""
+    ESCALATION_TIER_ORGANISATION: _EscalationTier.ValueType  # 1
+    """ESCALATION_TIER_ORGANISATION is the organisation that handles the event."""
+    ESCALATION_TIER_ZONE: _EscalationTier.ValueType  # 2
+    """ESCALATION_TIER_ZONE is the zone of the event, at the node that handles it."""
+    ESCALATION_TIER_ABOVE: _EscalationTier.ValueType  # 3
+    """ESCALATION_TIER_ABOVE is the tier above, which hears of it under the tier charter."""
+
+class EscalationTier(_EscalationTier, metaclass=_EscalationTierEnumTypeWrapper):
+    """EscalationTier says where the role is that an event is brought before."""
+
+ESCALATION_TIER_UNSPECIFIED: EscalationTier.ValueType  # 0
+"""ESCALATION_TIER_UNSPECIFIED is no tier."""
+ESCALATION_TIER_ORGANISATION: EscalationTier.ValueType  # 1
+"""ESCALATION_TIER_ORGANISATION is the organisation that handles the event."""
+ESCALATION_TIER_ZONE: EscalationTier.ValueType  # 2
+"""ESCALATION_TIER_ZONE is the zone of the event, at the node that handles it."""
+ESCALATION_TIER_ABOVE: EscalationTier.ValueType  # 3
+"""ESCALATION_TIER_ABOVE is the tier above, which hears of it under the tier charter."""
+Global___EscalationTier: _TypeAlias = EscalationTier  # noqa: Y015
 
 @_typing.final
 class Route(_message.Message):
@@ -129,6 +182,70 @@ class StepDeadline(_message.Message):
 Global___StepDeadline: _TypeAlias = StepDeadline  # noqa: Y015
 
 @_typing.final
+class Reminder(_message.Message):
+    """Reminder is told of by the fact DeadlineReminder around a deadline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLOCK_FIELD_NUMBER: _builtins.int
+    OFFSET_MIN_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    clock: Global___ClockKind.ValueType
+    """clock is the clock whose deadline is meant."""
+    offset_min: _builtins.int
+    """offset_min is when, in minutes by the wall: before the deadline when negative, after it when positive."""
+    role: _builtins.str
+    """role is who is to be reminded, for example "handler"; of the event's organisation where the role is held in one."""
+    def __init__(
+        self,
+        *,
+        clock: Global___ClockKind.ValueType = ...,
+        offset_min: _builtins.int = ...,
+        role: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "offset_min", b"offset_min", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reminder: _TypeAlias = Reminder  # noqa: Y015
+
+@_typing.final
+class Escalation(_message.Message):
+    """Escalation is one rung of the ladder that a late event climbs by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLOCK_FIELD_NUMBER: _builtins.int
+    AFTER_MIN_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    clock: Global___ClockKind.ValueType
+    """clock is the clock that is late."""
+    after_min: _builtins.int
+    """after_min is how late it is then, in minutes by the wall."""
+    role: _builtins.str
+    """role is the role that it is brought before, for example "leader"."""
+    tier: Global___EscalationTier.ValueType
+    """tier says where."""
+    def __init__(
+        self,
+        *,
+        clock: Global___ClockKind.ValueType = ...,
+        after_min: _builtins.int = ...,
+        role: _builtins.str = ...,
+        tier: Global___EscalationTier.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_min", b"after_min", "clock", b"clock", "role", b"role", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Escalation: _TypeAlias = Escalation  # noqa: Y015
+
+@_typing.final
 class EventType(_message.Message):
     """EventType is a kind of event (事件类型) with its loop, deadline and routing."""
 
@@ -145,6 +262,9 @@ class EventType(_message.Message):
     RETIRED_FIELD_NUMBER: _builtins.int
     CALENDAR_FIELD_NUMBER: _builtins.int
     STEP_DEADLINES_FIELD_NUMBER: _builtins.int
+    REOPEN_DAYS_FIELD_NUMBER: _builtins.int
+    REMINDERS_FIELD_NUMBER: _builtins.int
+    ESCALATIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `eventTypes/{id}`."""
     code: _builtins.str
@@ -157,6 +277,8 @@ class EventType(_message.Message):
     """retired types take no new reports."""
     calendar: _builtins.str
     """calendar is the calendar by which the business clock counts; empty for `calendars/default`."""
+    reopen_days: _builtins.int
+    """reopen_days is for how many days after closing it can be reopened; 0 for never."""
     @_builtins.property
     def title(self) -> _common_pb2.LocalText:
         """title is the name for people."""
@@ -177,6 +299,14 @@ class EventType(_message.Message):
     def step_deadlines(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepDeadline]:
         """step_deadlines are the times for single steps (环节时限), one per state at most."""
 
+    @_builtins.property
+    def reminders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reminder]:
+        """reminders are told of while the event is open."""
+
+    @_builtins.property
+    def escalations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Escalation]:
+        """escalations are the ladder; each rung stands in the ledger when it is climbed."""
+
     def __init__(
         self,
         *,
@@ -191,10 +321,13 @@ class EventType(_message.Message):
         retired: _builtins.bool = ...,
         calendar: _builtins.str = ...,
         step_deadlines: _abc.Iterable[Global___StepDeadline] | None = ...,
+        reopen_days: _builtins.int = ...,
+        reminders: _abc.Iterable[Global___Reminder] | None = ...,
+        escalations: _abc.Iterable[Global___Escalation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "merge", b"merge", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "code", b"code", "deadline", b"deadline", "loop", b"loop", "merge", b"merge", "name", b"name", "retired", b"retired", "routes", b"routes", "step_deadlines", b"step_deadlines", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "code", b"code", "deadline", b"deadline", "escalations", b"escalations", "loop", b"loop", "merge", b"merge", "name", b"name", "reminders", b"reminders", "reopen_days", b"reopen_days", "retired", b"retired", "routes", b"routes", "step_deadlines", b"step_deadlines", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,6 +346,9 @@ class LoopAction(_message.Message):
     PERMISSION_FIELD_NUMBER: _builtins.int
     NEEDS_REASON_FIELD_NUMBER: _builtins.int
     NEEDS_ORGANISATION_FIELD_NUMBER: _builtins.int
+    VOIDS_FIELD_NUMBER: _builtins.int
+    REOPENS_FIELD_NUMBER: _builtins.int
+    ON_REQUEST_ONLY_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """action is for example "dispatch"."""
     to: _builtins.str
@@ -223,6 +359,12 @@ class LoopAction(_message.Message):
     """needs_reason is true when a reason must be given."""
     needs_organisation: _builtins.bool
     """needs_organisation is true when the event must have an organisation, given with the action or before."""
+    voids: _builtins.bool
+    """voids is true for the action that an approved request to void takes."""
+    reopens: _builtins.bool
+    """reopens is true for the action that a reopening takes."""
+    on_request_only: _builtins.bool
+    """on_request_only is true when nobody can take it at once: it needs an approved request, see ExceptionService."""
     @_builtins.property
     def title(self) -> _common_pb2.LocalText:
         """title is the name for people, for example 派遣."""
@@ -236,10 +378,13 @@ class LoopAction(_message.Message):
         permission: _builtins.str = ...,
         needs_reason: _builtins.bool = ...,
         needs_organisation: _builtins.bool = ...,
+        voids: _builtins.bool = ...,
+        reopens: _builtins.bool = ...,
+        on_request_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "from", b"from", "needs_organisation", b"needs_organisation", "needs_reason", b"needs_reason", "permission", b"permission", "title", b"title", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "from", b"from", "needs_organisation", b"needs_organisation", "needs_reason", b"needs_reason", "on_request_only", b"on_request_only", "permission", b"permission", "reopens", b"reopens", "title", b"title", "to", b"to", "voids", b"voids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -374,6 +519,9 @@ class Event(_message.Message):
     ANSWER_FIELD_NUMBER: _builtins.int
     FIRST_DUE_AT_FIELD_NUMBER: _builtins.int
     STEP_DUE_AT_FIELD_NUMBER: _builtins.int
+    SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
+    REOPENS_FIELD_NUMBER: _builtins.int
+    REOPEN_UNTIL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/events/{id}`."""
     zone: _builtins.str
@@ -402,6 +550,8 @@ class Event(_message.Message):
     """returns counts how often it was sent back."""
     answer: _builtins.str
     """answer is what the reporters are told."""
+    reopens: _builtins.int
+    """reopens counts how often it was reopened."""
     @_builtins.property
     def place(self) -> _common_pb2.Place:
         """place is where it is."""
@@ -448,6 +598,14 @@ class Event(_message.Message):
     def step_due_at(self) -> _timestamp_pb2.Timestamp:
         """step_due_at is when its present state must be left; unset when the type gives that state no deadline."""
 
+    @_builtins.property
+    def suspended_until(self) -> _timestamp_pb2.Timestamp:
+        """suspended_until is when its suspension (挂账) ends; unset when it is not suspended."""
+
+    @_builtins.property
+    def reopen_until(self) -> _timestamp_pb2.Timestamp:
+        """reopen_until is until when it can be reopened; unset while it is open, and when its type or loop allow no reopening."""
+
     def __init__(
         self,
         *,
@@ -476,10 +634,13 @@ class Event(_message.Message):
         answer: _builtins.str = ...,
         first_due_at: _timestamp_pb2.Timestamp | None = ...,
         step_due_at: _timestamp_pb2.Timestamp | None = ...,
+        suspended_until: _timestamp_pb2.Timestamp | None = ...,
+        reopens: _builtins.int = ...,
+        reopen_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "due_at", b"due_at", "first_due_at", b"first_due_at", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "place", b"place", "routing", b"routing", "step_due_at", b"step_due_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "due_at", b"due_at", "first_due_at", b"first_due_at", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "place", b"place", "reopen_until", b"reopen_until", "routing", b"routing", "step_due_at", b"step_due_at", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "closed_at", b"closed_at", "description", b"description", "due_at", b"due_at", "first_due_at", b"first_due_at", "flags", b"flags", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "status", b"status", "step_due_at", b"step_due_at", "sub_orders", b"sub_orders", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "closed_at", b"closed_at", "description", b"description", "due_at", b"due_at", "first_due_at", b"first_due_at", "flags", b"flags", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reopen_until", b"reopen_until", "reopens", b"reopens", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "status", b"status", "step_due_at", b"step_due_at", "sub_orders", b"sub_orders", "suspended_until", b"suspended_until", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,6 +655,11 @@ class Deadlines(_message.Message):
     DUE_AT_FIELD_NUMBER: _builtins.int
     FIRST_DUE_AT_FIELD_NUMBER: _builtins.int
     STEP_DUE_AT_FIELD_NUMBER: _builtins.int
+    SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
+    REOPENS_FIELD_NUMBER: _builtins.int
+    REOPEN_UNTIL_FIELD_NUMBER: _builtins.int
+    reopens: _builtins.int
+    """reopens counts how often it was reopened."""
     @_builtins.property
     def due_at(self) -> _timestamp_pb2.Timestamp:
         """due_at is when it must be closed."""
@@ -506,16 +672,27 @@ class Deadlines(_message.Message):
     def step_due_at(self) -> _timestamp_pb2.Timestamp:
         """step_due_at is when its present state must be left; unset for no such deadline."""
 
+    @_builtins.property
+    def suspended_until(self) -> _timestamp_pb2.Timestamp:
+        """suspended_until is when its suspension ends; unset when it is not suspended."""
+
+    @_builtins.property
+    def reopen_until(self) -> _timestamp_pb2.Timestamp:
+        """reopen_until is until when it can be reopened; unset while it cannot be."""
+
     def __init__(
         self,
         *,
         due_at: _timestamp_pb2.Timestamp | None = ...,
         first_due_at: _timestamp_pb2.Timestamp | None = ...,
         step_due_at: _timestamp_pb2.Timestamp | None = ...,
+        suspended_until: _timestamp_pb2.Timestamp | None = ...,
+        reopens: _builtins.int = ...,
+        reopen_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "first_due_at", b"first_due_at", "step_due_at", b"step_due_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "first_due_at", b"first_due_at", "reopen_until", b"reopen_until", "step_due_at", b"step_due_at", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "first_due_at", b"first_due_at", "step_due_at", b"step_due_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "first_due_at", b"first_due_at", "reopen_until", b"reopen_until", "reopens", b"reopens", "step_due_at", b"step_due_at", "suspended_until", b"suspended_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,8 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Explanation, LocalText } from "../../common/v1/common_pb.js";
 import { file_quintet_common_v1_common } from "../../common/v1/common_pb.js";
+import type { EventException } from "./exceptions_pb.js";
+import { file_quintet_management_v1_exceptions } from "./exceptions_pb.js";
 import type { Allowance } from "./management_pb.js";
 import { file_quintet_management_v1_management } from "./management_pb.js";
 import { file_quintet_options_v1_options } from "../../options/v1/options_pb.js";
@@ -20,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/deadlines.proto.
  */
 export const file_quintet_management_v1_deadlines: GenFile = /*@__PURE__*/
-  fileDesc("CiVxdWludGV0L21hbmFnZW1lbnQvdjEvZGVhZGxpbmVzLnByb3RvEhVxdWludGV0Lm1hbmFnZW1lbnQudjEidgoHU2tpcHBlZBIwCgRraW5kGAEgASgOMiIucXVpbnRldC5tYW5hZ2VtZW50LnYxLlNraXBwZWRLaW5kEisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EgwKBGRheXMYAyABKAUi7gMKCkV2ZW50Q2xvY2sSKQoFc2luY2UYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBmR1ZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMZmlyc3RfZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCglhbGxvd2FuY2UYBCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlEhAKCGNhbGVuZGFyGAUgASgJEhgKEGNhbGVuZGFyX3ZlcnNpb24YBiABKAUSFAoMb3JnYW5pc2F0aW9uGAcgASgJEjAKBXN0YXRlGAggASgOMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrU3RhdGUSEwoLY291bnRlZF9taW4YCSABKAMSEAoIbGVmdF9taW4YCiABKAMSDwoHb3ZlcmR1ZRgLIAEoCBIQCghsYXRlX21pbhgMIAEoAxIvCgdza2lwcGVkGA0gAygLMh4ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlNraXBwZWQSMwoLZXhwbGFuYXRpb24YDiABKAsyHi5xdWludGV0LmNvbW1vbi52MS5FeHBsYW5hdGlvbiJNChhHZXRFdmVudERlYWRsaW5lc1JlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0irgEKGUdldEV2ZW50RGVhZGxpbmVzUmVzcG9uc2USMwoIYnVzaW5lc3MYASABKAsyIS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRDbG9jaxIvCgRzdGVwGAIgASgLMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50Q2xvY2sSKwoHcmVhZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqdAoKQ2xvY2tTdGF0ZRIbChdDTE9DS19TVEFURV9VTlNQRUNJRklFRBAAEhcKE0NMT0NLX1NUQVRFX1JVTk5JTkcQARIXChNDTE9DS19TVEFURV9SRVNUSU5HEAISFwoTQ0xPQ0tfU1RBVEVfU1RPUFBFRBADKncKC1NraXBwZWRLaW5kEhwKGFNLSVBQRURfS0lORF9VTlNQRUNJRklFRBAAEhcKE1NLSVBQRURfS0lORF9OSUdIVFMQARIXChNTS0lQUEVEX0tJTkRfV0VFS0xZEAISGAoUU0tJUFBFRF9LSU5EX0hPTElEQVkQAzLbAQoPRGVhZGxpbmVTZXJ2aWNlEscBChFHZXRFdmVudERlYWRsaW5lcxIvLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudERlYWRsaW5lc1JlcXVlc3QaMC5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnREZWFkbGluZXNSZXNwb25zZSJPyvMYHgoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIEbmFtZYLT5JMCJxIlL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9L2RlYWRsaW5lc2IGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_management_v1_management, file_quintet_options_v1_options]);
+  fileDesc("CiVxdWludGV0L21hbmFnZW1lbnQvdjEvZGVhZGxpbmVzLnByb3RvEhVxdWludGV0Lm1hbmFnZW1lbnQudjEidgoHU2tpcHBlZBIwCgRraW5kGAEgASgOMiIucXVpbnRldC5tYW5hZ2VtZW50LnYxLlNraXBwZWRLaW5kEisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EgwKBGRheXMYAyABKAUi7gMKCkV2ZW50Q2xvY2sSKQoFc2luY2UYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBmR1ZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMZmlyc3RfZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCglhbGxvd2FuY2UYBCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlEhAKCGNhbGVuZGFyGAUgASgJEhgKEGNhbGVuZGFyX3ZlcnNpb24YBiABKAUSFAoMb3JnYW5pc2F0aW9uGAcgASgJEjAKBXN0YXRlGAggASgOMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrU3RhdGUSEwoLY291bnRlZF9taW4YCSABKAMSEAoIbGVmdF9taW4YCiABKAMSDwoHb3ZlcmR1ZRgLIAEoCBIQCghsYXRlX21pbhgMIAEoAxIvCgdza2lwcGVkGA0gAygLMh4ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlNraXBwZWQSMwoLZXhwbGFuYXRpb24YDiABKAsyHi5xdWludGV0LmNvbW1vbi52MS5FeHBsYW5hdGlvbiJNChhHZXRFdmVudERlYWRsaW5lc1JlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0i5gEKGUdldEV2ZW50RGVhZGxpbmVzUmVzcG9uc2USMwoIYnVzaW5lc3MYASABKAsyIS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRDbG9jaxIvCgRzdGVwGAIgASgLMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50Q2xvY2sSKwoHcmVhZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNgoHY2hhbmdlcxgEIAMoCzIlLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudEV4Y2VwdGlvbiqMAQoKQ2xvY2tTdGF0ZRIbChdDTE9DS19TVEFURV9VTlNQRUNJRklFRBAAEhcKE0NMT0NLX1NUQVRFX1JVTk5JTkcQARIXChNDTE9DS19TVEFURV9SRVNUSU5HEAISFwoTQ0xPQ0tfU1RBVEVfU1RPUFBFRBADEhYKEkNMT0NLX1NUQVRFX1BBVVNFRBAEKncKC1NraXBwZWRLaW5kEhwKGFNLSVBQRURfS0lORF9VTlNQRUNJRklFRBAAEhcKE1NLSVBQRURfS0lORF9OSUdIVFMQARIXChNTS0lQUEVEX0tJTkRfV0VFS0xZEAISGAoUU0tJUFBFRF9LSU5EX0hPTElEQVkQAzLbAQoPRGVhZGxpbmVTZXJ2aWNlEscBChFHZXRFdmVudERlYWRsaW5lcxIvLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudERlYWRsaW5lc1JlcXVlc3QaMC5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnREZWFkbGluZXNSZXNwb25zZSJPyvMYHgoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIEbmFtZYLT5JMCJxIlL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9L2RlYWRsaW5lc2IGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_management_v1_exceptions, file_quintet_management_v1_management, file_quintet_options_v1_options]);
 
 /**
  * Skipped is time that lies before a deadline and does not count.
@@ -216,6 +218,14 @@ export type GetEventDeadlinesResponse = Message<"quintet.management.v1.GetEventD
    * @generated from field: google.protobuf.Timestamp read_at = 3;
    */
   readAt?: Timestamp | undefined;
+
+  /**
+   * changes are the entries of the ledger that took effect, in their order: they lead from the first deadline to the present
+   * one, and name who approved each.
+   *
+   * @generated from field: repeated quintet.management.v1.EventException changes = 4;
+   */
+  changes: EventException[];
 };
 
 /**
@@ -253,11 +263,18 @@ export enum ClockState {
   RESTING = 2,
 
   /**
-   * CLOCK_STATE_STOPPED has stopped for good: the event is closed.
+   * CLOCK_STATE_STOPPED has stopped: the event is closed.
    *
    * @generated from enum value: CLOCK_STATE_STOPPED = 3;
    */
   STOPPED = 3,
+
+  /**
+   * CLOCK_STATE_PAUSED waits for the end of a suspension.
+   *
+   * @generated from enum value: CLOCK_STATE_PAUSED = 4;
+   */
+  PAUSED = 4,
 }
 
 /**

@@ -8,7 +8,9 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Deadlines, Event, EventStep, SubOrder } from "./management_pb.js";
+import type { EventException } from "./exceptions_pb.js";
+import { file_quintet_management_v1_exceptions } from "./exceptions_pb.js";
+import type { ClockKind, Deadlines, EscalationTier, Event, EventStep, SubOrder } from "./management_pb.js";
 import { file_quintet_management_v1_management } from "./management_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -16,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/facts.proto.
  */
 export const file_quintet_management_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSJLCgtFdmVudE9wZW5lZBIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIPCgdyZXF1ZXN0GAIgASgJIr8BCgxSZXBvcnRNZXJnZWQSDQoFZXZlbnQYASABKAkSDwoHcmVxdWVzdBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEg8KB3JlcG9ydHMYCSABKAUilgIKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJZGVhZGxpbmVzGAogASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlYWRsaW5lcyL+AQoUSm9pbnREaXNwb3NhbFN0YXJ0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEbGVhZBgDIAEoCRIzCgpzdWJfb3JkZXJzGAQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSEgoKc3RhcnRlZF9ieRgHIAEoCRIzCglkZWFkbGluZXMYCCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVhZGxpbmVzInsKEVN1Yk9yZGVyQ29tcGxldGVkEg0KBWV2ZW50GAEgASgJEjIKCXN1Yl9vcmRlchgCIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIRCglyZW1haW5pbmcYAyABKAUSEAoIcmV2aXNpb24YBCABKANiBnByb3RvMw", [file_google_protobuf_timestamp, file_quintet_management_v1_management]);
+  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSJLCgtFdmVudE9wZW5lZBIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIPCgdyZXF1ZXN0GAIgASgJIr8BCgxSZXBvcnRNZXJnZWQSDQoFZXZlbnQYASABKAkSDwoHcmVxdWVzdBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEg8KB3JlcG9ydHMYCSABKAUilgIKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJZGVhZGxpbmVzGAogASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlYWRsaW5lcyL+AQoUSm9pbnREaXNwb3NhbFN0YXJ0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEbGVhZBgDIAEoCRIzCgpzdWJfb3JkZXJzGAQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSEgoKc3RhcnRlZF9ieRgHIAEoCRIzCglkZWFkbGluZXMYCCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVhZGxpbmVzInsKEVN1Yk9yZGVyQ29tcGxldGVkEg0KBWV2ZW50GAEgASgJEjIKCXN1Yl9vcmRlchgCIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIRCglyZW1haW5pbmcYAyABKAUSEAoIcmV2aXNpb24YBCABKAMiaAoQRXhjZXB0aW9uQ2hhbmdlZBI4CglleGNlcHRpb24YASABKAsyJS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRFeGNlcHRpb24SDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJIuEBChBEZWFkbGluZVJlbWluZGVyEg0KBWV2ZW50GAEgASgJEg0KBXRpdGxlGAIgASgJEi8KBWNsb2NrGAMgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZBIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm9mZnNldF9taW4YBSABKAUSDAoEcm9sZRgGIAEoCRIUCgxvcmdhbmlzYXRpb24YByABKAkSDAoEem9uZRgIIAEoCRIMCgRub2RlGAkgASgJIr4BCg5EZWFkbGluZU1pc3NlZBINCgVldmVudBgBIAEoCRIvCgVjbG9jaxgCIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmQSKgoGZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZzdGF0dXMYBCABKAkSFAoMb3JnYW5pc2F0aW9uGAUgASgJEgwKBHpvbmUYBiABKAkSDAoEbm9kZRgHIAEoCSKTAgoORXZlbnRFc2NhbGF0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSLwoFY2xvY2sYAyABKA4yIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ2xvY2tLaW5kEioKBmR1ZV9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEcm9sZRgFIAEoCRIzCgR0aWVyGAYgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyEhQKDG9yZ2FuaXNhdGlvbhgHIAEoCRIRCglleGNlcHRpb24YCCABKAkSDAoEem9uZRgJIAEoCRIMCgRub2RlGAogASgJYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_management_v1_exceptions, file_quintet_management_v1_management]);
 
 /**
  * EventOpened says that a node opened an event.
@@ -318,4 +320,265 @@ export type SubOrderCompleted = Message<"quintet.management.v1.SubOrderCompleted
  */
 export const SubOrderCompletedSchema: GenMessage<SubOrderCompleted> = /*@__PURE__*/
   messageDesc(file_quintet_management_v1_facts, 4);
+
+/**
+ * ExceptionChanged says that an entry of an event's ledger was made, or is in another state. What it did to the event is
+ * said by EventAdvanced.
+ *
+ * @generated from message quintet.management.v1.ExceptionChanged
+ */
+export type ExceptionChanged = Message<"quintet.management.v1.ExceptionChanged"> & {
+  /**
+   * exception is the entry as it is now; its reason and note may be masked between nodes.
+   *
+   * @generated from field: quintet.management.v1.EventException exception = 1;
+   */
+  exception?: EventException | undefined;
+
+  /**
+   * zone is the code of the event's zone.
+   *
+   * @generated from field: string zone = 2;
+   */
+  zone: string;
+
+  /**
+   * node is the id of the node that handles the event.
+   *
+   * @generated from field: string node = 3;
+   */
+  node: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.ExceptionChanged.
+ * Use `create(ExceptionChangedSchema)` to create a new message.
+ */
+export const ExceptionChangedSchema: GenMessage<ExceptionChanged> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 5);
+
+/**
+ * DeadlineReminder says that a deadline is near, or was missed a while ago, as the event's type asks to be told.
+ *
+ * @generated from message quintet.management.v1.DeadlineReminder
+ */
+export type DeadlineReminder = Message<"quintet.management.v1.DeadlineReminder"> & {
+  /**
+   * event is the name of the event.
+   *
+   * @generated from field: string event = 1;
+   */
+  event: string;
+
+  /**
+   * title is the event's title.
+   *
+   * @generated from field: string title = 2;
+   */
+  title: string;
+
+  /**
+   * clock is the clock whose deadline is meant.
+   *
+   * @generated from field: quintet.management.v1.ClockKind clock = 3;
+   */
+  clock: ClockKind;
+
+  /**
+   * due_at is the deadline.
+   *
+   * @generated from field: google.protobuf.Timestamp due_at = 4;
+   */
+  dueAt?: Timestamp | undefined;
+
+  /**
+   * offset_min is where it stands in the type: minutes after the deadline, before it when negative.
+   *
+   * @generated from field: int32 offset_min = 5;
+   */
+  offsetMin: number;
+
+  /**
+   * role is who is to be reminded.
+   *
+   * @generated from field: string role = 6;
+   */
+  role: string;
+
+  /**
+   * organisation handles the event; empty when nobody does.
+   *
+   * @generated from field: string organisation = 7;
+   */
+  organisation: string;
+
+  /**
+   * zone is the code of the event's zone.
+   *
+   * @generated from field: string zone = 8;
+   */
+  zone: string;
+
+  /**
+   * node is the id of the node that handles it.
+   *
+   * @generated from field: string node = 9;
+   */
+  node: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.DeadlineReminder.
+ * Use `create(DeadlineReminderSchema)` to create a new message.
+ */
+export const DeadlineReminderSchema: GenMessage<DeadlineReminder> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 6);
+
+/**
+ * DeadlineMissed says that a deadline has passed.
+ *
+ * @generated from message quintet.management.v1.DeadlineMissed
+ */
+export type DeadlineMissed = Message<"quintet.management.v1.DeadlineMissed"> & {
+  /**
+   * event is the name of the event.
+   *
+   * @generated from field: string event = 1;
+   */
+  event: string;
+
+  /**
+   * clock is the clock whose deadline it was.
+   *
+   * @generated from field: quintet.management.v1.ClockKind clock = 2;
+   */
+  clock: ClockKind;
+
+  /**
+   * due_at is the deadline.
+   *
+   * @generated from field: google.protobuf.Timestamp due_at = 3;
+   */
+  dueAt?: Timestamp | undefined;
+
+  /**
+   * status is the status of the event.
+   *
+   * @generated from field: string status = 4;
+   */
+  status: string;
+
+  /**
+   * organisation handles the event; empty when nobody does.
+   *
+   * @generated from field: string organisation = 5;
+   */
+  organisation: string;
+
+  /**
+   * zone is the code of the event's zone.
+   *
+   * @generated from field: string zone = 6;
+   */
+  zone: string;
+
+  /**
+   * node is the id of the node that handles it.
+   *
+   * @generated from field: string node = 7;
+   */
+  node: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.DeadlineMissed.
+ * Use `create(DeadlineMissedSchema)` to create a new message.
+ */
+export const DeadlineMissedSchema: GenMessage<DeadlineMissed> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 7);
+
+/**
+ * EventEscalated says that a late event climbed a rung of its type's ladder. An escalation that somebody asked for is told of
+ * by ExceptionChanged alone.
+ *
+ * @generated from message quintet.management.v1.EventEscalated
+ */
+export type EventEscalated = Message<"quintet.management.v1.EventEscalated"> & {
+  /**
+   * event is the name of the event.
+   *
+   * @generated from field: string event = 1;
+   */
+  event: string;
+
+  /**
+   * title is the event's title.
+   *
+   * @generated from field: string title = 2;
+   */
+  title: string;
+
+  /**
+   * clock is the clock that is late.
+   *
+   * @generated from field: quintet.management.v1.ClockKind clock = 3;
+   */
+  clock: ClockKind;
+
+  /**
+   * due_at is the deadline that was missed.
+   *
+   * @generated from field: google.protobuf.Timestamp due_at = 4;
+   */
+  dueAt?: Timestamp | undefined;
+
+  /**
+   * role is the role that it is brought before.
+   *
+   * @generated from field: string role = 5;
+   */
+  role: string;
+
+  /**
+   * tier says where.
+   *
+   * @generated from field: quintet.management.v1.EscalationTier tier = 6;
+   */
+  tier: EscalationTier;
+
+  /**
+   * organisation handles the event; empty when nobody does.
+   *
+   * @generated from field: string organisation = 7;
+   */
+  organisation: string;
+
+  /**
+   * exception is the entry of the ledger.
+   *
+   * @generated from field: string exception = 8;
+   */
+  exception: string;
+
+  /**
+   * zone is the code of the event's zone.
+   *
+   * @generated from field: string zone = 9;
+   */
+  zone: string;
+
+  /**
+   * node is the id of the node that handles it.
+   *
+   * @generated from field: string node = 10;
+   */
+  node: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.EventEscalated.
+ * Use `create(EventEscalatedSchema)` to create a new message.
+ */
+export const EventEscalatedSchema: GenMessage<EventEscalated> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 8);
 

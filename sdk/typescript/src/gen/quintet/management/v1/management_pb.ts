@@ -4,8 +4,8 @@
 // @generated from file quintet/management/v1/management.proto (package quintet.management.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_annotations } from "../../../google/api/annotations_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/management.proto.
  */
 export const file_quintet_management_v1_management: GenFile = /*@__PURE__*/
-  fileDesc("CiZxdWludGV0L21hbmFnZW1lbnQvdjEvbWFuYWdlbWVudC5wcm90bxIVcXVpbnRldC5tYW5hZ2VtZW50LnYxInIKBVJvdXRlEi0KBHpvbmUYASABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SOgoMb3JnYW5pc2F0aW9uGAIgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0iYQoLTWVyZ2VQb2xpY3kSKAoIcmFkaXVzX20YASABKAFCFtLzGBIxAAAAAAAAAAA5AAAAAACIs0ASKAoId2luZG93X2gYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABj9UAiUAoJQWxsb3dhbmNlEikKB21pbnV0ZXMYASABKAVCGNLzGBQIATEAAAAAAADwPzkAAAAAgBUgQRIYChBhcm91bmRfdGhlX2Nsb2NrGAIgASgIInUKDFN0ZXBEZWFkbGluZRIoCgVzdGF0ZRgBIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CglhbGxvd2FuY2UYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAEi2gMKCUV2ZW50VHlwZRItCgRuYW1lGAEgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EhQKBGNvZGUYAyABKAlCBtLzGAIQIBIgCgRsb29wGAQgASgJQhLS8xgOKgxsb29wcy97bG9vcH0SOgoIZGVhZGxpbmUYBSABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAESMQoFbWVyZ2UYBiABKAsyIi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VQb2xpY3kSNQoGcm91dGVzGAcgAygLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLlJvdXRlQgfS8xgDGPQDEg8KB3ZlcnNpb24YCCABKAUSDwoHcmV0aXJlZBgJIAEoCBIsCghjYWxlbmRhchgKIAEoCUIa0vMYFioUY2FsZW5kYXJzL3tjYWxlbmRhcn0SQwoOc3RlcF9kZWFkbGluZXMYCyADKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RlcERlYWRsaW5lQgbS8xgCGEAiqQEKCkxvb3BBY3Rpb24SDgoGYWN0aW9uGAEgASgJEisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EgwKBGZyb20YAyADKAkSCgoCdG8YBCABKAkSEgoKcGVybWlzc2lvbhgFIAEoCRIUCgxuZWVkc19yZWFzb24YBiABKAgSGgoSbmVlZHNfb3JnYW5pc2F0aW9uGAcgASgIIqsBCgRMb29wEgwKBG5hbWUYASABKAkSKwoFdGl0bGUYAiABKAsyHC5xdWludGV0LmNvbW1vbi52MS5Mb2NhbFRleHQSDwoHaW5pdGlhbBgDIAEoCRIOCgZzdGF0ZXMYBCADKAkSEwoLb3Blbl9zdGF0ZXMYBSADKAkSMgoHYWN0aW9ucxgGIAMoCzIhLnF1aW50ZXQubWFuYWdlbWVudC52MS5Mb29wQWN0aW9uIpgBCghTdWJPcmRlchIKCgJpZBgBIAEoCRIUCgxvcmdhbmlzYXRpb24YAiABKAkSEwoLaW5zdHJ1Y3Rpb24YAyABKAkSDAoEbGVhZBgEIAEoCBIMCgRkb25lGAUgASgIEisKB2RvbmVfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBG5vdGUYByABKAki2wUKBUV2ZW50EgwKBG5hbWUYASABKAkSDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJEgwKBHR5cGUYBCABKAkSFAoMdHlwZV92ZXJzaW9uGAUgASgFEg0KBXRpdGxlGAYgASgJEhMKC2Rlc2NyaXB0aW9uGAcgASgJEicKBXBsYWNlGAggASgLMhgucXVpbnRldC5jb21tb24udjEuUGxhY2USDgoGc3RhdHVzGAkgASgJEhQKDG9yZ2FuaXNhdGlvbhgKIAEoCRIvCgdyb3V0aW5nGAsgASgLMh4ucXVpbnRldC5jb21tb24udjEuRXhwbGFuYXRpb24SLwoLb2NjdXJyZWRfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCW9wZW5lZF9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoGZHVlX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgljbG9zZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGBAgASgDEhAKCHJlcXVlc3RzGBEgAygJEg8KB3JlcG9ydHMYEiABKAUSDwoHd2FybmluZxgTIAEoCRIzCgpzdWJfb3JkZXJzGBQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEiYKBWZsYWdzGBUgAygLMhcucXVpbnRldC5jb21tb24udjEuRmxhZxIPCgdyZXR1cm5zGBYgASgFEg4KBmFuc3dlchgXIAEoCRIwCgxmaXJzdF9kdWVfYXQYGCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3N0ZXBfZHVlX2F0GBkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKaAQoJRGVhZGxpbmVzEioKBmR1ZV9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMZmlyc3RfZHVlX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtzdGVwX2R1ZV9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAikwIKCUV2ZW50U3RlcBIQCghyZXZpc2lvbhgBIAEoAxIOCgZhY3Rpb24YAiABKAkSDAoEZnJvbRgDIAEoCRIKCgJ0bxgEIAEoCRINCgVhY3RvchgFIAEoCRIUCgxvcmdhbmlzYXRpb24YBiABKAkSDgoGcmVhc29uGAcgASgJEjMKC2V4cGxhbmF0aW9uGAggASgLMh4ucXVpbnRldC5jb21tb24udjEuRXhwbGFuYXRpb24SLwoLb2NjdXJyZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3JlY29yZGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJvChNQdXRFdmVudFR5cGVSZXF1ZXN0EjwKCmV2ZW50X3R5cGUYASABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlQgbS8xgCCAESGgoKcmVxdWVzdF9pZBgCIAEoCUIG0vMYAhBAIl0KFFB1dEV2ZW50VHlwZVJlc3BvbnNlEjQKCmV2ZW50X3R5cGUYASABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlEg8KB2NoYW5nZWQYAiABKAgiRAoTR2V0RXZlbnRUeXBlUmVxdWVzdBItCgRuYW1lGAEgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9IkwKFEdldEV2ZW50VHlwZVJlc3BvbnNlEjQKCmV2ZW50X3R5cGUYASABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlIl8KFUxpc3RFdmVudFR5cGVzUmVxdWVzdBIpCglwYWdlX3NpemUYASABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgCIAEoCUIH0vMYAxCABCJoChZMaXN0RXZlbnRUeXBlc1Jlc3BvbnNlEjUKC2V2ZW50X3R5cGVzGAEgAygLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50VHlwZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiNAoOR2V0TG9vcFJlcXVlc3QSIgoEbmFtZRgBIAEoCUIU0vMYEAgBKgxsb29wcy97bG9vcH0iPAoPR2V0TG9vcFJlc3BvbnNlEikKBGxvb3AYASABKAsyGy5xdWludGV0Lm1hbmFnZW1lbnQudjEuTG9vcCL9AQoQT3BlbkV2ZW50UmVxdWVzdBIkCgZwYXJlbnQYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9Ei0KBHR5cGUYAiABKAlCH9LzGBsIASoXZXZlbnRUeXBlcy97ZXZlbnRfdHlwZX0SHgoLZGVzY3JpcHRpb24YAyABKAlCCdLzGAUIARCgHxInCgVwbGFjZRgEIAEoCzIYLnF1aW50ZXQuY29tbW9uLnYxLlBsYWNlEi8KC29jY3VycmVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIaCgpyZXF1ZXN0X2lkGAYgASgJQgbS8xgCEEAiUAoRT3BlbkV2ZW50UmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQSDgoGbWVyZ2VkGAIgASgIIkQKD0dldEV2ZW50UmVxdWVzdBIxCgRuYW1lGAEgASgJQiPS8xgfCAEqG3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fSI/ChBHZXRFdmVudFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50IsoCChFMaXN0RXZlbnRzUmVxdWVzdBIkCgZwYXJlbnQYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9EhYKBnN0YXR1cxgCIAEoCUIG0vMYAhAgEisKBHR5cGUYAyABKAlCHdLzGBkqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EjgKDG9yZ2FuaXNhdGlvbhgEIAEoCUIi0vMYHiocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufRI2CgdyZXF1ZXN0GAUgASgJQiXS8xghKh96b25lcy97em9uZX0vcmVxdWVzdHMve3JlcXVlc3R9EhAKCG93bl9vbmx5GAYgASgIEikKCXBhZ2Vfc2l6ZRgHIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAEB/QBIbCgpwYWdlX3Rva2VuGAggASgJQgfS8xgDEIAEIlsKEkxpc3RFdmVudHNSZXNwb25zZRIsCgZldmVudHMYASADKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpIBChVMaXN0RXZlbnRTdGVwc1JlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SKQoJcGFnZV9zaXplGAIgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YAyABKAlCB9LzGAMQgAQiYgoWTGlzdEV2ZW50U3RlcHNSZXNwb25zZRIvCgVzdGVwcxgBIAMoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIskCChNBZHZhbmNlRXZlbnRSZXF1ZXN0EjEKBG5hbWUYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EikKBmFjdGlvbhgCIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRIXCgZyZWFzb24YAyABKAlCB9LzGAMQ0A8SOAoMb3JnYW5pc2F0aW9uGAQgASgJQiLS8xgeKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259EhcKBmFuc3dlchgFIAEoCUIH0vMYAxCgHxIvCgtvY2N1cnJlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGwoEZXRhZxgHIAEoA0IN0vMYCTEAAAAAAAAAABIaCgpyZXF1ZXN0X2lkGAggASgJQgbS8xgCEEAiQwoUQWR2YW5jZUV2ZW50UmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQiawoNU3ViT3JkZXJEcmFmdBI6CgxvcmdhbmlzYXRpb24YASABKAlCJNLzGCAIASocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufRIeCgtpbnN0cnVjdGlvbhgCIAEoCUIJ0vMYBQgBENAPIpoCChlTdGFydEpvaW50RGlzcG9zYWxSZXF1ZXN0EjEKBG5hbWUYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EjIKBGxlYWQYAiABKAlCJNLzGCAIASocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufRJCCgpzdWJfb3JkZXJzGAMgAygLMiQucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyRHJhZnRCCNLzGAQIARgUEhkKBnJlYXNvbhgEIAEoCUIJ0vMYBQgBENAPEhsKBGV0YWcYBSABKANCDdLzGAkxAAAAAAAAAAASGgoKcmVxdWVzdF9pZBgGIAEoCUIG0vMYAhBAIkkKGlN0YXJ0Sm9pbnREaXNwb3NhbFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50IjgKEkdldENvdW50ZXJzUmVxdWVzdBIiCgR6b25lGAEgASgJQhTS8xgQCAEqDHpvbmVzL3t6b25lfSLTAQoMWm9uZUNvdW50ZXJzEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCRIOCgZldmVudHMYAyABKAMSDgoGbWVyZ2VkGAQgASgDEhAKCHJlcXVlc3RzGAUgASgDEkQKCWJ5X3N0YXR1cxgGIAMoCzIxLnF1aW50ZXQubWFuYWdlbWVudC52MS5ab25lQ291bnRlcnMuQnlTdGF0dXNFbnRyeRovCg1CeVN0YXR1c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEifQoTR2V0Q291bnRlcnNSZXNwb25zZRIyCgV6b25lcxgBIAMoCzIjLnF1aW50ZXQubWFuYWdlbWVudC52MS5ab25lQ291bnRlcnMSMgoFdG90YWwYAiABKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuWm9uZUNvdW50ZXJzMvoOChFNYW5hZ2VtZW50U2VydmljZRLBAQoMUHV0RXZlbnRUeXBlEioucXVpbnRldC5tYW5hZ2VtZW50LnYxLlB1dEV2ZW50VHlwZVJlcXVlc3QaKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuUHV0RXZlbnRUeXBlUmVzcG9uc2UiWMrzGB4KHG1hbmFnZW1lbnQuZXZlbnRfdHlwZXMud3JpdGWC0+STAjAaIi92MS97ZXZlbnRfdHlwZS5uYW1lPWV2ZW50VHlwZXMvKn06CmV2ZW50X3R5cGUSjgEKDEdldEV2ZW50VHlwZRIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudFR5cGVSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50VHlwZVJlc3BvbnNlIiXK8xgCEAGC0+STAhkSFy92MS97bmFtZT1ldmVudFR5cGVzLyp9EosBCg5MaXN0RXZlbnRUeXBlcxIsLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRUeXBlc1JlcXVlc3QaLS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50VHlwZXNSZXNwb25zZSIcyvMYAhABgtPkkwIQEg4vdjEvZXZlbnRUeXBlcxJ6CgdHZXRMb29wEiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldExvb3BSZXF1ZXN0GiYucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldExvb3BSZXNwb25zZSIgyvMYAhgBgtPkkwIUEhIvdjEve25hbWU9bG9vcHMvKn0SqgEKCU9wZW5FdmVudBInLnF1aW50ZXQubWFuYWdlbWVudC52MS5PcGVuRXZlbnRSZXF1ZXN0GigucXVpbnRldC5tYW5hZ2VtZW50LnYxLk9wZW5FdmVudFJlc3BvbnNlIkrK8xggChZtYW5hZ2VtZW50LmV2ZW50cy5vcGVuIgZwYXJlbnSC0+STAiAiGy92MS97cGFyZW50PXpvbmVzLyp9L2V2ZW50czoBKhKiAQoIR2V0RXZlbnQSJi5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnRSZXF1ZXN0GicucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50UmVzcG9uc2UiRcrzGB4KFm1hbmFnZW1lbnQuZXZlbnRzLnJlYWQiBG5hbWWC0+STAh0SGy92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qfRKqAQoKTGlzdEV2ZW50cxIoLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRzUmVxdWVzdBopLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRzUmVzcG9uc2UiR8rzGCAKFm1hbmFnZW1lbnQuZXZlbnRzLnJlYWQiBnBhcmVudILT5JMCHRIbL3YxL3twYXJlbnQ9em9uZXMvKn0vZXZlbnRzEroBCg5MaXN0RXZlbnRTdGVwcxIsLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRTdGVwc1JlcXVlc3QaLS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50U3RlcHNSZXNwb25zZSJLyvMYHgoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIEbmFtZYLT5JMCIxIhL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9L3N0ZXBzErwBCgxBZHZhbmNlRXZlbnQSKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWR2YW5jZUV2ZW50UmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5BZHZhbmNlRXZlbnRSZXNwb25zZSJTyvMYIQoZbWFuYWdlbWVudC5ldmVudHMuYWR2YW5jZSIEbmFtZYLT5JMCKCIjL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9OmFkdmFuY2U6ASoS2gEKElN0YXJ0Sm9pbnREaXNwb3NhbBIwLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdGFydEpvaW50RGlzcG9zYWxSZXF1ZXN0GjEucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN0YXJ0Sm9pbnREaXNwb3NhbFJlc3BvbnNlIl/K8xgiChptYW5hZ2VtZW50LmV2ZW50cy5kaXNwYXRjaCIEbmFtZYLT5JMCMyIuL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9OnN0YXJ0Sm9pbnREaXNwb3NhbDoBKhKtAQoLR2V0Q291bnRlcnMSKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0Q291bnRlcnNSZXF1ZXN0GioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldENvdW50ZXJzUmVzcG9uc2UiR8rzGCAKGG1hbmFnZW1lbnQuY291bnRlcnMucmVhZCIEem9uZYLT5JMCHRIbL3YxL3t6b25lPXpvbmVzLyp9L2NvdW50ZXJzYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_options_v1_options]);
+  fileDesc("CiZxdWludGV0L21hbmFnZW1lbnQvdjEvbWFuYWdlbWVudC5wcm90bxIVcXVpbnRldC5tYW5hZ2VtZW50LnYxInIKBVJvdXRlEi0KBHpvbmUYASABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SOgoMb3JnYW5pc2F0aW9uGAIgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0iYQoLTWVyZ2VQb2xpY3kSKAoIcmFkaXVzX20YASABKAFCFtLzGBIxAAAAAAAAAAA5AAAAAACIs0ASKAoId2luZG93X2gYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABj9UAiUAoJQWxsb3dhbmNlEikKB21pbnV0ZXMYASABKAVCGNLzGBQIATEAAAAAAADwPzkAAAAAgBUgQRIYChBhcm91bmRfdGhlX2Nsb2NrGAIgASgIInUKDFN0ZXBEZWFkbGluZRIoCgVzdGF0ZRgBIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CglhbGxvd2FuY2UYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAEimAEKCFJlbWluZGVyEjcKBWNsb2NrGAEgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZEIG0vMYAggBEioKCm9mZnNldF9taW4YAiABKAVCFtLzGBIxAAAAAIAVIME5AAAAAIAVIEESJwoEcm9sZRgDIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfSLWAQoKRXNjYWxhdGlvbhI3CgVjbG9jaxgBIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmRCBtLzGAIIARIpCglhZnRlcl9taW4YAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAIAVIEESJwoEcm9sZRgDIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CgR0aWVyGAQgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyQgbS8xgCCAEigwUKCUV2ZW50VHlwZRItCgRuYW1lGAEgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EhQKBGNvZGUYAyABKAlCBtLzGAIQIBIgCgRsb29wGAQgASgJQhLS8xgOKgxsb29wcy97bG9vcH0SOgoIZGVhZGxpbmUYBSABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAESMQoFbWVyZ2UYBiABKAsyIi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VQb2xpY3kSNQoGcm91dGVzGAcgAygLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLlJvdXRlQgfS8xgDGPQDEg8KB3ZlcnNpb24YCCABKAUSDwoHcmV0aXJlZBgJIAEoCBIsCghjYWxlbmRhchgKIAEoCUIa0vMYFioUY2FsZW5kYXJzL3tjYWxlbmRhcn0SQwoOc3RlcF9kZWFkbGluZXMYCyADKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RlcERlYWRsaW5lQgbS8xgCGEASKwoLcmVvcGVuX2RheXMYDCABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAACYrEASOgoJcmVtaW5kZXJzGA0gAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlJlbWluZGVyQgbS8xgCGBQSPgoLZXNjYWxhdGlvbnMYDiADKAsyIS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXNjYWxhdGlvbkIG0vMYAhgUIuIBCgpMb29wQWN0aW9uEg4KBmFjdGlvbhgBIAEoCRIrCgV0aXRsZRgCIAEoCzIcLnF1aW50ZXQuY29tbW9uLnYxLkxvY2FsVGV4dBIMCgRmcm9tGAMgAygJEgoKAnRvGAQgASgJEhIKCnBlcm1pc3Npb24YBSABKAkSFAoMbmVlZHNfcmVhc29uGAYgASgIEhoKEm5lZWRzX29yZ2FuaXNhdGlvbhgHIAEoCBINCgV2b2lkcxgIIAEoCBIPCgdyZW9wZW5zGAkgASgIEhcKD29uX3JlcXVlc3Rfb25seRgKIAEoCCKrAQoETG9vcBIMCgRuYW1lGAEgASgJEisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0Eg8KB2luaXRpYWwYAyABKAkSDgoGc3RhdGVzGAQgAygJEhMKC29wZW5fc3RhdGVzGAUgAygJEjIKB2FjdGlvbnMYBiADKAsyIS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTG9vcEFjdGlvbiKYAQoIU3ViT3JkZXISCgoCaWQYASABKAkSFAoMb3JnYW5pc2F0aW9uGAIgASgJEhMKC2luc3RydWN0aW9uGAMgASgJEgwKBGxlYWQYBCABKAgSDAoEZG9uZRgFIAEoCBIrCgdkb25lX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRub3RlGAcgASgJItMGCgVFdmVudBIMCgRuYW1lGAEgASgJEgwKBHpvbmUYAiABKAkSDAoEbm9kZRgDIAEoCRIMCgR0eXBlGAQgASgJEhQKDHR5cGVfdmVyc2lvbhgFIAEoBRINCgV0aXRsZRgGIAEoCRITCgtkZXNjcmlwdGlvbhgHIAEoCRInCgVwbGFjZRgIIAEoCzIYLnF1aW50ZXQuY29tbW9uLnYxLlBsYWNlEg4KBnN0YXR1cxgJIAEoCRIUCgxvcmdhbmlzYXRpb24YCiABKAkSLwoHcm91dGluZxgLIAEoCzIeLnF1aW50ZXQuY29tbW9uLnYxLkV4cGxhbmF0aW9uEi8KC29jY3VycmVkX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCglvcGVuZWRfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBmR1ZV9hdBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJY2xvc2VkX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgQIAEoAxIQCghyZXF1ZXN0cxgRIAMoCRIPCgdyZXBvcnRzGBIgASgFEg8KB3dhcm5pbmcYEyABKAkSMwoKc3ViX29yZGVycxgUIAMoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchImCgVmbGFncxgVIAMoCzIXLnF1aW50ZXQuY29tbW9uLnYxLkZsYWcSDwoHcmV0dXJucxgWIAEoBRIOCgZhbnN3ZXIYFyABKAkSMAoMZmlyc3RfZHVlX2F0GBggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtzdGVwX2R1ZV9hdBgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPc3VzcGVuZGVkX3VudGlsGBogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZW9wZW5zGBsgASgFEjAKDHJlb3Blbl91bnRpbBgcIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAikgIKCURlYWRsaW5lcxIqCgZkdWVfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGZpcnN0X2R1ZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLc3RlcF9kdWVfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3N1c3BlbmRlZF91bnRpbBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmVvcGVucxgFIAEoBRIwCgxyZW9wZW5fdW50aWwYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpMCCglFdmVudFN0ZXASEAoIcmV2aXNpb24YASABKAMSDgoGYWN0aW9uGAIgASgJEgwKBGZyb20YAyABKAkSCgoCdG8YBCABKAkSDQoFYWN0b3IYBSABKAkSFAoMb3JnYW5pc2F0aW9uGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIzCgtleHBsYW5hdGlvbhgIIAEoCzIeLnF1aW50ZXQuY29tbW9uLnYxLkV4cGxhbmF0aW9uEi8KC29jY3VycmVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZWNvcmRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAibwoTUHV0RXZlbnRUeXBlUmVxdWVzdBI8CgpldmVudF90eXBlGAEgASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50VHlwZUIG0vMYAggBEhoKCnJlcXVlc3RfaWQYAiABKAlCBtLzGAIQQCJdChRQdXRFdmVudFR5cGVSZXNwb25zZRI0CgpldmVudF90eXBlGAEgASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50VHlwZRIPCgdjaGFuZ2VkGAIgASgIIkQKE0dldEV2ZW50VHlwZVJlcXVlc3QSLQoEbmFtZRgBIAEoCUIf0vMYGwgBKhdldmVudFR5cGVzL3tldmVudF90eXBlfSJMChRHZXRFdmVudFR5cGVSZXNwb25zZRI0CgpldmVudF90eXBlGAEgASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50VHlwZSJfChVMaXN0RXZlbnRUeXBlc1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQiaAoWTGlzdEV2ZW50VHlwZXNSZXNwb25zZRI1CgtldmVudF90eXBlcxgBIAMoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFR5cGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjQKDkdldExvb3BSZXF1ZXN0EiIKBG5hbWUYASABKAlCFNLzGBAIASoMbG9vcHMve2xvb3B9IjwKD0dldExvb3BSZXNwb25zZRIpCgRsb29wGAEgASgLMhsucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxvb3Ai/QEKEE9wZW5FdmVudFJlcXVlc3QSJAoGcGFyZW50GAEgASgJQhTS8xgQCAEqDHpvbmVzL3t6b25lfRItCgR0eXBlGAIgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9Eh4KC2Rlc2NyaXB0aW9uGAMgASgJQgnS8xgFCAEQoB8SJwoFcGxhY2UYBCABKAsyGC5xdWludGV0LmNvbW1vbi52MS5QbGFjZRIvCgtvY2N1cnJlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGgoKcmVxdWVzdF9pZBgGIAEoCUIG0vMYAhBAIlAKEU9wZW5FdmVudFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50Eg4KBm1lcmdlZBgCIAEoCCJECg9HZXRFdmVudFJlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0iPwoQR2V0RXZlbnRSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudCLKAgoRTGlzdEV2ZW50c1JlcXVlc3QSJAoGcGFyZW50GAEgASgJQhTS8xgQCAEqDHpvbmVzL3t6b25lfRIWCgZzdGF0dXMYAiABKAlCBtLzGAIQIBIrCgR0eXBlGAMgASgJQh3S8xgZKhdldmVudFR5cGVzL3tldmVudF90eXBlfRI4CgxvcmdhbmlzYXRpb24YBCABKAlCItLzGB4qHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0SNgoHcmVxdWVzdBgFIAEoCUIl0vMYISofem9uZXMve3pvbmV9L3JlcXVlc3RzL3tyZXF1ZXN0fRIQCghvd25fb25seRgGIAEoCBIpCglwYWdlX3NpemUYByABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAf0ASGwoKcGFnZV90b2tlbhgIIAEoCUIH0vMYAxCABCJbChJMaXN0RXZlbnRzUmVzcG9uc2USLAoGZXZlbnRzGAEgAygLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKSAQoVTGlzdEV2ZW50U3RlcHNSZXF1ZXN0EjEKBG5hbWUYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EikKCXBhZ2Vfc2l6ZRgCIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAMgASgJQgfS8xgDEIAEImIKFkxpc3RFdmVudFN0ZXBzUmVzcG9uc2USLwoFc3RlcHMYASADKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRTdGVwEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLJAgoTQWR2YW5jZUV2ZW50UmVxdWVzdBIxCgRuYW1lGAEgASgJQiPS8xgfCAEqG3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fRIpCgZhY3Rpb24YAiABKAlCGdLzGBUIASIRW2Etel1bYS16X117MCwzMX0SFwoGcmVhc29uGAMgASgJQgfS8xgDENAPEjgKDG9yZ2FuaXNhdGlvbhgEIAEoCUIi0vMYHiocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufRIXCgZhbnN3ZXIYBSABKAlCB9LzGAMQoB8SLwoLb2NjdXJyZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKBGV0YWcYByABKANCDdLzGAkxAAAAAAAAAAASGgoKcmVxdWVzdF9pZBgIIAEoCUIG0vMYAhBAIkMKFEFkdmFuY2VFdmVudFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50ImsKDVN1Yk9yZGVyRHJhZnQSOgoMb3JnYW5pc2F0aW9uGAEgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0SHgoLaW5zdHJ1Y3Rpb24YAiABKAlCCdLzGAUIARDQDyKaAgoZU3RhcnRKb2ludERpc3Bvc2FsUmVxdWVzdBIxCgRuYW1lGAEgASgJQiPS8xgfCAEqG3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fRIyCgRsZWFkGAIgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0SQgoKc3ViX29yZGVycxgDIAMoCzIkLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlckRyYWZ0QgjS8xgECAEYFBIZCgZyZWFzb24YBCABKAlCCdLzGAUIARDQDxIbCgRldGFnGAUgASgDQg3S8xgJMQAAAAAAAAAAEhoKCnJlcXVlc3RfaWQYBiABKAlCBtLzGAIQQCJJChpTdGFydEpvaW50RGlzcG9zYWxSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudCI4ChJHZXRDb3VudGVyc1JlcXVlc3QSIgoEem9uZRgBIAEoCUIU0vMYEAgBKgx6b25lcy97em9uZX0i0wEKDFpvbmVDb3VudGVycxIMCgR6b25lGAEgASgJEgwKBG5vZGUYAiABKAkSDgoGZXZlbnRzGAMgASgDEg4KBm1lcmdlZBgEIAEoAxIQCghyZXF1ZXN0cxgFIAEoAxJECglieV9zdGF0dXMYBiADKAsyMS5xdWludGV0Lm1hbmFnZW1lbnQudjEuWm9uZUNvdW50ZXJzLkJ5U3RhdHVzRW50cnkaLwoNQnlTdGF0dXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIn0KE0dldENvdW50ZXJzUmVzcG9uc2USMgoFem9uZXMYASADKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuWm9uZUNvdW50ZXJzEjIKBXRvdGFsGAIgASgLMiMucXVpbnRldC5tYW5hZ2VtZW50LnYxLlpvbmVDb3VudGVycypVCglDbG9ja0tpbmQSGgoWQ0xPQ0tfS0lORF9VTlNQRUNJRklFRBAAEhcKE0NMT0NLX0tJTkRfQlVTSU5FU1MQARITCg9DTE9DS19LSU5EX1NURVAQAiqIAQoORXNjYWxhdGlvblRpZXISHwobRVNDQUxBVElPTl9USUVSX1VOU1BFQ0lGSUVEEAASIAocRVNDQUxBVElPTl9USUVSX09SR0FOSVNBVElPThABEhgKFEVTQ0FMQVRJT05fVElFUl9aT05FEAISGQoVRVNDQUxBVElPTl9USUVSX0FCT1ZFEAMy+g4KEU1hbmFnZW1lbnRTZXJ2aWNlEsEBCgxQdXRFdmVudFR5cGUSKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuUHV0RXZlbnRUeXBlUmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5QdXRFdmVudFR5cGVSZXNwb25zZSJYyvMYHgocbWFuYWdlbWVudC5ldmVudF90eXBlcy53cml0ZYLT5JMCMBoiL3YxL3tldmVudF90eXBlLm5hbWU9ZXZlbnRUeXBlcy8qfToKZXZlbnRfdHlwZRKOAQoMR2V0RXZlbnRUeXBlEioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50VHlwZVJlcXVlc3QaKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnRUeXBlUmVzcG9uc2UiJcrzGAIQAYLT5JMCGRIXL3YxL3tuYW1lPWV2ZW50VHlwZXMvKn0SiwEKDkxpc3RFdmVudFR5cGVzEiwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudFR5cGVzUmVxdWVzdBotLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRUeXBlc1Jlc3BvbnNlIhzK8xgCEAGC0+STAhASDi92MS9ldmVudFR5cGVzEnoKB0dldExvb3ASJS5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0TG9vcFJlcXVlc3QaJi5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0TG9vcFJlc3BvbnNlIiDK8xgCGAGC0+STAhQSEi92MS97bmFtZT1sb29wcy8qfRKqAQoJT3BlbkV2ZW50EicucXVpbnRldC5tYW5hZ2VtZW50LnYxLk9wZW5FdmVudFJlcXVlc3QaKC5xdWludGV0Lm1hbmFnZW1lbnQudjEuT3BlbkV2ZW50UmVzcG9uc2UiSsrzGCAKFm1hbmFnZW1lbnQuZXZlbnRzLm9wZW4iBnBhcmVudILT5JMCICIbL3YxL3twYXJlbnQ9em9uZXMvKn0vZXZlbnRzOgEqEqIBCghHZXRFdmVudBImLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudFJlcXVlc3QaJy5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnRSZXNwb25zZSJFyvMYHgoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIEbmFtZYLT5JMCHRIbL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9EqoBCgpMaXN0RXZlbnRzEigucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudHNSZXF1ZXN0GikucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudHNSZXNwb25zZSJHyvMYIAoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIGcGFyZW50gtPkkwIdEhsvdjEve3BhcmVudD16b25lcy8qfS9ldmVudHMSugEKDkxpc3RFdmVudFN0ZXBzEiwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudFN0ZXBzUmVxdWVzdBotLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRTdGVwc1Jlc3BvbnNlIkvK8xgeChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgRuYW1lgtPkkwIjEiEvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn0vc3RlcHMSvAEKDEFkdmFuY2VFdmVudBIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5BZHZhbmNlRXZlbnRSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLkFkdmFuY2VFdmVudFJlc3BvbnNlIlPK8xghChltYW5hZ2VtZW50LmV2ZW50cy5hZHZhbmNlIgRuYW1lgtPkkwIoIiMvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn06YWR2YW5jZToBKhLaAQoSU3RhcnRKb2ludERpc3Bvc2FsEjAucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN0YXJ0Sm9pbnREaXNwb3NhbFJlcXVlc3QaMS5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RhcnRKb2ludERpc3Bvc2FsUmVzcG9uc2UiX8rzGCIKGm1hbmFnZW1lbnQuZXZlbnRzLmRpc3BhdGNoIgRuYW1lgtPkkwIzIi4vdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn06c3RhcnRKb2ludERpc3Bvc2FsOgEqEq0BCgtHZXRDb3VudGVycxIpLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRDb3VudGVyc1JlcXVlc3QaKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0Q291bnRlcnNSZXNwb25zZSJHyvMYIAoYbWFuYWdlbWVudC5jb3VudGVycy5yZWFkIgR6b25lgtPkkwIdEhsvdjEve3pvbmU9em9uZXMvKn0vY291bnRlcnNiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_options_v1_options]);
 
 /**
  * Route says which organisation handles events of a type in a zone.
@@ -134,6 +134,83 @@ export const StepDeadlineSchema: GenMessage<StepDeadline> = /*@__PURE__*/
   messageDesc(file_quintet_management_v1_management, 3);
 
 /**
+ * Reminder is told of by the fact DeadlineReminder around a deadline.
+ *
+ * @generated from message quintet.management.v1.Reminder
+ */
+export type Reminder = Message<"quintet.management.v1.Reminder"> & {
+  /**
+   * clock is the clock whose deadline is meant.
+   *
+   * @generated from field: quintet.management.v1.ClockKind clock = 1;
+   */
+  clock: ClockKind;
+
+  /**
+   * offset_min is when, in minutes by the wall: before the deadline when negative, after it when positive.
+   *
+   * @generated from field: int32 offset_min = 2;
+   */
+  offsetMin: number;
+
+  /**
+   * role is who is to be reminded, for example "handler"; of the event's organisation where the role is held in one.
+   *
+   * @generated from field: string role = 3;
+   */
+  role: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.Reminder.
+ * Use `create(ReminderSchema)` to create a new message.
+ */
+export const ReminderSchema: GenMessage<Reminder> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_management, 4);
+
+/**
+ * Escalation is one rung of the ladder that a late event climbs by itself.
+ *
+ * @generated from message quintet.management.v1.Escalation
+ */
+export type Escalation = Message<"quintet.management.v1.Escalation"> & {
+  /**
+   * clock is the clock that is late.
+   *
+   * @generated from field: quintet.management.v1.ClockKind clock = 1;
+   */
+  clock: ClockKind;
+
+  /**
+   * after_min is how late it is then, in minutes by the wall.
+   *
+   * @generated from field: int32 after_min = 2;
+   */
+  afterMin: number;
+
+  /**
+   * role is the role that it is brought before, for example "leader".
+   *
+   * @generated from field: string role = 3;
+   */
+  role: string;
+
+  /**
+   * tier says where.
+   *
+   * @generated from field: quintet.management.v1.EscalationTier tier = 4;
+   */
+  tier: EscalationTier;
+};
+
+/**
+ * Describes the message quintet.management.v1.Escalation.
+ * Use `create(EscalationSchema)` to create a new message.
+ */
+export const EscalationSchema: GenMessage<Escalation> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_management, 5);
+
+/**
  * EventType is a kind of event (事件类型) with its loop, deadline and routing.
  *
  * @generated from message quintet.management.v1.EventType
@@ -215,6 +292,27 @@ export type EventType = Message<"quintet.management.v1.EventType"> & {
    * @generated from field: repeated quintet.management.v1.StepDeadline step_deadlines = 11;
    */
   stepDeadlines: StepDeadline[];
+
+  /**
+   * reopen_days is for how many days after closing it can be reopened; 0 for never.
+   *
+   * @generated from field: int32 reopen_days = 12;
+   */
+  reopenDays: number;
+
+  /**
+   * reminders are told of while the event is open.
+   *
+   * @generated from field: repeated quintet.management.v1.Reminder reminders = 13;
+   */
+  reminders: Reminder[];
+
+  /**
+   * escalations are the ladder; each rung stands in the ledger when it is climbed.
+   *
+   * @generated from field: repeated quintet.management.v1.Escalation escalations = 14;
+   */
+  escalations: Escalation[];
 };
 
 /**
@@ -222,7 +320,7 @@ export type EventType = Message<"quintet.management.v1.EventType"> & {
  * Use `create(EventTypeSchema)` to create a new message.
  */
 export const EventTypeSchema: GenMessage<EventType> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 4);
+  messageDesc(file_quintet_management_v1_management, 6);
 
 /**
  * LoopAction is one declared transition of a loop.
@@ -278,6 +376,27 @@ export type LoopAction = Message<"quintet.management.v1.LoopAction"> & {
    * @generated from field: bool needs_organisation = 7;
    */
   needsOrganisation: boolean;
+
+  /**
+   * voids is true for the action that an approved request to void takes.
+   *
+   * @generated from field: bool voids = 8;
+   */
+  voids: boolean;
+
+  /**
+   * reopens is true for the action that a reopening takes.
+   *
+   * @generated from field: bool reopens = 9;
+   */
+  reopens: boolean;
+
+  /**
+   * on_request_only is true when nobody can take it at once: it needs an approved request, see ExceptionService.
+   *
+   * @generated from field: bool on_request_only = 10;
+   */
+  onRequestOnly: boolean;
 };
 
 /**
@@ -285,7 +404,7 @@ export type LoopAction = Message<"quintet.management.v1.LoopAction"> & {
  * Use `create(LoopActionSchema)` to create a new message.
  */
 export const LoopActionSchema: GenMessage<LoopAction> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 5);
+  messageDesc(file_quintet_management_v1_management, 7);
 
 /**
  * Loop is a state machine for events (闭环).
@@ -341,7 +460,7 @@ export type Loop = Message<"quintet.management.v1.Loop"> & {
  * Use `create(LoopSchema)` to create a new message.
  */
 export const LoopSchema: GenMessage<Loop> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 6);
+  messageDesc(file_quintet_management_v1_management, 8);
 
 /**
  * SubOrder is one organisation's share of a joint disposal.
@@ -404,7 +523,7 @@ export type SubOrder = Message<"quintet.management.v1.SubOrder"> & {
  * Use `create(SubOrderSchema)` to create a new message.
  */
 export const SubOrderSchema: GenMessage<SubOrder> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 7);
+  messageDesc(file_quintet_management_v1_management, 9);
 
 /**
  * Event is one thing that the city must deal with (事件).
@@ -587,6 +706,27 @@ export type Event = Message<"quintet.management.v1.Event"> & {
    * @generated from field: google.protobuf.Timestamp step_due_at = 25;
    */
   stepDueAt?: Timestamp | undefined;
+
+  /**
+   * suspended_until is when its suspension (挂账) ends; unset when it is not suspended.
+   *
+   * @generated from field: google.protobuf.Timestamp suspended_until = 26;
+   */
+  suspendedUntil?: Timestamp | undefined;
+
+  /**
+   * reopens counts how often it was reopened.
+   *
+   * @generated from field: int32 reopens = 27;
+   */
+  reopens: number;
+
+  /**
+   * reopen_until is until when it can be reopened; unset while it is open, and when its type or loop allow no reopening.
+   *
+   * @generated from field: google.protobuf.Timestamp reopen_until = 28;
+   */
+  reopenUntil?: Timestamp | undefined;
 };
 
 /**
@@ -594,7 +734,7 @@ export type Event = Message<"quintet.management.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 8);
+  messageDesc(file_quintet_management_v1_management, 10);
 
 /**
  * Deadlines are the deadlines of an event, as facts carry them.
@@ -622,6 +762,27 @@ export type Deadlines = Message<"quintet.management.v1.Deadlines"> & {
    * @generated from field: google.protobuf.Timestamp step_due_at = 3;
    */
   stepDueAt?: Timestamp | undefined;
+
+  /**
+   * suspended_until is when its suspension ends; unset when it is not suspended.
+   *
+   * @generated from field: google.protobuf.Timestamp suspended_until = 4;
+   */
+  suspendedUntil?: Timestamp | undefined;
+
+  /**
+   * reopens counts how often it was reopened.
+   *
+   * @generated from field: int32 reopens = 5;
+   */
+  reopens: number;
+
+  /**
+   * reopen_until is until when it can be reopened; unset while it cannot be.
+   *
+   * @generated from field: google.protobuf.Timestamp reopen_until = 6;
+   */
+  reopenUntil?: Timestamp | undefined;
 };
 
 /**
@@ -629,7 +790,7 @@ export type Deadlines = Message<"quintet.management.v1.Deadlines"> & {
  * Use `create(DeadlinesSchema)` to create a new message.
  */
 export const DeadlinesSchema: GenMessage<Deadlines> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 9);
+  messageDesc(file_quintet_management_v1_management, 11);
 
 /**
  * EventStep is one step that was taken.
@@ -713,7 +874,7 @@ export type EventStep = Message<"quintet.management.v1.EventStep"> & {
  * Use `create(EventStepSchema)` to create a new message.
  */
 export const EventStepSchema: GenMessage<EventStep> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 10);
+  messageDesc(file_quintet_management_v1_management, 12);
 
 /**
  * PutEventTypeRequest creates or replaces an event type.
@@ -741,7 +902,7 @@ export type PutEventTypeRequest = Message<"quintet.management.v1.PutEventTypeReq
  * Use `create(PutEventTypeRequestSchema)` to create a new message.
  */
 export const PutEventTypeRequestSchema: GenMessage<PutEventTypeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 11);
+  messageDesc(file_quintet_management_v1_management, 13);
 
 /**
  * PutEventTypeResponse answers PutEventType.
@@ -769,7 +930,7 @@ export type PutEventTypeResponse = Message<"quintet.management.v1.PutEventTypeRe
  * Use `create(PutEventTypeResponseSchema)` to create a new message.
  */
 export const PutEventTypeResponseSchema: GenMessage<PutEventTypeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 12);
+  messageDesc(file_quintet_management_v1_management, 14);
 
 /**
  * GetEventTypeRequest asks for one event type.
@@ -790,7 +951,7 @@ export type GetEventTypeRequest = Message<"quintet.management.v1.GetEventTypeReq
  * Use `create(GetEventTypeRequestSchema)` to create a new message.
  */
 export const GetEventTypeRequestSchema: GenMessage<GetEventTypeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 13);
+  messageDesc(file_quintet_management_v1_management, 15);
 
 /**
  * GetEventTypeResponse answers GetEventType.
@@ -811,7 +972,7 @@ export type GetEventTypeResponse = Message<"quintet.management.v1.GetEventTypeRe
  * Use `create(GetEventTypeResponseSchema)` to create a new message.
  */
 export const GetEventTypeResponseSchema: GenMessage<GetEventTypeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 14);
+  messageDesc(file_quintet_management_v1_management, 16);
 
 /**
  * ListEventTypesRequest asks for a page of event types.
@@ -839,7 +1000,7 @@ export type ListEventTypesRequest = Message<"quintet.management.v1.ListEventType
  * Use `create(ListEventTypesRequestSchema)` to create a new message.
  */
 export const ListEventTypesRequestSchema: GenMessage<ListEventTypesRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 15);
+  messageDesc(file_quintet_management_v1_management, 17);
 
 /**
  * ListEventTypesResponse is a page of event types.
@@ -867,7 +1028,7 @@ export type ListEventTypesResponse = Message<"quintet.management.v1.ListEventTyp
  * Use `create(ListEventTypesResponseSchema)` to create a new message.
  */
 export const ListEventTypesResponseSchema: GenMessage<ListEventTypesResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 16);
+  messageDesc(file_quintet_management_v1_management, 18);
 
 /**
  * GetLoopRequest asks for one loop.
@@ -888,7 +1049,7 @@ export type GetLoopRequest = Message<"quintet.management.v1.GetLoopRequest"> & {
  * Use `create(GetLoopRequestSchema)` to create a new message.
  */
 export const GetLoopRequestSchema: GenMessage<GetLoopRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 17);
+  messageDesc(file_quintet_management_v1_management, 19);
 
 /**
  * GetLoopResponse answers GetLoop.
@@ -909,7 +1070,7 @@ export type GetLoopResponse = Message<"quintet.management.v1.GetLoopResponse"> &
  * Use `create(GetLoopResponseSchema)` to create a new message.
  */
 export const GetLoopResponseSchema: GenMessage<GetLoopResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 18);
+  messageDesc(file_quintet_management_v1_management, 20);
 
 /**
  * OpenEventRequest opens an event.
@@ -965,7 +1126,7 @@ export type OpenEventRequest = Message<"quintet.management.v1.OpenEventRequest">
  * Use `create(OpenEventRequestSchema)` to create a new message.
  */
 export const OpenEventRequestSchema: GenMessage<OpenEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 19);
+  messageDesc(file_quintet_management_v1_management, 21);
 
 /**
  * OpenEventResponse answers OpenEvent.
@@ -993,7 +1154,7 @@ export type OpenEventResponse = Message<"quintet.management.v1.OpenEventResponse
  * Use `create(OpenEventResponseSchema)` to create a new message.
  */
 export const OpenEventResponseSchema: GenMessage<OpenEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 20);
+  messageDesc(file_quintet_management_v1_management, 22);
 
 /**
  * GetEventRequest asks for one event.
@@ -1014,7 +1175,7 @@ export type GetEventRequest = Message<"quintet.management.v1.GetEventRequest"> &
  * Use `create(GetEventRequestSchema)` to create a new message.
  */
 export const GetEventRequestSchema: GenMessage<GetEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 21);
+  messageDesc(file_quintet_management_v1_management, 23);
 
 /**
  * GetEventResponse answers GetEvent.
@@ -1035,7 +1196,7 @@ export type GetEventResponse = Message<"quintet.management.v1.GetEventResponse">
  * Use `create(GetEventResponseSchema)` to create a new message.
  */
 export const GetEventResponseSchema: GenMessage<GetEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 22);
+  messageDesc(file_quintet_management_v1_management, 24);
 
 /**
  * ListEventsRequest asks for a page of events.
@@ -1105,7 +1266,7 @@ export type ListEventsRequest = Message<"quintet.management.v1.ListEventsRequest
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 23);
+  messageDesc(file_quintet_management_v1_management, 25);
 
 /**
  * ListEventsResponse is a page of events.
@@ -1133,7 +1294,7 @@ export type ListEventsResponse = Message<"quintet.management.v1.ListEventsRespon
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 24);
+  messageDesc(file_quintet_management_v1_management, 26);
 
 /**
  * ListEventStepsRequest asks for the steps of an event.
@@ -1168,7 +1329,7 @@ export type ListEventStepsRequest = Message<"quintet.management.v1.ListEventStep
  * Use `create(ListEventStepsRequestSchema)` to create a new message.
  */
 export const ListEventStepsRequestSchema: GenMessage<ListEventStepsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 25);
+  messageDesc(file_quintet_management_v1_management, 27);
 
 /**
  * ListEventStepsResponse is a page of steps.
@@ -1196,7 +1357,7 @@ export type ListEventStepsResponse = Message<"quintet.management.v1.ListEventSte
  * Use `create(ListEventStepsResponseSchema)` to create a new message.
  */
 export const ListEventStepsResponseSchema: GenMessage<ListEventStepsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 26);
+  messageDesc(file_quintet_management_v1_management, 28);
 
 /**
  * AdvanceEventRequest takes one step.
@@ -1268,7 +1429,7 @@ export type AdvanceEventRequest = Message<"quintet.management.v1.AdvanceEventReq
  * Use `create(AdvanceEventRequestSchema)` to create a new message.
  */
 export const AdvanceEventRequestSchema: GenMessage<AdvanceEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 27);
+  messageDesc(file_quintet_management_v1_management, 29);
 
 /**
  * AdvanceEventResponse answers AdvanceEvent.
@@ -1289,7 +1450,7 @@ export type AdvanceEventResponse = Message<"quintet.management.v1.AdvanceEventRe
  * Use `create(AdvanceEventResponseSchema)` to create a new message.
  */
 export const AdvanceEventResponseSchema: GenMessage<AdvanceEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 28);
+  messageDesc(file_quintet_management_v1_management, 30);
 
 /**
  * SubOrderDraft is one share of a joint disposal to be.
@@ -1317,7 +1478,7 @@ export type SubOrderDraft = Message<"quintet.management.v1.SubOrderDraft"> & {
  * Use `create(SubOrderDraftSchema)` to create a new message.
  */
 export const SubOrderDraftSchema: GenMessage<SubOrderDraft> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 29);
+  messageDesc(file_quintet_management_v1_management, 31);
 
 /**
  * StartJointDisposalRequest gives sub-orders to several organisations.
@@ -1373,7 +1534,7 @@ export type StartJointDisposalRequest = Message<"quintet.management.v1.StartJoin
  * Use `create(StartJointDisposalRequestSchema)` to create a new message.
  */
 export const StartJointDisposalRequestSchema: GenMessage<StartJointDisposalRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 30);
+  messageDesc(file_quintet_management_v1_management, 32);
 
 /**
  * StartJointDisposalResponse answers StartJointDisposal.
@@ -1394,7 +1555,7 @@ export type StartJointDisposalResponse = Message<"quintet.management.v1.StartJoi
  * Use `create(StartJointDisposalResponseSchema)` to create a new message.
  */
 export const StartJointDisposalResponseSchema: GenMessage<StartJointDisposalResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 31);
+  messageDesc(file_quintet_management_v1_management, 33);
 
 /**
  * GetCountersRequest asks for the counters of a zone.
@@ -1415,7 +1576,7 @@ export type GetCountersRequest = Message<"quintet.management.v1.GetCountersReque
  * Use `create(GetCountersRequestSchema)` to create a new message.
  */
 export const GetCountersRequestSchema: GenMessage<GetCountersRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 32);
+  messageDesc(file_quintet_management_v1_management, 34);
 
 /**
  * ZoneCounters are the counters of one zone alone.
@@ -1471,7 +1632,7 @@ export type ZoneCounters = Message<"quintet.management.v1.ZoneCounters"> & {
  * Use `create(ZoneCountersSchema)` to create a new message.
  */
 export const ZoneCountersSchema: GenMessage<ZoneCounters> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 33);
+  messageDesc(file_quintet_management_v1_management, 35);
 
 /**
  * GetCountersResponse answers GetCounters.
@@ -1499,7 +1660,82 @@ export type GetCountersResponse = Message<"quintet.management.v1.GetCountersResp
  * Use `create(GetCountersResponseSchema)` to create a new message.
  */
 export const GetCountersResponseSchema: GenMessage<GetCountersResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 34);
+  messageDesc(file_quintet_management_v1_management, 36);
+
+/**
+ * ClockKind says which clock of an event is meant.
+ *
+ * @generated from enum quintet.management.v1.ClockKind
+ */
+export enum ClockKind {
+  /**
+   * CLOCK_KIND_UNSPECIFIED is no clock.
+   *
+   * @generated from enum value: CLOCK_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * CLOCK_KIND_BUSINESS is that of the whole event.
+   *
+   * @generated from enum value: CLOCK_KIND_BUSINESS = 1;
+   */
+  BUSINESS = 1,
+
+  /**
+   * CLOCK_KIND_STEP is that of the present step.
+   *
+   * @generated from enum value: CLOCK_KIND_STEP = 2;
+   */
+  STEP = 2,
+}
+
+/**
+ * Describes the enum quintet.management.v1.ClockKind.
+ */
+export const ClockKindSchema: GenEnum<ClockKind> = /*@__PURE__*/
+  enumDesc(file_quintet_management_v1_management, 0);
+
+/**
+ * EscalationTier says where the role is that an event is brought before.
+ *
+ * @generated from enum quintet.management.v1.EscalationTier
+ */
+export enum EscalationTier {
+  /**
+   * ESCALATION_TIER_UNSPECIFIED is no tier.
+   *
+   * @generated from enum value: ESCALATION_TIER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * ESCALATION_TIER_ORGANISATION is the organisation that handles the event.
+   *
+   * @generated from enum value: ESCALATION_TIER_ORGANISATION = 1;
+   */
+  ORGANISATION = 1,
+
+  /**
+   * ESCALATION_TIER_ZONE is the zone of the event, at the node that handles it.
+   *
+   * @generated from enum value: ESCALATION_TIER_ZONE = 2;
+   */
+  ZONE = 2,
+
+  /**
+   * ESCALATION_TIER_ABOVE is the tier above, which hears of it under the tier charter.
+   *
+   * @generated from enum value: ESCALATION_TIER_ABOVE = 3;
+   */
+  ABOVE = 3,
+}
+
+/**
+ * Describes the enum quintet.management.v1.EscalationTier.
+ */
+export const EscalationTierSchema: GenEnum<EscalationTier> = /*@__PURE__*/
+  enumDesc(file_quintet_management_v1_management, 1);
 
 /**
  * ManagementService handles events from the first report to the evaluation.

@@ -5,29 +5,37 @@ Each handler may run twice for a fact and in any order: see services/delivery/ev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import structlog
 
-from quintet.management.v1.facts_pb2 import EventAdvanced, EventOpened, ReportMerged
-from services.delivery import events_store
+from quintet.management.v1.facts_pb2 import EventAdvanced, EventOpened, ExceptionChanged, ReportMerged
+from services.delivery import deadlines_store, events_store
 from services.delivery.messages import time_of
-from services.delivery.model import Link, Report, Step, note_of
+from services.delivery.model import DeadlineChange, Deadlines, Link, Report, Step, note_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from google.protobuf.message import Message
 
     from libs.inbox import Handler
     from libs.tx import Tx
     from quintet.fact.v1.fact_pb2 import Fact
+    from quintet.management.v1.management_pb2 import Deadlines as EventDeadlines
+    from quintet.management.v1.management_pb2 import Event
 
 log = structlog.get_logger()
 
 
 def handlers() -> Mapping[type[Message], Handler]:
-    return {EventOpened: event_opened, ReportMerged: report_merged, EventAdvanced: event_advanced}
+    return {
+        EventOpened: event_opened,
+        ReportMerged: report_merged,
+        EventAdvanced: event_advanced,
+        ExceptionChanged: exception_changed,
+    }
 
 
 async def event_opened(tx: Tx, fact: Fact, message: Message) -> None:
@@ -42,6 +50,7 @@ async def event_opened(tx: Tx, fact: Fact, message: Message) -> None:
         due_at=time_of(event.due_at) if event.HasField("due_at") else None,
         answer=event.answer,
     )
+    await deadlines_store.note(tx.conn, event.name, event.revision, _deadlines(event))
     await _take(tx, report, Link(opened.request, merged=False, time=time_of(fact.time)))
 
 
@@ -62,11 +71,38 @@ async def event_advanced(tx: Tx, fact: Fact, message: Message) -> None:
     """Note a step, for all requests that the event stands for."""
     advanced = cast(EventAdvanced, message)
     note = note_of(advanced.status, advanced.answer, advanced.step.reason)
-    report = Report(advanced.event, advanced.revision, advanced.status, advanced.organisation, answer=note)
+    due = advanced.deadlines
+    due_at = time_of(due.due_at) if due.HasField("due_at") else None
+    report = Report(advanced.event, advanced.revision, advanced.status, advanced.organisation, due_at, note)
+    if advanced.HasField("deadlines"):
+        await deadlines_store.note(tx.conn, advanced.event, advanced.revision, _deadlines(due))
     at = advanced.step.occurred_at if advanced.step.HasField("occurred_at") else fact.time
     step = Step(report.revision, report.status, report.event_status, report.organisation, note, time_of(at))
     await events_store.add_step(tx.conn, report.event, step)
     await events_store.note(tx.conn, report)
+
+
+async def exception_changed(tx: Tx, fact: Fact, message: Message) -> None:
+    """Keep why the deadline of an event moved; other entries of the ledger are not the reporters' affair."""
+    entry = cast(ExceptionChanged, message).exception
+    if not entry.HasField("explanation") or not entry.HasField("due_before") or not entry.HasField("due_after"):
+        return
+    change = DeadlineChange(
+        revision=entry.revision,
+        due_before=time_of(entry.due_before),
+        due_after=time_of(entry.due_after),
+        reason_zh=entry.explanation.text.zh,
+        reason_en=entry.explanation.text.en,
+        time=time_of(entry.decided_at if entry.HasField("decided_at") else fact.time),
+    )
+    await deadlines_store.add_change(tx.conn, entry.event, entry.name, change)
+
+
+def _deadlines(message: Event | EventDeadlines) -> Deadlines:
+    def time(field: Literal["first_due_at", "suspended_until", "reopen_until"]) -> datetime | None:
+        return time_of(getattr(message, field)) if message.HasField(field) else None
+
+    return Deadlines(time("first_due_at"), time("suspended_until"), time("reopen_until"))
 
 
 async def _take(tx: Tx, report: Report, link: Link) -> None:

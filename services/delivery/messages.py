@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.zones import Doubt
-from quintet.common.v1.common_pb2 import Flag
+from quintet.common.v1.common_pb2 import Flag, LocalText
 from quintet.common.v1.common_pb2 import Place as PlaceMessage
 from quintet.delivery.v1 import delivery_pb2 as pb
-from quintet.delivery.v1.facts_pb2 import RequestFiled, RequestRated
-from services.delivery.model import Draft, Place, Request, Status, Step
+from quintet.delivery.v1.facts_pb2 import RequestFiled, RequestRated, RequestReopened
+from services.delivery.model import DeadlineChange, Deadlines, Draft, Place, Request, Status, Step
 
 _STATUS = {status: pb.RequestStatus.Value(f"REQUEST_STATUS_{status.name}") for status in Status}
 _STATUS_OF = {value: status for status, value in _STATUS.items()}
@@ -43,8 +43,11 @@ def draft(request: pb.FileRequestRequest) -> Draft:
     )
 
 
-def request_message(request: Request, *, personal: bool, steps: Iterable[Step] = ()) -> pb.Request:
+def request_message(
+    request: Request, *, personal: bool, steps: Iterable[Step] = (), deadlines: Deadlines | None = None
+) -> pb.Request:
     """Return a request as somebody gets to see it; without `personal` nothing that says who filed it."""
+    due = deadlines or Deadlines()
     return pb.Request(
         name=request.name,
         number=request.number,
@@ -70,6 +73,10 @@ def request_message(request: Request, *, personal: bool, steps: Iterable[Step] =
         flags=[Flag(code=flag.code, field=flag.field, reason=flag.reason) for flag in request.flags],
         updates=[_update(step) for step in steps],
         external_id=request.external_id,
+        first_due_at=timestamp(due.first_due_at),
+        suspended_until=timestamp(due.suspended_until),
+        reopen_until=timestamp(due.reopen_until),
+        deadline_changes=[_change(change) for change in due.changes],
     )
 
 
@@ -82,6 +89,10 @@ def rated(request: Request) -> RequestRated:
     return RequestRated(
         request=request.name, event=request.event, rating=request.rating, organisation=request.organisation
     )
+
+
+def reopened(request: Request, reason: str, now: datetime) -> RequestReopened:
+    return RequestReopened(request=request.name, event=request.event, reason=reason, asked_at=timestamp(now))
 
 
 def status_filter(value: pb.RequestStatus.ValueType) -> Status | None:
@@ -100,6 +111,15 @@ def _update(step: Step) -> pb.RequestUpdate:
         time=timestamp(step.time),
         organisation=step.organisation,
         note=step.note,
+    )
+
+
+def _change(change: DeadlineChange) -> pb.DeadlineChange:
+    return pb.DeadlineChange(
+        time=timestamp(change.time),
+        due_before=timestamp(change.due_before),
+        due_after=timestamp(change.due_after),
+        reason=LocalText(zh=change.reason_zh, en=change.reason_en),
     )
 
 

@@ -118,6 +118,28 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadlineChange:
+    """That the deadline of an event moved, with the event's `revision` and the reason in both languages."""
+
+    revision: int
+    due_before: datetime
+    due_after: datetime
+    reason_zh: str
+    reason_en: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """What is known of the deadlines of an event besides `due_at`, which stands with its requests."""
+
+    first_due_at: datetime | None = None
+    suspended_until: datetime | None = None
+    reopen_until: datetime | None = None
+    changes: tuple[DeadlineChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What a fact says of an event. `due_at` None and `answer` "" mean that the fact does not speak of them."""
 
@@ -140,6 +162,17 @@ class Link:
     request: str
     merged: bool
     time: datetime
+
+
+def check_reopenable(request: Request, deadlines: Deadlines, now: datetime) -> None:
+    """Raise WrongState when a request is not closed, cannot be reopened, or could be until a while ago."""
+    until = deadlines.reopen_until
+    if request.status is not Status.CLOSED or until is None:
+        text = f"{request.name} is {request.status} and cannot be reopened"
+        raise WrongState(Reason.WRONG_STATE, text, name=request.name, status=request.status)
+    if now > until:
+        text = f"{request.name} could be reopened until {until.isoformat(timespec='minutes')}"
+        raise WrongState(Reason.REOPEN_WINDOW_OVER, text, name=request.name, ended=until.isoformat())
 
 
 def status_of(event_status: str) -> Status:

@@ -13,7 +13,7 @@ from libs.errors import Away, Forbidden, Invalid, Reason, Stale
 from libs.ids import new_id
 from quintet.delivery.v1 import delivery_pb2 as pb
 from quintet.delivery.v1.delivery_pb2_grpc import RequestServiceServicer
-from services.delivery import events_store, messages, model, store
+from services.delivery import deadlines_store, events_store, messages, model, store
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from libs.zone_directory import ZoneDirectory
     from libs.zones import Resolution
     from services.delivery.event_types import EventTypes
-    from services.delivery.model import Draft, Request, Step
+    from services.delivery.model import Deadlines, Draft, Request, Step
 
 READ = "delivery.requests.read"
 RATE = "delivery.requests.rate"
+REOPEN = "delivery.requests.reopen"
 READ_CONTACTS = "delivery.contacts.read"
 
 PAGE_SIZE_DEFAULT = 50
@@ -77,13 +78,14 @@ class RequestServicer(RequestServiceServicer):
     async def GetRequest(self, request: pb.GetRequestRequest, _: Context) -> pb.GetRequestResponse:
         parts = names.parse(request.name, model.NAME)
 
-        async def read(conn: Connection) -> tuple[Request | None, list[Step]]:
+        async def read(conn: Connection) -> tuple[Request | None, list[Step], Deadlines]:
             found = await store.get(conn, parts["zone"], parts["request"])
             if found is None or not found.event:
-                return found, []
-            return found, await events_store.steps(conn, found.event, found.linked_revision, UPDATES_MAX)
+                return found, [], model.Deadlines()
+            steps = await events_store.steps(conn, found.event, found.linked_revision, UPDATES_MAX)
+            return found, steps, await deadlines_store.of_event(conn, found.event)
 
-        found, steps = await self._transactions.read(read)
+        found, steps, deadlines = await self._transactions.read(read)
         caller = current_caller()
         found = _visible(caller, READ, request.name, found)
         personal = found.reporter == caller.subject
@@ -92,7 +94,8 @@ class RequestServicer(RequestServiceServicer):
             await self._transactions.run(lambda tx: _record_look(tx, found))
             personal = True
         seen = model.steps_seen(found, steps)
-        return pb.GetRequestResponse(request=messages.request_message(found, personal=personal, steps=seen))
+        shown = messages.request_message(found, personal=personal, steps=seen, deadlines=deadlines)
+        return pb.GetRequestResponse(request=shown)
 
     async def ListRequests(self, request: pb.ListRequestsRequest, _: Context) -> pb.ListRequestsResponse:
         caller = current_caller()
@@ -128,6 +131,24 @@ class RequestServicer(RequestServiceServicer):
             return pb.RateRequestResponse(request=messages.request_message(found, personal=True))
 
         return await self._transactions.mutate(request, pb.RateRequestResponse, rate)
+
+    async def ReopenRequest(self, request: pb.ReopenRequestRequest, _: Context) -> pb.ReopenRequestResponse:
+        parts = names.parse(request.name, model.NAME)
+        caller = current_caller()
+
+        async def reopen(tx: Tx) -> pb.ReopenRequestResponse:
+            found = await store.get(tx.conn, parts["zone"], parts["request"], lock=True)
+            found = _visible(caller, REOPEN, request.name, found)
+            if found.reporter != caller.subject:
+                raise Forbidden(Reason.NOT_PERMITTED, "only its reporter reopens a request", permission=REOPEN)
+            deadlines = await deadlines_store.of_event(tx.conn, found.event)
+            model.check_reopenable(found, deadlines, tx.now)
+            tx.publish(messages.reopened(found, request.reason, tx.now), zone=found.zone, key=found.name)
+            tx.audit(REOPEN, found.name, event=found.event)
+            shown = messages.request_message(found, personal=True, deadlines=deadlines)
+            return pb.ReopenRequestResponse(request=shown)
+
+        return await self._transactions.mutate(request, pb.ReopenRequestResponse, reopen)
 
     async def _add(self, tx: Tx, draft: Draft, reporter: str) -> Request:
         """Keep a request that is new, or return the one that a concurrent call has just kept."""

@@ -75,6 +75,7 @@ def default_charter(zone: str) -> pb.Terms:
     personal = ["request.reporter", "request.contact"]
     facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestFiled", direction=DOWN, masked=personal))
     facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestRated", direction=DOWN))
+    facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestReopened", direction=DOWN))
     return pb.Terms(facts=facts, zone=zone, purpose="tier charter: handling of events and reporting to the tier above")
 
 

@@ -12,13 +12,12 @@ import structlog
 from libs.errors import Away, NotFound, Reason
 from quintet.collaboration.v1 import collaboration_pb2
 from quintet.collaboration.v1.facts_pb2 import TaskChanged
-from quintet.delivery.v1.facts_pb2 import RequestFiled
+from quintet.delivery.v1.facts_pb2 import RequestFiled, RequestReopened
 from quintet.federation.v1.facts_pb2 import ZoneDelegated, ZoneWithdrawn
 from quintet.management.v1 import facts_pb2
 from quintet.perception.v1.facts_pb2 import WarningRaised
 from services.management import convert, stated, store_events, store_joint, store_zones
 from services.management.authority import authority
-from services.management.deadlines.facts import LedgerHandlers
 from services.management.model import REQUEST_NAME, WARNING_NAME, Doubt, Flag, Place, ReportKind, flagged
 from services.management.model_joint import Outcome, settle
 from services.management.model_report import Report
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from libs.zones import ZoneTree
     from quintet.common.v1.common_pb2 import LocalText
     from quintet.fact.v1.fact_pb2 import Fact
+    from services.management.deadlines.facts import LedgerHandlers
     from services.management.facts_mirrored import MirrorHandlers
     from services.management.intake import Intake
 
@@ -158,7 +158,7 @@ class FactHandlers:
             stated.advanced(tx, after, step)
 
 
-def handlers(own: FactHandlers, mirrored: MirrorHandlers) -> Mapping[type[Message], Handler]:
+def handlers(own: FactHandlers, mirrored: MirrorHandlers, ledger: LedgerHandlers) -> Mapping[type[Message], Handler]:
     """Return what to do about each type of fact that management reads."""
     return dict(
         [
@@ -172,7 +172,8 @@ def handlers(own: FactHandlers, mirrored: MirrorHandlers) -> Mapping[type[Messag
             _on(facts_pb2.EventAdvanced, mirrored.event_advanced),
             _on(facts_pb2.JointDisposalStarted, mirrored.joint_disposal_started),
             _on(facts_pb2.SubOrderCompleted, mirrored.sub_order_completed),
-            _on(facts_pb2.ExceptionChanged, LedgerHandlers(mirrored).exception_changed),
+            _on(facts_pb2.ExceptionChanged, ledger.exception_changed),
+            _on(RequestReopened, ledger.request_reopened),
         ]
     )
 

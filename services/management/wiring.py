@@ -12,6 +12,7 @@ from services.management.counting import CounterFolder
 from services.management.deadlines import wiring as deadlines
 from services.management.deadlines.book import Book
 from services.management.deadlines.clockwork import ClockTask
+from services.management.deadlines.facts import LedgerHandlers
 from services.management.deadlines.ledger import Ledger
 from services.management.facts import FactHandlers, handlers
 from services.management.facts_mirrored import MirrorHandlers
@@ -36,13 +37,15 @@ async def build(host: Host) -> Wired:
     servicer = ManagementServicer(host.transactions, loops, host.zones.tree, intake, book)
     returning = {action.action for loop in loops.values() for action in loop.actions if action.counts_return}
     own = FactHandlers(host.node, host.zones.tree, intake)
-    clocks = ClockTask(host.transactions, book, Ledger(loops, book))
+    ledger = Ledger(loops, book)
+    clocks = ClockTask(host.transactions, book, ledger)
+    mirrored = MirrorHandlers(host.node, returning)
     return Wired(
         servicers=[
             (add_ManagementServiceServicer_to_server, servicer, SERVICE),
             *deadlines.servicers(host, loops, intake, book),
         ],
-        handlers=handlers(own, MirrorHandlers(host.node, returning)),
+        handlers=handlers(own, mirrored, LedgerHandlers(host.node, mirrored, ledger)),
         tasks={"counters": CounterFolder(host.transactions).run, "clocks": clocks.run},
     )
 

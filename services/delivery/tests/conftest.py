@@ -41,6 +41,7 @@ _OWN = (
     "delivery.requests.file",
     "delivery.requests.read",
     "delivery.requests.rate",
+    "delivery.requests.reopen",
     "delivery.applications.submit",
     "delivery.applications.read",
     "delivery.certificates.read",

@@ -62,10 +62,20 @@ class Ledger:
         state(tx, effect.event, entry)
         return entry
 
-    async def record(self, tx: Tx, event: Event, kind: Kind, reason: str, *, actor: str, role: str = "") -> Effect:
-        """Record what takes effect without a decision. Raises WrongState for what is not possible."""
+    async def record(
+        self,
+        tx: Tx,
+        event: Event,
+        kind: Kind,
+        reason: str,
+        *,
+        actor: str,
+        role: str = "",
+        asked_at: datetime | None = None,
+    ) -> Effect:
+        """Record what takes effect without a decision, now. Raises WrongState for what is not possible."""
         rules = await self.rules(tx, event)
-        entry = recorded(event, kind, reason, name=new_name(event), actor=actor, now=tx.now, role=role)
+        entry = recorded(event, kind, reason, name=new_name(event), actor=actor, now=asked_at or tx.now, role=role)
         effect = record(event, rules, entry, actor=actor, now=tx.now)
         told = await self.take_effect(tx, effect, rules, new=True)
         return Effect(effect.event, effect.step, told)

@@ -169,7 +169,7 @@ def lapse(entry: Entry, *, now: datetime) -> Entry:
 def approve(event: Event, rules: Rules, entry: Entry, *, note: str, actor: str, now: datetime) -> Effect:
     """Return what an entry does once it is approved. Raises Forbidden to who asked; WrongState."""
     _check_decidable(entry, actor, now)
-    _check_possible(event, rules, entry.kind, entry.minutes, now)
+    _check_possible(event, rules, entry.kind, entry.minutes, now, asked_at=entry.asked_at)
     if entry.kind is Kind.SUSPENSION and entry.until is not None and entry.until <= now:
         raise WrongState(Reason.WRONG_STATE, f"{entry.name} would have ended already", name=entry.name)
     approved = replace(entry, state=State.APPROVED, decided_by=actor, decided_at=now, note=note)
@@ -178,7 +178,7 @@ def approve(event: Event, rules: Rules, entry: Entry, *, note: str, actor: str, 
 
 def record(event: Event, rules: Rules, entry: Entry, *, actor: str, now: datetime) -> Effect:
     """Return what an entry does that takes effect without a decision. Raises WrongState."""
-    _check_possible(event, rules, entry.kind, entry.minutes, now)
+    _check_possible(event, rules, entry.kind, entry.minutes, now, asked_at=entry.asked_at)
     return _apply(event, rules, entry, actor, now)
 
 
@@ -312,9 +312,11 @@ def _check_wanted(wanted: Wanted, now: datetime) -> None:
         raise Invalid.many(problems)
 
 
-def _check_possible(event: Event, rules: Rules, kind: Kind, minutes: int, now: datetime) -> None:
+def _check_possible(
+    event: Event, rules: Rules, kind: Kind, minutes: int, now: datetime, *, asked_at: datetime | None = None
+) -> None:
     if kind is Kind.REOPEN:
-        _check_reopening(event, rules, now)
+        _check_reopening(event, rules, asked_at or now)  # who asked in time need not fear a slow decision
     elif not event.is_open and kind is not Kind.CALENDAR:
         raise _not_possible(event, kind)
     if kind is Kind.VOID and rules.loop.voiding(event.status) is None:
@@ -330,11 +332,11 @@ def _check_possible(event: Event, rules: Rules, kind: Kind, minutes: int, now: d
         raise WrongState(Reason.WRONG_STATE, text, name=event.name)
 
 
-def _check_reopening(event: Event, rules: Rules, now: datetime) -> None:
+def _check_reopening(event: Event, rules: Rules, asked_at: datetime) -> None:
     until = event.deadlines.reopen_until
     if event.is_open or until is None or rules.loop.reopening(event.status) is None:
         raise _not_possible(event, Kind.REOPEN)
-    if now > until:
+    if asked_at > until:
         text = f"{event.name} could be reopened until {until.isoformat(timespec='minutes')}"
         raise WrongState(Reason.REOPEN_WINDOW_OVER, text, name=event.name, ended=until.isoformat())
 

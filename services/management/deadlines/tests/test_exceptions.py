@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from libs.errors import Forbidden, Invalid, NotFound, Reason, WrongState
+from quintet.common.v1 import common_pb2
+from quintet.delivery.v1 import delivery_pb2
+from quintet.delivery.v1.facts_pb2 import RequestFiled, RequestReopened
 from quintet.management.v1 import exceptions_pb2 as pb
 from quintet.management.v1 import management_pb2
 from services.management.convert import time_of, time_pb
@@ -213,6 +216,45 @@ async def test_a_reopened_event_comes_back_to_who_handled_it(city: Node) -> None
     city.clock.advance(timedelta(hours=47, days=0))
     await decide(city, late.name)
     assert (await got(city, event.name)).reopens == 2
+
+
+async def closed_for(node: Node, request: str) -> management_pb2.Event:
+    """An event that stands for a citizen's request, disposed of and closed."""
+    node.clock.set(at(FRIDAY))
+    await put_type(node, reopen_days=7)
+    place = common_pb2.Place(address="1 Dark Street")
+    filed = delivery_pb2.Request(
+        name=request, zone="us-ca-sf-d10", type="eventTypes/lamp", description="Dark", place=place
+    )
+    await node.hear(RequestFiled(request=filed))
+    listing = management_pb2.ListEventsRequest(parent="zones/us-ca-sf", request=request)
+    (event,) = (await node.call("ListEvents", listing, SUPERVISOR)).events
+    return await walk(node, event.name, "file", "dispatch", "dispose", "feed_back", "verify")
+
+
+async def test_a_citizen_reopens_and_it_reaches_the_handler(city: Node) -> None:
+    request = "zones/us-ca-sf-d10/requests/r1"
+    event = await closed_for(city, request)
+    city.clock.set(at("2026-02-20 16:00"))
+    said = RequestReopened(
+        request=request, event=event.name, reason="still dark", asked_at=time_pb(at("2026-02-20 14:59"))
+    )
+    await city.hear(said)
+    after = await got(city, event.name)
+    assert (after.status, after.organisation, after.reopens) == ("dispatched", WORKS, 1)
+    (entry,) = await listed(city, HANDLER)
+    assert (entry.kind, entry.state) == (pb.EXCEPTION_KIND_REOPEN, pb.EXCEPTION_STATE_RECORDED)
+    assert (entry.asked_by, entry.reason) == (request, "still dark")
+    await city.hear(said)  # another reporter, or the same fact again
+    assert (await got(city, event.name)).reopens == 1
+    assert len(await listed(city)) == 1
+
+
+async def test_a_reopening_of_what_does_not_stand_for_the_request_is_ignored(city: Node) -> None:
+    event = await closed_for(city, "zones/us-ca-sf-d10/requests/r1")
+    for name, request in ((event.name, "zones/us-ca-sf-d10/requests/r2"), ("zones/x/events/y", "zones/x/requests/z")):
+        await city.hear(RequestReopened(request=request, event=name, reason="mine"))
+    assert (await got(city, event.name)).status == "closed"
 
 
 async def test_outside_the_window_reopening_is_refused_with_its_end(city: Node) -> None:

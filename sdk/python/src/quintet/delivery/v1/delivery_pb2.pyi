@@ -227,6 +227,48 @@ class RequestUpdate(_message.Message):
 Global___RequestUpdate: _TypeAlias = RequestUpdate  # noqa: Y015
 
 @_typing.final
+class DeadlineChange(_message.Message):
+    """DeadlineChange is one change of the day on which the city means to be done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    DUE_BEFORE_FIELD_NUMBER: _builtins.int
+    DUE_AFTER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when it was decided."""
+
+    @_builtins.property
+    def due_before(self) -> _timestamp_pb2.Timestamp:
+        """due_before is the deadline before it."""
+
+    @_builtins.property
+    def due_after(self) -> _timestamp_pb2.Timestamp:
+        """due_after is the deadline after it."""
+
+    @_builtins.property
+    def reason(self) -> _common_pb2.LocalText:
+        """reason says why, in both languages."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        due_before: _timestamp_pb2.Timestamp | None = ...,
+        due_after: _timestamp_pb2.Timestamp | None = ...,
+        reason: _common_pb2.LocalText | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_after", b"due_after", "due_before", b"due_before", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_after", b"due_after", "due_before", b"due_before", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadlineChange: _TypeAlias = DeadlineChange  # noqa: Y015
+
+@_typing.final
 class Request(_message.Message):
     """Request is what somebody asks the city to do or to answer."""
 
@@ -256,6 +298,10 @@ class Request(_message.Message):
     FLAGS_FIELD_NUMBER: _builtins.int
     UPDATES_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    FIRST_DUE_AT_FIELD_NUMBER: _builtins.int
+    DEADLINE_CHANGES_FIELD_NUMBER: _builtins.int
+    SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
+    REOPEN_UNTIL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/requests/{id}`; the zone is the one that its place resolved to."""
     number: _builtins.str
@@ -316,6 +362,22 @@ class Request(_message.Message):
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestUpdate]:
         """updates are the steps so far, oldest first; only in GetRequest."""
 
+    @_builtins.property
+    def first_due_at(self) -> _timestamp_pb2.Timestamp:
+        """first_due_at is the day that was named at first; only in GetRequest."""
+
+    @_builtins.property
+    def deadline_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadlineChange]:
+        """deadline_changes say why due_at differs from it, oldest first; only in GetRequest."""
+
+    @_builtins.property
+    def suspended_until(self) -> _timestamp_pb2.Timestamp:
+        """suspended_until is until when the department waits for something; unset when it does not; only in GetRequest."""
+
+    @_builtins.property
+    def reopen_until(self) -> _timestamp_pb2.Timestamp:
+        """reopen_until is until when its reporter can reopen it; unset while it cannot be; only in GetRequest."""
+
     def __init__(
         self,
         *,
@@ -343,10 +405,14 @@ class Request(_message.Message):
         flags: _abc.Iterable[_common_pb2.Flag] | None = ...,
         updates: _abc.Iterable[Global___RequestUpdate] | None = ...,
         external_id: _builtins.str = ...,
+        first_due_at: _timestamp_pb2.Timestamp | None = ...,
+        deadline_changes: _abc.Iterable[Global___DeadlineChange] | None = ...,
+        suspended_until: _timestamp_pb2.Timestamp | None = ...,
+        reopen_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "filed_at", b"filed_at", "place", b"place", "reported_at", b"reported_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "filed_at", b"filed_at", "first_due_at", b"first_due_at", "place", b"place", "reopen_until", b"reopen_until", "reported_at", b"reported_at", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "channel", b"channel", "contact", b"contact", "description", b"description", "due_at", b"due_at", "event", b"event", "event_revision", b"event_revision", "event_status", b"event_status", "external_id", b"external_id", "filed_at", b"filed_at", "flags", b"flags", "merged", b"merged", "name", b"name", "number", b"number", "organisation", b"organisation", "place", b"place", "rating", b"rating", "rating_comment", b"rating_comment", "reported_at", b"reported_at", "reporter", b"reporter", "status", b"status", "type", b"type", "updates", b"updates", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "channel", b"channel", "contact", b"contact", "deadline_changes", b"deadline_changes", "description", b"description", "due_at", b"due_at", "event", b"event", "event_revision", b"event_revision", "event_status", b"event_status", "external_id", b"external_id", "filed_at", b"filed_at", "first_due_at", b"first_due_at", "flags", b"flags", "merged", b"merged", "name", b"name", "number", b"number", "organisation", b"organisation", "place", b"place", "rating", b"rating", "rating_comment", b"rating_comment", "reopen_until", b"reopen_until", "reported_at", b"reported_at", "reporter", b"reporter", "status", b"status", "suspended_until", b"suspended_until", "type", b"type", "updates", b"updates", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -599,6 +665,60 @@ class RateRequestResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RateRequestResponse: _TypeAlias = RateRequestResponse  # noqa: Y015
+
+@_typing.final
+class ReopenRequestRequest(_message.Message):
+    """ReopenRequestRequest reopens a closed request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `zones/{zone}/requests/{id}`."""
+    reason: _builtins.str
+    """reason says what is not solved."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReopenRequestRequest: _TypeAlias = ReopenRequestRequest  # noqa: Y015
+
+@_typing.final
+class ReopenRequestResponse(_message.Message):
+    """ReopenRequestResponse answers ReopenRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___Request:
+        """request is the request as it is now; its status follows when the event has been reopened."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___Request | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReopenRequestResponse: _TypeAlias = ReopenRequestResponse  # noqa: Y015
 
 @_typing.final
 class ServiceItem(_message.Message):

@@ -55,6 +55,11 @@ class RequestServiceStub:
                 request_serializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.RateRequestRequest.SerializeToString,
                 response_deserializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.RateRequestResponse.FromString,
                 _registered_method=True)
+        self.ReopenRequest = channel.unary_unary(
+                '/quintet.delivery.v1.RequestService/ReopenRequest',
+                request_serializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestRequest.SerializeToString,
+                response_deserializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestResponse.FromString,
+                _registered_method=True)
 
 
 class RequestServiceServicer:
@@ -89,6 +94,15 @@ class RequestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReopenRequest(self, request, context):
+        """ReopenRequest says that a closed request is not solved. Its event goes back to the organisation that handled it. Refused
+        with WRONG_STATE when the event is not closed or its type allows no reopening, and with REOPEN_WINDOW_OVER, which names
+        the end of the window, when it is too late.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RequestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +125,11 @@ def add_RequestServiceServicer_to_server(servicer, server):
                     servicer.RateRequest,
                     request_deserializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.RateRequestRequest.FromString,
                     response_serializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.RateRequestResponse.SerializeToString,
+            ),
+            'ReopenRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReopenRequest,
+                    request_deserializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestRequest.FromString,
+                    response_serializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +241,33 @@ class RequestService:
             '/quintet.delivery.v1.RequestService/RateRequest',
             quintet_dot_delivery_dot_v1_dot_delivery__pb2.RateRequestRequest.SerializeToString,
             quintet_dot_delivery_dot_v1_dot_delivery__pb2.RateRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReopenRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.delivery.v1.RequestService/ReopenRequest',
+            quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestRequest.SerializeToString,
+            quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

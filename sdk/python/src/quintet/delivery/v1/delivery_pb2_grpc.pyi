@@ -24,6 +24,11 @@ class RequestServiceStub:
     """ListRequests lists the requests that the caller may see, newest first."""
     RateRequest: _aio.UnaryUnaryMultiCallable[_delivery_pb2.RateRequestRequest, _delivery_pb2.RateRequestResponse]
     """RateRequest rates how an answered request was handled (好差评), once."""
+    ReopenRequest: _aio.UnaryUnaryMultiCallable[_delivery_pb2.ReopenRequestRequest, _delivery_pb2.ReopenRequestResponse]
+    """ReopenRequest says that a closed request is not solved. Its event goes back to the organisation that handled it. Refused
+    with WRONG_STATE when the event is not closed or its type allows no reopening, and with REOPEN_WINDOW_OVER, which names
+    the end of the window, when it is too late.
+    """
 
 class RequestServiceServicer(metaclass=_abc_1.ABCMeta):
     """RequestService takes requests (12345/311) from residents and tells them what became of them."""
@@ -59,6 +64,17 @@ class RequestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_delivery_pb2.RateRequestRequest, _abc.Awaitable[_delivery_pb2.RateRequestResponse]],
     ) -> _abc.Awaitable[_delivery_pb2.RateRequestResponse]:
         """RateRequest rates how an answered request was handled (好差评), once."""
+
+    @_abc_1.abstractmethod
+    def ReopenRequest(
+        self,
+        request: _delivery_pb2.ReopenRequestRequest,
+        context: _aio.ServicerContext[_delivery_pb2.ReopenRequestRequest, _abc.Awaitable[_delivery_pb2.ReopenRequestResponse]],
+    ) -> _abc.Awaitable[_delivery_pb2.ReopenRequestResponse]:
+        """ReopenRequest says that a closed request is not solved. Its event goes back to the organisation that handled it. Refused
+        with WRONG_STATE when the event is not closed or its type allows no reopening, and with REOPEN_WINDOW_OVER, which names
+        the end of the window, when it is too late.
+        """
 
 def add_RequestServiceServicer_to_server(servicer: RequestServiceServicer, server: _aio.Server) -> None: ...
 

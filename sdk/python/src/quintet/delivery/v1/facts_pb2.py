@@ -22,24 +22,27 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from quintet.delivery.v1 import delivery_pb2 as quintet_dot_delivery_dot_v1_dot_delivery__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fquintet/delivery/v1/facts.proto\x12\x13quintet.delivery.v1\x1a\"quintet/delivery/v1/delivery.proto\"=\n\x0cRequestFiled\x12-\n\x07request\x18\x01 \x01(\x0b\x32\x1c.quintet.delivery.v1.Request\"T\n\x0cRequestRated\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0e\n\x06rating\x18\x03 \x01(\x05\x12\x14\n\x0corganisation\x18\x04 \x01(\t\"u\n\x12\x41pplicationDecided\x12\x13\n\x0b\x61pplication\x18\x01 \x01(\t\x12\x14\n\x0cservice_item\x18\x02 \x01(\t\x12\x34\n\x05state\x18\x03 \x01(\x0e\x32%.quintet.delivery.v1.ApplicationState\">\n\x11\x43\x65rtificateIssued\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x14\n\x0cservice_item\x18\x02 \x01(\t\"9\n\x12\x43\x65rtificateRevoked\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fquintet/delivery/v1/facts.proto\x12\x13quintet.delivery.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"quintet/delivery/v1/delivery.proto\"=\n\x0cRequestFiled\x12-\n\x07request\x18\x01 \x01(\x0b\x32\x1c.quintet.delivery.v1.Request\"T\n\x0cRequestRated\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0e\n\x06rating\x18\x03 \x01(\x05\x12\x14\n\x0corganisation\x18\x04 \x01(\t\"o\n\x0fRequestReopened\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12,\n\x08\x61sked_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x12\x41pplicationDecided\x12\x13\n\x0b\x61pplication\x18\x01 \x01(\t\x12\x14\n\x0cservice_item\x18\x02 \x01(\t\x12\x34\n\x05state\x18\x03 \x01(\x0e\x32%.quintet.delivery.v1.ApplicationState\">\n\x11\x43\x65rtificateIssued\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x14\n\x0cservice_item\x18\x02 \x01(\t\"9\n\x12\x43\x65rtificateRevoked\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quintet.delivery.v1.facts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REQUESTFILED']._serialized_start=92
-  _globals['_REQUESTFILED']._serialized_end=153
-  _globals['_REQUESTRATED']._serialized_start=155
-  _globals['_REQUESTRATED']._serialized_end=239
-  _globals['_APPLICATIONDECIDED']._serialized_start=241
-  _globals['_APPLICATIONDECIDED']._serialized_end=358
-  _globals['_CERTIFICATEISSUED']._serialized_start=360
-  _globals['_CERTIFICATEISSUED']._serialized_end=422
-  _globals['_CERTIFICATEREVOKED']._serialized_start=424
-  _globals['_CERTIFICATEREVOKED']._serialized_end=481
+  _globals['_REQUESTFILED']._serialized_start=125
+  _globals['_REQUESTFILED']._serialized_end=186
+  _globals['_REQUESTRATED']._serialized_start=188
+  _globals['_REQUESTRATED']._serialized_end=272
+  _globals['_REQUESTREOPENED']._serialized_start=274
+  _globals['_REQUESTREOPENED']._serialized_end=385
+  _globals['_APPLICATIONDECIDED']._serialized_start=387
+  _globals['_APPLICATIONDECIDED']._serialized_end=504
+  _globals['_CERTIFICATEISSUED']._serialized_start=506
+  _globals['_CERTIFICATEISSUED']._serialized_end=568
+  _globals['_CERTIFICATEREVOKED']._serialized_start=570
+  _globals['_CERTIFICATEREVOKED']._serialized_end=627
 # @@protoc_insertion_point(module_scope)

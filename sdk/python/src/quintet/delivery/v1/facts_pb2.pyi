@@ -5,6 +5,7 @@ What delivery states."""
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from quintet.delivery.v1 import delivery_pb2 as _delivery_pb2
 import builtins as _builtins
 import sys
@@ -76,6 +77,42 @@ class RequestRated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RequestRated: _TypeAlias = RequestRated  # noqa: Y015
+
+@_typing.final
+class RequestReopened(_message.Message):
+    """RequestReopened says that a reporter calls a closed request not solved. The node that handles the event reopens it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ASKED_AT_FIELD_NUMBER: _builtins.int
+    request: _builtins.str
+    """request is the name of the request."""
+    event: _builtins.str
+    """event is the name of the event."""
+    reason: _builtins.str
+    """reason says what is not solved."""
+    @_builtins.property
+    def asked_at(self) -> _timestamp_pb2.Timestamp:
+        """asked_at is when the reporter said so, within the window."""
+
+    def __init__(
+        self,
+        *,
+        request: _builtins.str = ...,
+        event: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        asked_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at", "event", b"event", "reason", b"reason", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestReopened: _TypeAlias = RequestReopened  # noqa: Y015
 
 @_typing.final
 class ApplicationDecided(_message.Message):

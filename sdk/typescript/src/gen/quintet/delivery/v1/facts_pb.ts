@@ -6,6 +6,8 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { ApplicationState, Request } from "./delivery_pb.js";
 import { file_quintet_delivery_v1_delivery } from "./delivery_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/delivery/v1/facts.proto.
  */
 export const file_quintet_delivery_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("Ch9xdWludGV0L2RlbGl2ZXJ5L3YxL2ZhY3RzLnByb3RvEhNxdWludGV0LmRlbGl2ZXJ5LnYxIj0KDFJlcXVlc3RGaWxlZBItCgdyZXF1ZXN0GAEgASgLMhwucXVpbnRldC5kZWxpdmVyeS52MS5SZXF1ZXN0IlQKDFJlcXVlc3RSYXRlZBIPCgdyZXF1ZXN0GAEgASgJEg0KBWV2ZW50GAIgASgJEg4KBnJhdGluZxgDIAEoBRIUCgxvcmdhbmlzYXRpb24YBCABKAkidQoSQXBwbGljYXRpb25EZWNpZGVkEhMKC2FwcGxpY2F0aW9uGAEgASgJEhQKDHNlcnZpY2VfaXRlbRgCIAEoCRI0CgVzdGF0ZRgDIAEoDjIlLnF1aW50ZXQuZGVsaXZlcnkudjEuQXBwbGljYXRpb25TdGF0ZSI+ChFDZXJ0aWZpY2F0ZUlzc3VlZBITCgtjZXJ0aWZpY2F0ZRgBIAEoCRIUCgxzZXJ2aWNlX2l0ZW0YAiABKAkiOQoSQ2VydGlmaWNhdGVSZXZva2VkEhMKC2NlcnRpZmljYXRlGAEgASgJEg4KBnJlYXNvbhgCIAEoCWIGcHJvdG8z", [file_quintet_delivery_v1_delivery]);
+  fileDesc("Ch9xdWludGV0L2RlbGl2ZXJ5L3YxL2ZhY3RzLnByb3RvEhNxdWludGV0LmRlbGl2ZXJ5LnYxIj0KDFJlcXVlc3RGaWxlZBItCgdyZXF1ZXN0GAEgASgLMhwucXVpbnRldC5kZWxpdmVyeS52MS5SZXF1ZXN0IlQKDFJlcXVlc3RSYXRlZBIPCgdyZXF1ZXN0GAEgASgJEg0KBWV2ZW50GAIgASgJEg4KBnJhdGluZxgDIAEoBRIUCgxvcmdhbmlzYXRpb24YBCABKAkibwoPUmVxdWVzdFJlb3BlbmVkEg8KB3JlcXVlc3QYASABKAkSDQoFZXZlbnQYAiABKAkSDgoGcmVhc29uGAMgASgJEiwKCGFza2VkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1ChJBcHBsaWNhdGlvbkRlY2lkZWQSEwoLYXBwbGljYXRpb24YASABKAkSFAoMc2VydmljZV9pdGVtGAIgASgJEjQKBXN0YXRlGAMgASgOMiUucXVpbnRldC5kZWxpdmVyeS52MS5BcHBsaWNhdGlvblN0YXRlIj4KEUNlcnRpZmljYXRlSXNzdWVkEhMKC2NlcnRpZmljYXRlGAEgASgJEhQKDHNlcnZpY2VfaXRlbRgCIAEoCSI5ChJDZXJ0aWZpY2F0ZVJldm9rZWQSEwoLY2VydGlmaWNhdGUYASABKAkSDgoGcmVhc29uGAIgASgJYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_delivery_v1_delivery]);
 
 /**
  * RequestFiled says that a request was filed. The node that is authoritative for its zone opens an event or merges it into
@@ -81,6 +83,48 @@ export const RequestRatedSchema: GenMessage<RequestRated> = /*@__PURE__*/
   messageDesc(file_quintet_delivery_v1_facts, 1);
 
 /**
+ * RequestReopened says that a reporter calls a closed request not solved. The node that handles the event reopens it.
+ *
+ * @generated from message quintet.delivery.v1.RequestReopened
+ */
+export type RequestReopened = Message<"quintet.delivery.v1.RequestReopened"> & {
+  /**
+   * request is the name of the request.
+   *
+   * @generated from field: string request = 1;
+   */
+  request: string;
+
+  /**
+   * event is the name of the event.
+   *
+   * @generated from field: string event = 2;
+   */
+  event: string;
+
+  /**
+   * reason says what is not solved.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * asked_at is when the reporter said so, within the window.
+   *
+   * @generated from field: google.protobuf.Timestamp asked_at = 4;
+   */
+  askedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.delivery.v1.RequestReopened.
+ * Use `create(RequestReopenedSchema)` to create a new message.
+ */
+export const RequestReopenedSchema: GenMessage<RequestReopened> = /*@__PURE__*/
+  messageDesc(file_quintet_delivery_v1_facts, 2);
+
+/**
  * ApplicationDecided says that an application was decided.
  *
  * @generated from message quintet.delivery.v1.ApplicationDecided
@@ -113,7 +157,7 @@ export type ApplicationDecided = Message<"quintet.delivery.v1.ApplicationDecided
  * Use `create(ApplicationDecidedSchema)` to create a new message.
  */
 export const ApplicationDecidedSchema: GenMessage<ApplicationDecided> = /*@__PURE__*/
-  messageDesc(file_quintet_delivery_v1_facts, 2);
+  messageDesc(file_quintet_delivery_v1_facts, 3);
 
 /**
  * CertificateIssued says that a certificate was issued. It carries nothing of the credential.
@@ -141,7 +185,7 @@ export type CertificateIssued = Message<"quintet.delivery.v1.CertificateIssued">
  * Use `create(CertificateIssuedSchema)` to create a new message.
  */
 export const CertificateIssuedSchema: GenMessage<CertificateIssued> = /*@__PURE__*/
-  messageDesc(file_quintet_delivery_v1_facts, 3);
+  messageDesc(file_quintet_delivery_v1_facts, 4);
 
 /**
  * CertificateRevoked says that a certificate was revoked.
@@ -169,5 +213,5 @@ export type CertificateRevoked = Message<"quintet.delivery.v1.CertificateRevoked
  * Use `create(CertificateRevokedSchema)` to create a new message.
  */
 export const CertificateRevokedSchema: GenMessage<CertificateRevoked> = /*@__PURE__*/
-  messageDesc(file_quintet_delivery_v1_facts, 4);
+  messageDesc(file_quintet_delivery_v1_facts, 5);
 

@@ -78,7 +78,9 @@ async def event_advanced(tx: Tx, fact: Fact, message: Message) -> None:
         await deadlines_store.note(tx.conn, advanced.event, advanced.revision, _deadlines(due))
     at = advanced.step.occurred_at if advanced.step.HasField("occurred_at") else fact.time
     step = Step(report.revision, report.status, report.event_status, report.organisation, note, time_of(at))
-    await events_store.add_step(tx.conn, report.event, step)
+    if note or getattr(advanced.step, "from") != advanced.status:
+        # What leaves the event where it was, such as an escalation, is no step to who waits for it.
+        await events_store.add_step(tx.conn, report.event, step)
     await events_store.note(tx.conn, report)
 
 

@@ -81,6 +81,16 @@ async def test_what_moved_no_deadline_is_not_shown(delivery: Delivery) -> None:
     assert not (await get(delivery, filed.name)).deadline_changes
 
 
+async def test_steps_between_departments_are_not_steps_of_the_request(delivery: Delivery) -> None:
+    filed = await file(delivery)
+    escalated = advanced(3, "dispatched", PUBLIC_WORKS)
+    setattr(escalated.step, "from", "dispatched")  # a keyword in Python
+    await tell(delivery, opened(filed.name), advanced(2, "dispatched", PUBLIC_WORKS), escalated)
+    assert [update.event_status for update in (await get(delivery, filed.name)).updates] == [
+        "", "collected", "dispatched",
+    ]  # fmt: skip
+
+
 async def test_a_late_fact_does_not_bring_an_old_suspension_back(delivery: Delivery) -> None:
     filed = await file(delivery)
     suspended = with_deadlines(advanced(3, "dispatched"), suspended_until=stamp(START + 3 * DAY))

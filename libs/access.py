@@ -11,7 +11,7 @@ and a list narrows in SQL with `caller.visibility(permission)`.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -256,6 +256,7 @@ def _no_zones() -> ZoneTree:
 ANONYMOUS = Caller(ANONYMOUS_SUBJECT, Kind.ANONYMOUS, Grants(ANONYMOUS_SUBJECT, (), _no_zones))
 
 _caller: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS)
+_renewal: ContextVar[Callable[[], Awaitable[Caller]] | None] = ContextVar("renewal", default=None)
 
 
 def current_caller() -> Caller:
@@ -267,6 +268,23 @@ def set_caller(caller: Caller) -> None:
     """Make `caller` the one of the present task and of all it starts."""
     _caller.set(caller)
     caller_subject.set(caller.subject)
+
+
+def set_renewal(renew: Callable[[], Awaitable[Caller]]) -> None:
+    """Say how the caller of the present stream is settled anew."""
+    _renewal.set(renew)
+
+
+async def renewed_caller() -> Caller:
+    """Settle again who the present stream acts for, and what they may do by now; make that the current caller.
+
+    For methods that go on after the moment at which the call was let in. Raises Unauthenticated when the token or the
+    session has ended, Forbidden when the right to call the method has, Away when nobody can say.
+    """
+    renew = _renewal.get()
+    if renew is not None:
+        set_caller(await renew())
+    return current_caller()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from libs import telemetry
-from libs.access import ANONYMOUS, Caller, GrantSource, Kind, current_caller, set_caller
+from libs.access import ANONYMOUS, Caller, GrantSource, Kind, current_caller, set_caller, set_renewal
 from libs.context import deadline, rpc_method
 from libs.errors import (
     DETAILS_KEY,
@@ -186,7 +186,18 @@ class Interceptor(grpc.aio.ServerInterceptor):
         caller = await self._authenticator.authenticate(method, call.token, call.context)
         set_caller(caller)
         authorise(method, caller)
-        return None if data is None else _checked(method, caller, data)
+        request = None if data is None else _checked(method, caller, data)
+        if method.streams:
+            set_renewal(lambda: self._settle(call, request))
+        return request
+
+    async def _settle(self, call: "Call", request: Message | None) -> Caller:
+        """Return who calls as they are now, if they may still."""
+        caller = await self._authenticator.authenticate(call.method, call.token, call.context)
+        authorise(call.method, caller)
+        if request is not None:
+            authorise_zone(call.method, caller, request)
+        return caller
 
 
 def _checked(method: Method, caller: Caller, data: bytes) -> Message:

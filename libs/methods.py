@@ -32,7 +32,10 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: `name` is "quintet.identity.v1.DirectoryService/PutZone", times are seconds."""
+    """One method: `name` is "quintet.identity.v1.DirectoryService/PutZone", times are seconds.
+
+    streams: it answers with a stream.
+    """
 
     name: str
     access: Access
@@ -41,6 +44,7 @@ class Method:
     deadline_s: float
     zone_of: Callable[[Message], str] | None
     standard: bool
+    streams: bool = False
 
     @property
     def path(self) -> str:
@@ -103,6 +107,7 @@ def _method(service: ServiceDescriptor, method: MethodDescriptor) -> Method:
         deadline_s=float(access.deadline_s) or default_s,
         zone_of=_zone_reader(method.input_type, access.zone_field) if access.zone_field else None,
         standard=standard,
+        streams=method.server_streaming,
     )
 
 

@@ -81,6 +81,10 @@ class Reason(StrEnum):
     LOOP_NOT_FOUND = "LOOP_NOT_FOUND"
     TRANSITION_NOT_ALLOWED = "TRANSITION_NOT_ALLOWED"
     SUB_ORDER_OPEN = "SUB_ORDER_OPEN"
+    ALREADY_ASSIGNED = "ALREADY_ASSIGNED"  # somebody else has taken the event
+    NOT_ASSIGNED = "NOT_ASSIGNED"  # nobody has the event, or not the person named
+    ASSIGNEE_NOT_ENTITLED = "ASSIGNEE_NOT_ENTITLED"  # who is to get the event may not handle it
+    SAVED_FILTER_NOT_FOUND = "SAVED_FILTER_NOT_FOUND"
     EVIDENCE_MISSING = "EVIDENCE_MISSING"
     ZONE_DELEGATED = "ZONE_DELEGATED"  # another node is authoritative there
     NOT_AUTHORITATIVE = "NOT_AUTHORITATIVE"  # another node handles this very event

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from libs import telemetry
-from libs.access import Caller, Grant, Kind, Scope, acting_as, current_caller
+from libs.access import Caller, Grant, Kind, Scope, acting_as, current_caller, renewed_caller
 from libs.context import caller_subject, deadline, rpc_method
 from libs.errors import Away, Exhausted, Forbidden, Invalid, NotFound, Reason, Stale, TooLate, Unauthenticated
 from libs.methods import MESSAGE_BYTES_MAX
@@ -23,6 +23,7 @@ from libs.tokens import ServiceSigner
 
 OFFICER = "people/officer.d10"
 RESIDENT = "people/resident.01"
+READ = "sample.things.read"
 
 GRANTS = callers.StaticGrants(
     {
@@ -97,7 +98,10 @@ class Servicer:
 
     async def Talk(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
-            yield Response(text=request.name)
+            if request.name == "again":
+                yield Response(subject=(await renewed_caller()).subject, text=str(current_caller().allows(READ)))
+            else:
+                yield Response(text=request.name)
 
 
 class Running:
@@ -347,6 +351,19 @@ async def test_streams_in_both_directions(running: Running) -> None:
     assert (await written.read()).text == "c"
     await written.done_writing()
     assert await written.read() is grpc.aio.EOF
+
+
+async def test_a_stream_can_ask_whether_its_caller_still_may(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = running.stub(OFFICER).Talk(None)
+    await talk.write(Request(name="again"))
+    assert (await talk.read()).subject == OFFICER
+    everywhere = callers.grants(OFFICER, Grant(READ, Scope.ZONE))
+    monkeypatch.setitem(GRANTS.held, OFFICER, everywhere)
+    await talk.write(Request(name="again"))
+    assert (await talk.read()).text == "True"  # the rights are those of now
+    monkeypatch.setitem(GRANTS.held, OFFICER, callers.grants(OFFICER))
+    await talk.write(Request(name="again"))
+    assert (await failure(talk.read()))[:2] == ("PERMISSION_DENIED", "NOT_PERMITTED")
 
 
 async def test_more_calls_than_can_be_served_are_turned_away(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from libs.errors import Exhausted, Forbidden, Invalid, Reason, WrongState
-from libs.tx import Transactions
+from libs.tx import Transactions, Tx
 from quintet.federation.v1 import link_pb2
 from services.federation import alarms, handshake, peers_store, receipts_store, trust_store
 from services.federation.accept import Acceptor

@@ -54,6 +54,7 @@ _MANAGEMENT_UP = (
     "EventOpened",
     "ReportMerged",
     "EventAdvanced",
+    "EventAssigned",
     "JointDisposalStarted",
     "SubOrderCompleted",
     "ExceptionChanged",

@@ -144,6 +144,7 @@ def event_pb(event: Event, requests: Sequence[str] = (), shares: Sequence[SubOrd
         flags=flags_pb(event.flags),
         returns=event.returns,
         answer=event.answer,
+        assignee=event.assignee,
     )
 
 
@@ -181,6 +182,7 @@ def step_pb(step: Step) -> pb.EventStep:
         explanation=explanation_pb(step.explanation),
         occurred_at=time_pb(step.occurred_at),
         recorded_at=time_pb(step.recorded_at),
+        assignee=step.assignee,
     )
     setattr(found, "from", step.from_status)  # a keyword in Python
     return found
@@ -200,6 +202,7 @@ def step_of(step: pb.EventStep, *, revision: int, fallback: datetime) -> Step:
         explanation=explanation_of(step.explanation) if step.HasField("explanation") else None,
         occurred_at=occurred_at,
         recorded_at=time_of(step, "recorded_at") or fallback,
+        assignee=step.assignee,
     )
 
 
@@ -318,6 +321,7 @@ def loop_pb(loop: Loop) -> pb.Loop:
             voids=action.voids,
             reopens=action.reopens,
             on_request_only=action.on_request_only,
+            exception=action.exception,
         )
         getattr(added, "from").extend(action.sources)  # a keyword in Python
     return found

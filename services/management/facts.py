@@ -170,6 +170,7 @@ def handlers(own: FactHandlers, mirrored: MirrorHandlers, ledger: LedgerHandlers
             _on(facts_pb2.EventOpened, mirrored.event_opened),
             _on(facts_pb2.ReportMerged, mirrored.report_merged),
             _on(facts_pb2.EventAdvanced, mirrored.event_advanced),
+            _on(facts_pb2.EventAssigned, mirrored.event_assigned),
             _on(facts_pb2.JointDisposalStarted, mirrored.joint_disposal_started),
             _on(facts_pb2.SubOrderCompleted, mirrored.sub_order_completed),
             _on(facts_pb2.ExceptionChanged, ledger.exception_changed),

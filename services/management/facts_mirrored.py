@@ -99,7 +99,15 @@ class MirrorHandlers:
             answer=message.answer,
             returned=step.action in self._returning,
             deadlines=convert.deadlines_of(message.deadlines) if message.HasField("deadlines") else None,
+            assignee=message.assignee,
         )
+        await self._apply(tx, fact, message.zone, said)
+
+    async def event_assigned(self, tx: Tx, fact: Fact, message: facts_pb2.EventAssigned) -> None:
+        if not self.is_mirrored(fact, message.event, message.zone, message.node):
+            return
+        step = convert.step_of(message.step, revision=message.revision, fallback=_stated_at(fact))
+        said = Change(message.event, message.node, step, organisation=message.organisation, assignee=message.assignee)
         await self._apply(tx, fact, message.zone, said)
 
     async def joint_disposal_started(self, tx: Tx, fact: Fact, message: facts_pb2.JointDisposalStarted) -> None:
@@ -219,4 +227,5 @@ def _partial(zone: str, said: Change, stated_at: datetime) -> Event:
         returns=int(said.returned),
         answer=said.answer,
         partial=True,
+        assignee=said.assignee or "",
     )

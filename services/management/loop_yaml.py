@@ -25,7 +25,7 @@ _RESERVED = frozenset(StepAction)
 _LOOP_KEYS = ("name", "title", "initial", "states", "open_states", "joint_states", "actions")
 _SWITCHES = (
     "needs_reason", "needs_organisation", "needs_sub_orders_done", "sets_answer", "releases_organisation",
-    "counts_return", "voids", "reopens", "on_request_only",
+    "counts_return", "voids", "reopens", "on_request_only", "exception",
 )  # fmt: skip
 _ACTION_KEYS = ("action", "title", "from", "to", "permission", *_SWITCHES)
 

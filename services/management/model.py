@@ -35,6 +35,10 @@ class StepAction(StrEnum):
     ESCALATE = "escalate"
     SUPERVISE = "supervise"
     RECKON_ANEW = "reckon_anew"
+    CLAIM = "claim"
+    ASSIGN = "assign"
+    TRANSFER = "transfer"
+    RELEASE = "release"
 
 
 class Doubt(StrEnum):
@@ -207,7 +211,8 @@ class Event:
 
     `id` is the row, 0 before it is stored. `suggestion` is the organisation that routing found, `supporters` those
     with shares of a joint disposal. `step_at` is when the last step of the loop happened by its actor's word. `partial`
-    marks another node's event of whose opening this node was not told.
+    marks another node's event of whose opening this node was not told. `assignee` is the person who has taken it, as a
+    member of the organisation `assigned_as`, "" for none.
     """
 
     name: str
@@ -240,6 +245,8 @@ class Event:
     returns: int = 0
     answer: str = ""
     partial: bool = False
+    assignee: str = ""
+    assigned_as: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -254,7 +261,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One entry of an event's history: what made its `revision`."""
+    """One entry of an event's history: what made its `revision`. `assignee` is who was given the event by it."""
 
     revision: int
     action: str
@@ -266,6 +273,7 @@ class Step:
     recorded_at: datetime
     reason: str = ""
     explanation: Explanation | None = None
+    assignee: str = ""
 
 
 class ReportKind(StrEnum):

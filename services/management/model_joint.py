@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from libs.errors import Invalid, Reason, WrongState
 from services.management.model import Doubt, Event, Flag, Step, StepAction, SubOrder, flagged
-from services.management.model_loop import check_not_suspended
+from services.management.model_loop import check_not_suspended, passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +63,7 @@ def start(
         shares_open=len(shares),
         revision=event.revision + 1,
     )
+    after = passed_on(event, after)
     return after, _step(event, after, StepAction.START_JOINT_DISPOSAL, actor, now, now, reason), shares
 
 

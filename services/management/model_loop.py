@@ -26,7 +26,8 @@ class Action:
     action, had before, or suggested by routing. needs_sub_orders_done: no share of a joint disposal may be open.
     sets_answer: the reporters are told something. releases_organisation: nobody handles it afterwards.
     counts_return: it was sent back. voids, reopens: what an approved request to do so takes. on_request_only: nobody
-    takes it without one.
+    takes it without one. exception: not the next step of the ordinary way, so nobody's work list holds an event for its
+    sake.
     """
 
     action: str
@@ -44,6 +45,7 @@ class Action:
     voids: bool = False
     reopens: bool = False
     on_request_only: bool = False
+    exception: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Loop:
         return tuple(
             action.action for action in self.actions if status in action.sources and not action.on_request_only
         )
+
+    def next_permissions(self, status: str) -> frozenset[str]:
+        """Return the permissions of the ordinary next steps in a state: whose work an event in it is."""
+        allowed = (self.by_name[action] for action in self.allowed(status))
+        return frozenset(action.permission for action in allowed if not action.exception)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,7 @@ def advance(loop: Loop, event: Event, command: Command) -> tuple[Event, Step]:
         returns=event.returns + action.counts_return,
         deadlines=replace(event.deadlines, reopens=event.deadlines.reopens + action.reopens),
     )
+    after = passed_on(event, after, same_role=not _is_handed_over(loop, event.status, after.status))
     return after, Step(
         revision=after.revision,
         action=action.action,
@@ -134,6 +142,19 @@ def advance(loop: Loop, event: Event, command: Command) -> tuple[Event, Step]:
         recorded_at=command.now,
         reason=command.reason,
     )
+
+
+def passed_on(before: Event, after: Event, *, same_role: bool = True) -> Event:
+    """Return the event without its assignee where it is not theirs any more.
+
+    That is when another organisation gets it, when it is closed, and when the next step is another role's.
+    """
+    stays = same_role and after.is_open and after.organisation == before.organisation
+    return after if stays or not after.assignee else replace(after, assignee="", assigned_as="")
+
+
+def _is_handed_over(loop: Loop, before: str, after: str) -> bool:
+    return loop.next_permissions(before).isdisjoint(loop.next_permissions(after))
 
 
 def time_reversed(action: str) -> Flag:

@@ -53,9 +53,24 @@ def advanced(tx: Tx, event: Event, step: Step, *, answer: str = "") -> None:
         node=event.node,
         closed_at=time_pb(event.closed_at),
         deadlines=deadlines_pb(event.deadlines),
+        assignee=event.assignee,
     )
     detail = {"from": step.from_status, "to": step.to_status}
     _state(tx, event, message, step.action, **detail)
+
+
+def assigned(tx: Tx, before: Event, event: Event, step: Step) -> None:
+    message = facts_pb2.EventAssigned(
+        event=event.name,
+        step=step_pb(step),
+        assignee=event.assignee,
+        before=before.assignee,
+        organisation=event.organisation,
+        revision=event.revision,
+        zone=event.zone,
+        node=event.node,
+    )
+    _state(tx, event, message, step.action, assignee=event.assignee, before=before.assignee)
 
 
 def joint_disposal_started(tx: Tx, event: Event, step: Step, shares: Sequence[SubOrder]) -> None:

@@ -47,6 +47,8 @@ WITH event AS (
 ), counted AS (
     INSERT INTO counter_deltas (zone, node, status, events, requests, merged)
     SELECT zone, node, status, 1, ({_KIND} = 'request')::int, 0 FROM event
+), changed AS (
+    INSERT INTO event_changes (event_id) SELECT id FROM event
 )
 SELECT id FROM event"""
 
@@ -57,10 +59,13 @@ WITH step AS (
 ), counted AS (
     INSERT INTO counter_deltas (zone, node, status, events, requests, merged)
     SELECT $12, $13, status, change, 0, 0 FROM (VALUES ($4, -1), ($5, 1)) AS moved (status, change) WHERE $4 <> $5
+), changed AS (
+    INSERT INTO event_changes (event_id) VALUES ($1)
 )
 UPDATE events e SET status = $5, organisation = $7, revision = $2, supporters = $14, step_at = $15, closed_at = $16,
     shares = $17, shares_open = $18, flags = $19, returns = $20, answer = $21, due_at = $22, step_due_at = $23,
-    clocks = $24, suspended_until = $25, reopens = $26, reopen_until = $27, next_clock_at = $28
+    clocks = $24, suspended_until = $25, reopens = $26, reopen_until = $27, next_clock_at = $28,
+    assignee = $29, assigned_as = $30
 WHERE e.id = $1 RETURNING {_REQUESTS} AS requests"""
 
 _MERGE = f"""
@@ -71,6 +76,8 @@ WITH step AS (
 ), counted AS (
     INSERT INTO counter_deltas (zone, node, status, events, requests, merged)
     SELECT $12, $13, $5, 0, 1, 1 WHERE $14 = 'request'
+), changed AS (
+    INSERT INTO event_changes (event_id) VALUES ($1)
 )
 UPDATE events SET revision = $2, reports = $16, warning = $17 WHERE id = $1"""
 
@@ -95,6 +102,7 @@ async def update(conn: Connection, event: Event, step: Step) -> list[str]:
         event.deadlines.due_at, event.deadlines.step_due_at, clocks_json(event.clocks),
         event.deadlines.suspended_until, event.deadlines.reopens, event.deadlines.reopen_until,
         event.clocks.next_at,
+        event.assignee, event.assigned_as,
     )  # fmt: skip
     return list(requests or [])
 

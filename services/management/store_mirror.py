@@ -62,6 +62,8 @@ WITH event AS (
 ), counted AS (
     {_COUNT} SELECT zone, node, status, fresh::int, coalesce(request, 0), coalesce(merged, 0)
     FROM event LEFT JOIN report ON true
+), changed AS (
+    INSERT INTO event_changes (event_id) SELECT id FROM event
 )
 SELECT id FROM event"""
 
@@ -86,7 +88,8 @@ WITH old AS (
         step_due_at = CASE WHEN $26 THEN $25 ELSE e.step_due_at END,
         suspended_until = CASE WHEN $26 THEN $27 ELSE e.suspended_until END,
         reopen_until = CASE WHEN $26 THEN $28 ELSE e.reopen_until END,
-        reopens = CASE WHEN $26 THEN $29 ELSE e.reopens END
+        reopens = CASE WHEN $26 THEN $29 ELSE e.reopens END,
+        assignee = coalesce($30, CASE WHEN coalesce($23, e.organisation) = e.organisation THEN e.assignee ELSE '' END)
     FROM old WHERE e.id = old.id AND old.newer RETURNING e.id, e.status
 ), older AS (
     UPDATE events e SET answer = coalesce(nullif(e.answer, ''), $16), reports = greatest(e.reports, $17),
@@ -97,6 +100,8 @@ WITH old AS (
         CROSS JOIN LATERAL (VALUES (old.status, -1), (newer.status, 1)) AS moved (status, change)
         WHERE old.status <> newer.status
     UNION ALL SELECT zone, node, status, 0, 1, 1 FROM old CROSS JOIN report WHERE report.kind = 'request'
+), changed AS (
+    INSERT INTO event_changes (event_id) SELECT id FROM old
 )
 SELECT id FROM old"""
 
@@ -105,8 +110,9 @@ SELECT id FROM old"""
 class Change:
     """What a fact says of an event of another node.
 
-    status "" keeps status and closed_at, organisation None the organisation. in_loop: the step is one of the loop,
-    whose time counts. kind and source tell of the report merged. returned: it was sent back. deadlines None keeps them.
+    status "" keeps status and closed_at, organisation None the organisation, assignee None who has it, unless another
+    organisation gets the event. in_loop: the step is one of the loop, whose time counts. kind and source tell of the
+    report merged. returned: it was sent back. deadlines None keeps them.
     """
 
     name: str
@@ -122,6 +128,7 @@ class Change:
     returned: bool = False
     kind: ReportKind | None = None
     source: str = ""
+    assignee: str | None = None
 
 
 async def insert(
@@ -142,6 +149,7 @@ async def change(conn: Connection, said: Change) -> int | None:
         said.answer, said.reports, due.due_at, int(said.returned), said.kind or "", said.source,
         flags_json((time_reversed(step.action),)), said.organisation, due.first_due_at, due.step_due_at,
         said.deadlines is not None, due.suspended_until, due.reopen_until, due.reopens,
+        said.assignee,
     )  # fmt: skip
     return event_id
 

@@ -39,12 +39,14 @@ EVENT_COLUMNS = (
     "suspended_until", "reopens", "reopen_until", "next_clock_at",
 )  # fmt: skip
 # "e.id, e.name, ...": what `event_of` reads.
-EVENT_SELECTED = ", ".join(f"e.{column}" for column in ("id", *EVENT_COLUMNS) if column != "address_key")
+EVENT_SELECTED = ", ".join(
+    f"e.{column}" for column in ("id", *EVENT_COLUMNS, "assignee", "assigned_as") if column != "address_key"
+)
 STEP_COLUMNS = (
     "revision", "action", "from_status", "to_status", "actor", "organisation", "reason", "explanation", "occurred_at",
     "recorded_at",
 )  # fmt: skip
-STEP_SELECTED = ", ".join(STEP_COLUMNS)
+STEP_SELECTED = ", ".join((*STEP_COLUMNS, "assignee"))
 
 
 # The fields of Clocks that JSON holds as they are.
@@ -120,6 +122,8 @@ def event_of(row: Record) -> Event:
         returns=row["returns"],
         answer=row["answer"],
         partial=row["partial"],
+        assignee=row["assignee"],
+        assigned_as=row["assigned_as"],
     )
 
 
@@ -143,6 +147,7 @@ def step_of(row: Record) -> Step:
         explanation=explanation_of(row["explanation"]),
         occurred_at=row["occurred_at"],
         recorded_at=row["recorded_at"],
+        assignee=row["assignee"],
     )
 
 

@@ -19,6 +19,9 @@ from services.management.facts_mirrored import MirrorHandlers
 from services.management.intake import Intake
 from services.management.loop_yaml import load_loops
 from services.management.service import ManagementServicer
+from services.management.worklists import wiring as worklists
+from services.management.worklists.feed import Feed
+from services.management.worklists.service_base import Means
 
 if TYPE_CHECKING:
     from libs.host import Host
@@ -36,6 +39,8 @@ async def build(host: Host) -> Wired:
     intake = Intake(host.node, loops, host.zones.tree, book)
     servicer = ManagementServicer(host.transactions, loops, host.zones.tree, intake, book)
     returning = {action.action for loop in loops.values() for action in loop.actions if action.counts_return}
+    feed = Feed(host.transactions)
+    means = Means(host.transactions, loops, host.zones.tree, intake, book)
     own = FactHandlers(host.node, host.zones.tree, intake)
     ledger = Ledger(loops, book)
     clocks = ClockTask(host.transactions, book, ledger)
@@ -44,9 +49,17 @@ async def build(host: Host) -> Wired:
         servicers=[
             (add_ManagementServiceServicer_to_server, servicer, SERVICE),
             *deadlines.servicers(host, loops, intake, book),
+            *worklists.servicers(host, means, servicer, feed),
         ],
-        handlers=handlers(own, mirrored, LedgerHandlers(host.node, mirrored, ledger)),
-        tasks={"counters": CounterFolder(host.transactions).run, "clocks": clocks.run},
+        handlers={
+            **handlers(own, mirrored, LedgerHandlers(host.node, mirrored, ledger)),
+            **worklists.handlers(host),
+        },
+        tasks={
+            "counters": CounterFolder(host.transactions).run,
+            "clocks": clocks.run,
+            **worklists.tasks(host, feed),
+        },
     )
 
 

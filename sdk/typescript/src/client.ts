@@ -9,6 +9,7 @@ import { CalendarService } from "./gen/quintet/management/v1/calendars_pb.js";
 import { DeadlineService } from "./gen/quintet/management/v1/deadlines_pb.js";
 import { ExceptionService } from "./gen/quintet/management/v1/exceptions_pb.js";
 import { ManagementService } from "./gen/quintet/management/v1/management_pb.js";
+import { WorkListService } from "./gen/quintet/management/v1/worklists_pb.js";
 import { PerceptionService } from "./gen/quintet/perception/v1/perception_pb.js";
 import { SharingService } from "./gen/quintet/sharing/v1/sharing_pb.js";
 import { Session } from "./session.js";
@@ -34,6 +35,7 @@ export interface Quintet {
   readonly calendars: Client<typeof CalendarService>;
   readonly deadlines: Client<typeof DeadlineService>;
   readonly exceptions: Client<typeof ExceptionService>;
+  readonly workLists: Client<typeof WorkListService>;
   readonly collaboration: Client<typeof CollaborationService>;
   readonly requests: Client<typeof RequestService>;
   readonly serviceItems: Client<typeof ServiceItemService>;
@@ -58,6 +60,7 @@ export function connect(options: Options): Quintet {
     calendars: createClient(CalendarService, transport),
     deadlines: createClient(DeadlineService, transport),
     exceptions: createClient(ExceptionService, transport),
+    workLists: createClient(WorkListService, transport),
     collaboration: createClient(CollaborationService, transport),
     requests: createClient(RequestService, transport),
     serviceItems: createClient(ServiceItemService, transport),

@@ -52,7 +52,8 @@ async def open_after(conn: Connection, node: str, after: int, limit: int) -> lis
 async def put_clocks(conn: Connection, event: Event) -> None:
     """Store what the clock task itself notes about a locked event; no step, and no new revision."""
     await conn.execute(
-        "UPDATE events SET clocks = $2, next_clock_at = $3, suspended_until = $4 WHERE id = $1",
+        """WITH changed AS (INSERT INTO event_changes (event_id) VALUES ($1))
+        UPDATE events SET clocks = $2, next_clock_at = $3, suspended_until = $4 WHERE id = $1""",
         event.id,
         clocks_json(event.clocks),
         event.clocks.next_at,

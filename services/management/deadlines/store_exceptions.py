@@ -70,7 +70,10 @@ async def put(conn: Connection, entry: Entry) -> None:
 async def end_suspension(conn: Connection, event: str, node: str, at: datetime) -> None:
     """Note that the suspension of another node's event is over."""
     await conn.execute(
-        "UPDATE events SET suspended_until = NULL WHERE name = $1 AND node = $2 AND suspended_until <= $3",
+        """WITH ended AS (
+            UPDATE events SET suspended_until = NULL WHERE name = $1 AND node = $2 AND suspended_until <= $3
+            RETURNING id
+        ) INSERT INTO event_changes (event_id) SELECT id FROM ended""",
         event,
         node,
         at,

@@ -71,7 +71,8 @@ CREATE TABLE events (
 -- Lists, newest first: of a zone, of a zone by status, of an organisation, of those with shares.
 CREATE INDEX events_zone ON events (zone, opened_at DESC, id DESC);
 CREATE INDEX events_zone_status ON events (zone, status, opened_at DESC, id DESC);
-CREATE INDEX events_organisation ON events (organisation, opened_at DESC, id DESC) WHERE organisation <> '';
+-- The zone stands at the end so that an organisation's events elsewhere are passed over inside the index.
+CREATE INDEX events_organisation ON events (organisation, opened_at DESC, id DESC, zone) WHERE organisation <> '';
 CREATE INDEX events_supporters ON events USING gin (supporters) WHERE shares > 0;
 -- Merge candidates: open events of a type in a band of latitude, or at one address.
 CREATE INDEX events_near ON events (node, type, latitude) WHERE closed_at IS NULL AND latitude IS NOT NULL;

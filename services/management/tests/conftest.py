@@ -18,17 +18,21 @@ from libs.host import Host, Wired
 from libs.ids import new_id
 from libs.rpc import Server, TokenAuthenticator, channel
 from libs.tests import callers
+from libs.tokens import ServiceSigner
 from libs.tx import Transactions, Tx
 from libs.zone_directory import ZoneDirectory
 from libs.zones import ZoneTree
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1.facts_pb2 import ZoneDelegated
+from quintet.identity.v1 import directory_pb2, identity_pb2
 from quintet.identity.v1.directory_pb2 import ListZonesRequest, ListZonesResponse, Zone
+from quintet.identity.v1.identity_pb2_grpc import add_IdentityServiceServicer_to_server
 from quintet.management.v1 import facts_pb2
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
+from quintet.management.v1.worklists_pb2_grpc import WorkListServiceStub
 from services.management import store_types
 from services.management.tests import samples
 from services.management.wiring import PART
@@ -38,12 +42,14 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from libs.channel import Channel
     from libs.db import Connection, Record
     from libs.testing import MakeTransactions
     from services.management.model import EventType
 
+SIGNER = ServiceSigner("management", callers.SERVICE_KEYS["management"])
 # The methods of all services of the part have different names.
-STUBS = (ManagementServiceStub, CalendarServiceStub, DeadlineServiceStub, ExceptionServiceStub)
+STUBS = (ManagementServiceStub, CalendarServiceStub, DeadlineServiceStub, ExceptionServiceStub, WorkListServiceStub)
 ROLES: dict[str, tuple[str, ...]] = {
     "duty-officer": ("open", "read", "advance", "file", "void"),
     "dispatcher": ("read", "advance", "dispatch", "void"),
@@ -63,24 +69,32 @@ def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
     held["people/dispatcher.d10"] = [
         Grant(f"management.events.{verb}", Scope.ZONE, "us-ca-sf-d10") for verb in ROLES["dispatcher"]
     ]
+    for role, zone in (("duty-officer", ""), ("dispatcher", ""), ("dispatcher.d10", "-d10"), ("verifier", "")):
+        held[f"people/{role}"].append(Grant("management.work.claim", Scope.ZONE, f"us-ca-sf{zone}"))
+    for role in ("dispatcher", "supervisor"):
+        held[f"people/{role}"].append(Grant("management.work.assign", Scope.ZONE, "us-ca-sf"))
+    member = {}
     for organisation in (samples.WORKS, samples.SEWERS, samples.PARKS):
-        held[f"people/handler.{organisation.rpartition('-')[2].rpartition('/')[2]}"] = [
-            Grant(f"management.events.{verb}", Scope.ORGANISATION, "us-ca-sf", organisation)
-            for verb in ("read", "advance", "dispose")
-        ]
+        name = f"people/handler.{organisation.rpartition('-')[2].rpartition('/')[2]}"
+        for person in (name, f"{name}.2"):
+            member[person] = [organisation]
+            held[person] = [
+                Grant(f"management.{verb}", Scope.ORGANISATION, "us-ca-sf", organisation)
+                for verb in ("events.read", "events.advance", "events.dispose", "work.claim", "exceptions.ask")
+            ]
     for person, zone in (("people/admin", "us-ca-sf"), ("people/admin.d10", "us-ca-sf-d10")):
         held[person] = [Grant(f"management.{what}.write", Scope.ZONE, zone) for what in ("event_types", "calendars")]
     held["people/resident.01"] = []
     for role in ROLES:
         held[f"people/{role}"].append(Grant("management.exceptions.ask", Scope.ZONE, "us-ca-sf"))
-    for subject, grants in held.items():
-        if subject.startswith("people/handler."):
-            organisation = grants[0].organisation
-            grants.append(Grant("management.exceptions.ask", Scope.ORGANISATION, "us-ca-sf", organisation))
     held["people/leader"] = [Grant("management.events.read", Scope.ZONE, "us-ca-sf")]
     for subject in ("people/supervisor", "people/leader"):
         held[subject].append(Grant("management.exceptions.decide", Scope.ZONE, "us-ca-sf"))
-    return {subject: Grants(subject, grants, zones) for subject, grants in held.items()}
+    held["services/management"] = [Grant("identity.access.resolve", Scope.ZONE)]
+    return {
+        subject: Grants(subject, grants, zones, organisations=member.get(subject, ()))
+        for subject, grants in held.items()
+    }
 
 
 @dataclass
@@ -93,13 +107,18 @@ class Node:
     zones: ZoneTree
     wired: Wired
     stubs: tuple[Any, ...]
+    held: dict[str, Grants]
     _relayed: int = 0
 
     async def call(self, method: str, request: Message, subject: str) -> Any:
         """Call as somebody over the channel. Raises the domain error that the service answers with."""
-        metadata = (("authorization", f"Bearer {callers.token(subject)}"),) if subject else ()
+        return await self.begin(method, request, subject)
+
+    def begin(self, method: str, request: Message, subject: str, **claims: Any) -> Any:
+        """Begin a call, to await its answer or to read its answers; `claims` are of the token."""
+        metadata = (("authorization", f"Bearer {callers.token(subject, **claims)}"),) if subject else ()
         stub = next(stub for stub in self.stubs if hasattr(stub, method))
-        return await getattr(stub, method)(request, metadata=metadata, timeout=10)
+        return getattr(stub, method)(request, metadata=metadata, timeout=10)
 
     async def hear(self, message: Message, **about: str) -> Fact:
         """Take in a fact as the consumer of the bus does, in a transaction of its own."""
@@ -175,6 +194,34 @@ class Places:
         return ListZonesResponse(zones=zones)
 
 
+class Identity:
+    """Answers ResolveAccess, the only method of identity that management calls, of the grants that callers have."""
+
+    def __init__(self, source: callers.StaticGrants) -> None:
+        self._source = source
+
+    async def ResolveAccess(self, request: identity_pb2.ResolveAccessRequest, _context: object) -> Message:
+        found = await self._source.grants(request.subject)
+        grants = [
+            identity_pb2.Grant(
+                permission=grant.permission,
+                scope=directory_pb2.Scope.Value(f"SCOPE_{grant.scope.name}"),
+                zone=grant.zone,
+                organisation=grant.organisation,
+            )
+            for grant in found
+        ]
+        return identity_pb2.ResolveAccessResponse(
+            grants=grants, active=found.active, organisations=sorted(found.organisations)
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """Stand in for the methods that nobody calls; grpc wants them all when it registers."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self.ResolveAccess
+
+
 @pytest_asyncio.fixture
 async def make_node(transactions: MakeTransactions, clock: ManualClock, tmp_path: Path) -> AsyncIterator[MakeNode]:
     """Makes nodes with some of their zones delegated; each has GRAFFITI and NOISE, a database and a port of its own."""
@@ -182,9 +229,12 @@ async def make_node(transactions: MakeTransactions, clock: ManualClock, tmp_path
 
         async def make(node: str = samples.NODE, *delegated: str, root: str = "us-ca-sf") -> Node:
             made_transactions = await transactions("management", samples.MIGRATIONS, node=node)
-            host = await _host(node, root, made_transactions, clock, tmp_path)
+            source = callers.StaticGrants({})
+            authenticator = TokenAuthenticator(callers.verifier(), source)
+            identity = await _identity(stack, authenticator, source)
+            host = await _host(node, root, made_transactions, clock, tmp_path, identity)
+            source.held.update(city_grants(host.zones.tree))
             wired = await PART.build(host)
-            authenticator = TokenAuthenticator(callers.verifier(), callers.StaticGrants(city_grants(host.zones.tree)))
             server = Server("management", authenticator)
             for servicer in wired.servicers:
                 server.add(*servicer)
@@ -193,7 +243,7 @@ async def make_node(transactions: MakeTransactions, clock: ManualClock, tmp_path
             opened = channel(f"127.0.0.1:{port}", dependency="management")
             stack.push_async_callback(opened.close)
             stubs = tuple(kind(opened) for kind in STUBS)
-            made = Node(node, made_transactions, clock, host.zones.tree(), wired, stubs)
+            made = Node(node, made_transactions, clock, host.zones.tree(), wired, stubs, source.held)
             await made.put(samples.GRAFFITI, samples.NOISE)
             for zone in delegated:
                 await made.hear(ZoneDelegated(zone=zone, node=zone.removeprefix("us-ca-")), zone=zone)
@@ -202,8 +252,22 @@ async def make_node(transactions: MakeTransactions, clock: ManualClock, tmp_path
         yield make
 
 
-async def _host(node: str, root: str, transactions: Transactions, clock: ManualClock, folder: Path) -> Host:
-    """Return what the runtime hands to the part; there is no bus, and nobody else to call."""
+async def _identity(stack: AsyncExitStack, authenticator: TokenAuthenticator, source: callers.StaticGrants) -> Channel:
+    """Serve what the part asks identity for; return the channel to it."""
+    server = Server("identity", authenticator)
+    service = identity_pb2.DESCRIPTOR.services_by_name["IdentityService"]
+    server.add(add_IdentityServiceServicer_to_server, Identity(source), service)
+    port = await server.start()
+    stack.push_async_callback(server.stop, 0)
+    opened = channel(f"127.0.0.1:{port}", signer=SIGNER, dependency="identity")
+    stack.push_async_callback(opened.close)
+    return opened
+
+
+async def _host(
+    node: str, root: str, transactions: Transactions, clock: ManualClock, folder: Path, identity: Channel
+) -> Host:
+    """Return what the runtime hands to the part; there is no bus, and nobody else to call but identity."""
     config = folder / f"{node}.toml"
     config.write_text(f'[node]\nid = "{node}"\nname = "Node"\nzone = "{root}"\ntimezone = "UTC"\nstate = "state"\n')
     unused: Any = None
@@ -217,6 +281,7 @@ async def _host(node: str, root: str, transactions: Transactions, clock: ManualC
         zones=ZoneDirectory(places, root),
         signer=unused,
         node_keys=unused,
+        _channels={"identity": identity},
     )
     await host.zones.refresh()
     return host

@@ -15,6 +15,7 @@ from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
+from quintet.management.v1.worklists_pb2_grpc import WorkListServiceStub
 from quintet.perception.v1.perception_pb2_grpc import PerceptionServiceStub
 from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceStub
 from quintet_sdk._interceptors import StreamCalls, UnaryCalls
@@ -55,6 +56,7 @@ class Client:
         self.deadlines = DeadlineServiceStub(self._channel)
         self.exceptions = ExceptionServiceStub(self._channel)
         self.calendars = CalendarServiceStub(self._channel)
+        self.work_lists = WorkListServiceStub(self._channel)
         self.collaboration = CollaborationServiceStub(self._channel)
         self.requests = RequestServiceStub(self._channel)
         self.service_items = ServiceItemServiceStub(self._channel)

@@ -121,6 +121,7 @@ class EventAdvanced(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     CLOSED_AT_FIELD_NUMBER: _builtins.int
     DEADLINES_FIELD_NUMBER: _builtins.int
+    ASSIGNEE_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """event is the name of the event."""
     status: _builtins.str
@@ -135,6 +136,8 @@ class EventAdvanced(_message.Message):
     """zone is the zone's code."""
     node: _builtins.str
     """node is the id of the node that handles it."""
+    assignee: _builtins.str
+    """assignee is the person who has the event after it; empty for nobody."""
     @_builtins.property
     def step(self) -> _management_pb2.EventStep:
         """step is the step; its reason may be masked between nodes."""
@@ -160,10 +163,11 @@ class EventAdvanced(_message.Message):
         node: _builtins.str = ...,
         closed_at: _timestamp_pb2.Timestamp | None = ...,
         deadlines: _management_pb2.Deadlines | None = ...,
+        assignee: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "deadlines", b"deadlines", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "closed_at", b"closed_at", "deadlines", b"deadlines", "event", b"event", "node", b"node", "organisation", b"organisation", "revision", b"revision", "status", b"status", "step", b"step", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "deadlines", b"deadlines", "event", b"event", "node", b"node", "organisation", b"organisation", "revision", b"revision", "status", b"status", "step", b"step", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -460,3 +464,55 @@ class EventEscalated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventEscalated: _TypeAlias = EventEscalated  # noqa: Y015
+
+@_typing.final
+class EventAssigned(_message.Message):
+    """EventAssigned says that an event was claimed, assigned, transferred or released."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ASSIGNEE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    ORGANISATION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """event is the name of the event."""
+    assignee: _builtins.str
+    """assignee is the person who has the event after it; empty for nobody."""
+    before: _builtins.str
+    """before is the person who had it before; empty for nobody."""
+    organisation: _builtins.str
+    """organisation handles the event."""
+    revision: _builtins.int
+    """revision is the event's revision after it."""
+    zone: _builtins.str
+    """zone is the zone's code."""
+    node: _builtins.str
+    """node is the id of the node that handles it."""
+    @_builtins.property
+    def step(self) -> _management_pb2.EventStep:
+        """step is the step; its reason may be masked between nodes."""
+
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        step: _management_pb2.EventStep | None = ...,
+        assignee: _builtins.str = ...,
+        before: _builtins.str = ...,
+        organisation: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        zone: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignee", b"assignee", "before", b"before", "event", b"event", "node", b"node", "organisation", b"organisation", "revision", b"revision", "step", b"step", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventAssigned: _TypeAlias = EventAssigned  # noqa: Y015

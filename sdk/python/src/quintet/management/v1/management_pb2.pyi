@@ -349,6 +349,7 @@ class LoopAction(_message.Message):
     VOIDS_FIELD_NUMBER: _builtins.int
     REOPENS_FIELD_NUMBER: _builtins.int
     ON_REQUEST_ONLY_FIELD_NUMBER: _builtins.int
+    EXCEPTION_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """action is for example "dispatch"."""
     to: _builtins.str
@@ -365,6 +366,8 @@ class LoopAction(_message.Message):
     """reopens is true for the action that a reopening takes."""
     on_request_only: _builtins.bool
     """on_request_only is true when nobody can take it at once: it needs an approved request, see ExceptionService."""
+    exception: _builtins.bool
+    """exception is true for what is not the next step of the ordinary way, such as voiding."""
     @_builtins.property
     def title(self) -> _common_pb2.LocalText:
         """title is the name for people, for example 派遣."""
@@ -381,10 +384,11 @@ class LoopAction(_message.Message):
         voids: _builtins.bool = ...,
         reopens: _builtins.bool = ...,
         on_request_only: _builtins.bool = ...,
+        exception: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "from", b"from", "needs_organisation", b"needs_organisation", "needs_reason", b"needs_reason", "on_request_only", b"on_request_only", "permission", b"permission", "reopens", b"reopens", "title", b"title", "to", b"to", "voids", b"voids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "exception", b"exception", "from", b"from", "needs_organisation", b"needs_organisation", "needs_reason", b"needs_reason", "on_request_only", b"on_request_only", "permission", b"permission", "reopens", b"reopens", "title", b"title", "to", b"to", "voids", b"voids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -522,6 +526,7 @@ class Event(_message.Message):
     SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
     REOPENS_FIELD_NUMBER: _builtins.int
     REOPEN_UNTIL_FIELD_NUMBER: _builtins.int
+    ASSIGNEE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/events/{id}`."""
     zone: _builtins.str
@@ -552,6 +557,10 @@ class Event(_message.Message):
     """answer is what the reporters are told."""
     reopens: _builtins.int
     """reopens counts how often it was reopened."""
+    assignee: _builtins.str
+    """assignee is the person who has taken it or was given it; empty while nobody has. It ends when another organisation
+    gets the event, when the next step is another role's, and when the event is closed.
+    """
     @_builtins.property
     def place(self) -> _common_pb2.Place:
         """place is where it is."""
@@ -637,10 +646,11 @@ class Event(_message.Message):
         suspended_until: _timestamp_pb2.Timestamp | None = ...,
         reopens: _builtins.int = ...,
         reopen_until: _timestamp_pb2.Timestamp | None = ...,
+        assignee: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "due_at", b"due_at", "first_due_at", b"first_due_at", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "place", b"place", "reopen_until", b"reopen_until", "routing", b"routing", "step_due_at", b"step_due_at", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "closed_at", b"closed_at", "description", b"description", "due_at", b"due_at", "first_due_at", b"first_due_at", "flags", b"flags", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reopen_until", b"reopen_until", "reopens", b"reopens", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "status", b"status", "step_due_at", b"step_due_at", "sub_orders", b"sub_orders", "suspended_until", b"suspended_until", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "description", b"description", "due_at", b"due_at", "first_due_at", b"first_due_at", "flags", b"flags", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reopen_until", b"reopen_until", "reopens", b"reopens", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "status", b"status", "step_due_at", b"step_due_at", "sub_orders", b"sub_orders", "suspended_until", b"suspended_until", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -714,10 +724,11 @@ class EventStep(_message.Message):
     EXPLANATION_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
     RECORDED_AT_FIELD_NUMBER: _builtins.int
+    ASSIGNEE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """revision is the event's revision after it."""
     action: _builtins.str
-    """action is the action taken; "open" and "merge" for reports."""
+    """action is the action taken; "open" and "merge" for reports; "claim", "assign", "transfer" and "release" for who has it."""
     to: _builtins.str
     """to is the state after."""
     actor: _builtins.str
@@ -726,6 +737,8 @@ class EventStep(_message.Message):
     """organisation is the event's organisation after it."""
     reason: _builtins.str
     """reason is why, as given by the actor."""
+    assignee: _builtins.str
+    """assignee is the person who has the event after it, for the steps "claim", "assign" and "transfer"; empty in others."""
     @_builtins.property
     def explanation(self) -> _common_pb2.Explanation:
         """explanation says why when software decided."""
@@ -750,10 +763,11 @@ class EventStep(_message.Message):
         explanation: _common_pb2.Explanation | None = ...,
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
         recorded_at: _timestamp_pb2.Timestamp | None = ...,
+        assignee: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "occurred_at", b"occurred_at", "recorded_at", b"recorded_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "explanation", b"explanation", "from", b"from", "occurred_at", b"occurred_at", "organisation", b"organisation", "reason", b"reason", "recorded_at", b"recorded_at", "revision", b"revision", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "assignee", b"assignee", "explanation", b"explanation", "from", b"from", "occurred_at", b"occurred_at", "organisation", b"organisation", "reason", b"reason", "recorded_at", b"recorded_at", "revision", b"revision", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/facts.proto.
  */
 export const file_quintet_management_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSJLCgtFdmVudE9wZW5lZBIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIPCgdyZXF1ZXN0GAIgASgJIr8BCgxSZXBvcnRNZXJnZWQSDQoFZXZlbnQYASABKAkSDwoHcmVxdWVzdBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEg8KB3JlcG9ydHMYCSABKAUilgIKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJZGVhZGxpbmVzGAogASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlYWRsaW5lcyL+AQoUSm9pbnREaXNwb3NhbFN0YXJ0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEbGVhZBgDIAEoCRIzCgpzdWJfb3JkZXJzGAQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSEgoKc3RhcnRlZF9ieRgHIAEoCRIzCglkZWFkbGluZXMYCCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVhZGxpbmVzInsKEVN1Yk9yZGVyQ29tcGxldGVkEg0KBWV2ZW50GAEgASgJEjIKCXN1Yl9vcmRlchgCIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIRCglyZW1haW5pbmcYAyABKAUSEAoIcmV2aXNpb24YBCABKAMiaAoQRXhjZXB0aW9uQ2hhbmdlZBI4CglleGNlcHRpb24YASABKAsyJS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRFeGNlcHRpb24SDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJIuEBChBEZWFkbGluZVJlbWluZGVyEg0KBWV2ZW50GAEgASgJEg0KBXRpdGxlGAIgASgJEi8KBWNsb2NrGAMgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZBIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm9mZnNldF9taW4YBSABKAUSDAoEcm9sZRgGIAEoCRIUCgxvcmdhbmlzYXRpb24YByABKAkSDAoEem9uZRgIIAEoCRIMCgRub2RlGAkgASgJIr4BCg5EZWFkbGluZU1pc3NlZBINCgVldmVudBgBIAEoCRIvCgVjbG9jaxgCIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmQSKgoGZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZzdGF0dXMYBCABKAkSFAoMb3JnYW5pc2F0aW9uGAUgASgJEgwKBHpvbmUYBiABKAkSDAoEbm9kZRgHIAEoCSKTAgoORXZlbnRFc2NhbGF0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSLwoFY2xvY2sYAyABKA4yIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ2xvY2tLaW5kEioKBmR1ZV9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEcm9sZRgFIAEoCRIzCgR0aWVyGAYgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyEhQKDG9yZ2FuaXNhdGlvbhgHIAEoCRIRCglleGNlcHRpb24YCCABKAkSDAoEem9uZRgJIAEoCRIMCgRub2RlGAogASgJYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_management_v1_exceptions, file_quintet_management_v1_management]);
+  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSJLCgtFdmVudE9wZW5lZBIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIPCgdyZXF1ZXN0GAIgASgJIr8BCgxSZXBvcnRNZXJnZWQSDQoFZXZlbnQYASABKAkSDwoHcmVxdWVzdBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEg8KB3JlcG9ydHMYCSABKAUiqAIKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJZGVhZGxpbmVzGAogASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlYWRsaW5lcxIQCghhc3NpZ25lZRgPIAEoCSL+AQoUSm9pbnREaXNwb3NhbFN0YXJ0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEbGVhZBgDIAEoCRIzCgpzdWJfb3JkZXJzGAQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSEgoKc3RhcnRlZF9ieRgHIAEoCRIzCglkZWFkbGluZXMYCCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVhZGxpbmVzInsKEVN1Yk9yZGVyQ29tcGxldGVkEg0KBWV2ZW50GAEgASgJEjIKCXN1Yl9vcmRlchgCIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIRCglyZW1haW5pbmcYAyABKAUSEAoIcmV2aXNpb24YBCABKAMiaAoQRXhjZXB0aW9uQ2hhbmdlZBI4CglleGNlcHRpb24YASABKAsyJS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRFeGNlcHRpb24SDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJIuEBChBEZWFkbGluZVJlbWluZGVyEg0KBWV2ZW50GAEgASgJEg0KBXRpdGxlGAIgASgJEi8KBWNsb2NrGAMgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZBIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm9mZnNldF9taW4YBSABKAUSDAoEcm9sZRgGIAEoCRIUCgxvcmdhbmlzYXRpb24YByABKAkSDAoEem9uZRgIIAEoCRIMCgRub2RlGAkgASgJIr4BCg5EZWFkbGluZU1pc3NlZBINCgVldmVudBgBIAEoCRIvCgVjbG9jaxgCIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmQSKgoGZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZzdGF0dXMYBCABKAkSFAoMb3JnYW5pc2F0aW9uGAUgASgJEgwKBHpvbmUYBiABKAkSDAoEbm9kZRgHIAEoCSKTAgoORXZlbnRFc2NhbGF0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSLwoFY2xvY2sYAyABKA4yIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ2xvY2tLaW5kEioKBmR1ZV9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEcm9sZRgFIAEoCRIzCgR0aWVyGAYgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyEhQKDG9yZ2FuaXNhdGlvbhgHIAEoCRIRCglleGNlcHRpb24YCCABKAkSDAoEem9uZRgJIAEoCRIMCgRub2RlGAogASgJIrQBCg1FdmVudEFzc2lnbmVkEg0KBWV2ZW50GAEgASgJEi4KBHN0ZXAYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRTdGVwEhAKCGFzc2lnbmVlGAMgASgJEg4KBmJlZm9yZRgEIAEoCRIUCgxvcmdhbmlzYXRpb24YBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_management_v1_exceptions, file_quintet_management_v1_management]);
 
 /**
  * EventOpened says that a node opened an event.
@@ -200,6 +200,13 @@ export type EventAdvanced = Message<"quintet.management.v1.EventAdvanced"> & {
    * @generated from field: quintet.management.v1.Deadlines deadlines = 10;
    */
   deadlines?: Deadlines | undefined;
+
+  /**
+   * assignee is the person who has the event after it; empty for nobody.
+   *
+   * @generated from field: string assignee = 15;
+   */
+  assignee: string;
 };
 
 /**
@@ -581,4 +588,74 @@ export type EventEscalated = Message<"quintet.management.v1.EventEscalated"> & {
  */
 export const EventEscalatedSchema: GenMessage<EventEscalated> = /*@__PURE__*/
   messageDesc(file_quintet_management_v1_facts, 8);
+
+/**
+ * EventAssigned says that an event was claimed, assigned, transferred or released.
+ *
+ * @generated from message quintet.management.v1.EventAssigned
+ */
+export type EventAssigned = Message<"quintet.management.v1.EventAssigned"> & {
+  /**
+   * event is the name of the event.
+   *
+   * @generated from field: string event = 1;
+   */
+  event: string;
+
+  /**
+   * step is the step; its reason may be masked between nodes.
+   *
+   * @generated from field: quintet.management.v1.EventStep step = 2;
+   */
+  step?: EventStep | undefined;
+
+  /**
+   * assignee is the person who has the event after it; empty for nobody.
+   *
+   * @generated from field: string assignee = 3;
+   */
+  assignee: string;
+
+  /**
+   * before is the person who had it before; empty for nobody.
+   *
+   * @generated from field: string before = 4;
+   */
+  before: string;
+
+  /**
+   * organisation handles the event.
+   *
+   * @generated from field: string organisation = 5;
+   */
+  organisation: string;
+
+  /**
+   * revision is the event's revision after it.
+   *
+   * @generated from field: int64 revision = 6;
+   */
+  revision: bigint;
+
+  /**
+   * zone is the zone's code.
+   *
+   * @generated from field: string zone = 7;
+   */
+  zone: string;
+
+  /**
+   * node is the id of the node that handles it.
+   *
+   * @generated from field: string node = 8;
+   */
+  node: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.EventAssigned.
+ * Use `create(EventAssignedSchema)` to create a new message.
+ */
+export const EventAssignedSchema: GenMessage<EventAssigned> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 9);
 

@@ -17,7 +17,9 @@ from google.protobuf.message import Message
 
 from quintet.identity.v1.directory_pb2 import Organisation, Person, Role, ServiceAccount, Zone
 from quintet.management.v1.calendars_pb2 import Calendar
+from quintet.management.v1.indicators_pb2 import Indicator
 from quintet.management.v1.management_pb2 import EventType
+from quintet.management.v1.plans_pb2 import Plan
 from quintet.options.v1.options_pb2 import rules
 from quintet.perception.v1.perception_pb2 import Device, DeviceModel, Rule
 from quintet.sharing.v1.sharing_pb2 import Product
@@ -41,6 +43,8 @@ KINDS: Mapping[str, type[Message]] = {
     "devices": Device,
     "rules": Rule,
     "products": Product,
+    "indicators": Indicator,
+    "plans": Plan,
 }
 _PREFIXES = {
     "service_accounts": "serviceAccounts",

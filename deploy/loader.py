@@ -17,7 +17,9 @@ from deploy.declared import KINDS, SERVICE_ITEMS, DeclarationError, Declared, En
 from quintet.delivery.v1.delivery_pb2 import PutServiceItemsRequest, ServiceItem
 from quintet.identity.v1 import directory_pb2 as directory
 from quintet.management.v1 import calendars_pb2 as calendars
+from quintet.management.v1 import indicators_pb2 as indicators
 from quintet.management.v1 import management_pb2 as management
+from quintet.management.v1 import plans_pb2 as plans
 from quintet.perception.v1 import perception_pb2 as perception
 from quintet.sharing.v1 import sharing_pb2 as sharing
 from quintet_sdk import Client, QuintetError
@@ -109,6 +111,11 @@ _WAYS: Mapping[str, _Way] = {
     "rules": _Way("perception", "PutRule", perception.PutRuleRequest, "rule", "rules", perception.ListRulesRequest),
     "products": _Way(
         "sharing", "PutProduct", sharing.PutProductRequest, "product", "products", sharing.ListProductsRequest
+    ),
+    "plans": _Way("plans", "PutPlan", plans.PutPlanRequest, "plan", "plans", plans.ListPlansRequest),
+    "indicators": _Way(
+        *("indicators", "PutIndicator", indicators.PutIndicatorRequest, "indicator"),
+        *("indicators", indicators.ListIndicatorsRequest),
     ),
 }
 

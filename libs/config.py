@@ -29,6 +29,7 @@ __all__ = [
     "RuntimeInfo",
     "Secrets",
     "TelemetrySection",
+    "WebhooksSection",
     "change_runtime",
     "load_config",
     "login_dsn",
@@ -140,6 +141,13 @@ class FederationSection:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhooksSection:
+    """private lets webhooks lead into private networks, and without TLS: for a city's own network, and for tests."""
+
+    private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TelemetrySection:
     """otlp_endpoint None: traces are not exported. trace_ratio is the share of new traces that is kept, 0 to 1."""
 
@@ -160,6 +168,7 @@ class NodeConfig:
     services: Mapping[str, str]
     federation: FederationSection
     telemetry: TelemetrySection
+    webhooks: WebhooksSection = WebhooksSection()
 
     @property
     def state(self) -> Path:
@@ -231,6 +240,7 @@ def load_config(path: Path) -> NodeConfig:
             trace_ratio=reader.ratio("telemetry.trace_ratio", default=0.1),
             log_level=reader.text("telemetry.log_level", default="info", pattern="debug|info|warning|error"),
         ),
+        webhooks=WebhooksSection(private=reader.boolean("webhooks.private", default=False)),
     )
     reader.finish(path)
     return config

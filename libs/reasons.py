@@ -88,6 +88,15 @@ class Reason(StrEnum):
     EVIDENCE_MISSING = "EVIDENCE_MISSING"
     ZONE_DELEGATED = "ZONE_DELEGATED"  # another node is authoritative there
     NOT_AUTHORITATIVE = "NOT_AUTHORITATIVE"  # another node handles this very event
+    INDICATOR_NOT_FOUND = "INDICATOR_NOT_FOUND"
+    PUBLIC_WARNING_NOT_FOUND = "PUBLIC_WARNING_NOT_FOUND"
+    APPROVAL_MISSING = "APPROVAL_MISSING"  # a second person has to approve it first
+    RECEIPT_NOT_FOUND = "RECEIPT_NOT_FOUND"  # nobody asked this organisation or role to acknowledge it
+    VISIT_NOT_FOUND = "VISIT_NOT_FOUND"
+    CAP_MESSAGE_NOT_FOUND = "CAP_MESSAGE_NOT_FOUND"
+    PLAN_NOT_FOUND = "PLAN_NOT_FOUND"
+    PLAN_RUN_NOT_FOUND = "PLAN_RUN_NOT_FOUND"
+    PLAN_RUN_EXISTS = "PLAN_RUN_EXISTS"  # the plan answers this warning already
 
     # Collaboration
     CHANNEL_NOT_FOUND = "CHANNEL_NOT_FOUND"

@@ -21,7 +21,18 @@ from quintet.deadletter.v1 import deadletter_pb2
 from quintet.delivery.v1 import delivery_pb2
 from quintet.federation.v1 import federation_pb2, link_pb2
 from quintet.identity.v1 import directory_pb2, identity_pb2
-from quintet.management.v1 import calendars_pb2, deadlines_pb2, exceptions_pb2, management_pb2, worklists_pb2
+from quintet.management.v1 import (
+    calendars_pb2,
+    channels_pb2,
+    deadlines_pb2,
+    exceptions_pb2,
+    indicators_pb2,
+    management_pb2,
+    plans_pb2,
+    visits_pb2,
+    warnings_pb2,
+    worklists_pb2,
+)
 from quintet.perception.v1 import perception_pb2
 from quintet.sharing.v1 import sharing_pb2
 
@@ -30,7 +41,18 @@ FILES = {
     "identity": (identity_pb2, directory_pb2),
     "perception": (perception_pb2,),
     "sharing": (sharing_pb2,),
-    "management": (management_pb2, calendars_pb2, deadlines_pb2, exceptions_pb2, worklists_pb2),
+    "management": (
+        calendars_pb2,
+        channels_pb2,
+        deadlines_pb2,
+        exceptions_pb2,
+        indicators_pb2,
+        management_pb2,
+        plans_pb2,
+        visits_pb2,
+        warnings_pb2,
+        worklists_pb2,
+    ),
     "collaboration": (collaboration_pb2,),
     "delivery": (delivery_pb2,),
     "federation": (federation_pb2,),

@@ -33,6 +33,13 @@ devices:
   - {id: loader-s1, zone: loader-1, model: loader-station, organisation: loader.centre}
 rules:
   - {id: loader-r, zone: loader-1, indicator: pm25, comparison: above, raise_at: 2, clear_at: 1, level: iv}
+indicators:
+  - id: loader-opened
+    title: {zh: 新增事件, en: Events opened}
+    unit: {zh: 件, en: events}
+    facts: [{type: quintet.management.v1.EventOpened, where: [{field: event.type, equals: eventTypes/loader-smog}]}]
+    aggregation: count
+    window_minutes: 60
 service_items: {csv: items.csv}
 """,
 }
@@ -66,6 +73,7 @@ async def test_a_folder_is_loaded_once(node: NodeProcess, folder: Path) -> None:
         "device_models": 1,
         "devices": 1,
         "rules": 1,
+        "indicators": 1,
         "service_items": 1,
     }
     assert all(not tally.unchanged for tally in first.sections.values())

@@ -20,6 +20,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from gateway.adapters import feeds
 from gateway.adapters.client import NodeClient
 from gateway.adapters.jwks import JWKS_MAX_AGE_S, Jwks
 from gateway.adapters.page import StatusPage
@@ -30,7 +31,7 @@ from gateway.adapters.sources import Probe, Sources
 from gateway.adapters.texts import Texts, choose_language
 from libs.channel import RemoteFaultError
 from libs.config import PARTS
-from libs.errors import DOMAIN, DomainError
+from libs.errors import DOMAIN, DomainError, Invalid, NotFound
 
 STATIC = Path(__file__).with_name("static")
 OPENAPI = Path(__file__).parents[1] / "openapi.json"
@@ -38,6 +39,7 @@ OPENAPI_MAX_AGE_S = 300
 GZIP_BYTES_MIN = 1_024
 UNAVAILABLE = 14
 INTERNAL = 13
+INVALID_ARGUMENT = 3
 # HTTP status: google.rpc code and reason.
 _REFUSALS = {404: (5, "NO_SUCH_METHOD"), 405: (12, "METHOD_NOT_ALLOWED")}
 
@@ -65,6 +67,8 @@ class _Adapters:
                 Route("/metrics", self._metrics),
                 Route("/.well-known/jwks.json", self._keys),
                 Route("/openapi.json", self._openapi),
+                Route("/feeds/warnings.atom", self._warnings),
+                Route("/feeds/cap/{zone}/{warning}/{number:int}.xml", self._cap),
                 Route("/docs", self._docs),
                 Mount("/docs/assets", StaticFiles(directory=_swagger_ui())),
                 Mount("/static", StaticFiles(directory=STATIC)),
@@ -113,6 +117,31 @@ class _Adapters:
             return _error(503, UNAVAILABLE, "DEPENDENCY_AWAY", "identity does not answer")
         caching = {"cache-control": f"public, max-age={JWKS_MAX_AGE_S}", "access-control-allow-origin": "*"}
         return Response(keys, media_type="application/json", headers=caching)
+
+    async def _warnings(self, request: Request) -> Response:
+        zone = request.query_params.get("zone", "") or self._sources.node.zone
+        if not feeds.is_zone(zone):
+            return _error(400, INVALID_ARGUMENT, "FIELD_INVALID", "zone: must be the code of a zone")
+        language = choose_language(request.query_params.get("lang", ""), request.headers.get("accept-language", ""))
+        try:
+            messages = await self._client.cap_messages(zone)
+        except (DomainError, RemoteFaultError):
+            return _error(503, UNAVAILABLE, "DEPENDENCY_AWAY", "management does not answer")
+        caching = {"cache-control": f"public, max-age={feeds.FEED_MAX_AGE_S}", "vary": "accept-language"}
+        text = feeds.atom(self._sources.node, zone, messages, self._texts, language)
+        return Response(text, media_type=feeds.ATOM, headers=caching)
+
+    async def _cap(self, request: Request) -> Response:
+        parts = request.path_params
+        name = feeds.message_name(parts["zone"], parts["warning"], str(parts["number"]))
+        try:
+            message = await self._client.cap_message(name)
+        except (NotFound, Invalid):
+            return _error(404, 5, "CAP_MESSAGE_NOT_FOUND", "there is no such message")
+        except (DomainError, RemoteFaultError):
+            return _error(503, UNAVAILABLE, "DEPENDENCY_AWAY", "management does not answer")
+        caching = {"cache-control": f"public, max-age={feeds.CAP_MAX_AGE_S}, immutable"}
+        return Response(message.xml, media_type=feeds.CAP, headers=caching)
 
     async def _openapi(self, _: Request) -> Response:
         caching = {"cache-control": f"public, max-age={OPENAPI_MAX_AGE_S}"}

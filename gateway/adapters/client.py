@@ -10,12 +10,13 @@ from libs.config import PARTS
 from libs.errors import Away, Reason
 from quintet.federation.v1 import federation_pb2, federation_pb2_grpc
 from quintet.identity.v1 import identity_pb2, identity_pb2_grpc
-from quintet.management.v1 import management_pb2, management_pb2_grpc
+from quintet.management.v1 import channels_pb2, channels_pb2_grpc, management_pb2, management_pb2_grpc
 
 HEALTH_TIMEOUT_S = 2.0
 CALL_TIMEOUT_S = 3.0
 PEERS_MAX = 1_000
 CONTRACTS_MAX = 500
+WARNINGS_MAX = 200
 
 
 class NodeClient:
@@ -30,6 +31,7 @@ class NodeClient:
         }
         self._identity = identity_pb2_grpc.IdentityServiceStub(self._channels["identity"])
         self._management = management_pb2_grpc.ManagementServiceStub(self._channels["management"])
+        self._warnings = channels_pb2_grpc.WarningChannelServiceStub(self._channels["management"])
         self._federation = federation_pb2_grpc.FederationServiceStub(self._channels["federation"])
 
     async def close(self) -> None:
@@ -62,6 +64,16 @@ class NodeClient:
         """The events of the node's own zone and of all zones below it."""
         request = management_pb2.GetCountersRequest(zone=f"zones/{self._sources.node.zone}")
         return await self._management.GetCounters(request, timeout=CALL_TIMEOUT_S)
+
+    async def cap_messages(self, zone: str) -> list[channels_pb2.CapMessage]:
+        """The newest message of each warning in force for a zone, the newest WARNINGS_MAX."""
+        request = channels_pb2.ListCapMessagesRequest(parent=f"zones/{zone}", page_size=WARNINGS_MAX)
+        return list((await self._warnings.ListCapMessages(request, timeout=CALL_TIMEOUT_S)).messages)
+
+    async def cap_message(self, name: str) -> channels_pb2.CapMessage:
+        """One message with its document. Raises NotFound, and Invalid for what is no name of a message."""
+        request = channels_pb2.GetCapMessageRequest(name=name)
+        return (await self._warnings.GetCapMessage(request, timeout=CALL_TIMEOUT_S)).message
 
     def _channel(self, part: str) -> Channel:
         return channel(lambda: self._sources.address(part), signer=self._sources.signer, dependency=part)

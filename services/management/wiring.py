@@ -18,7 +18,9 @@ from services.management.facts import FactHandlers, handlers
 from services.management.facts_mirrored import MirrorHandlers
 from services.management.intake import Intake
 from services.management.loop_yaml import load_loops
+from services.management.plans.wiring import with_plans
 from services.management.service import ManagementServicer
+from services.management.warnings.wiring import with_warnings
 from services.management.worklists import wiring as worklists
 from services.management.worklists.feed import Feed
 from services.management.worklists.service_base import Means
@@ -45,7 +47,7 @@ async def build(host: Host) -> Wired:
     ledger = Ledger(loops, book)
     clocks = ClockTask(host.transactions, book, ledger)
     mirrored = MirrorHandlers(host.node, returning)
-    return Wired(
+    wired = Wired(
         servicers=[
             (add_ManagementServiceServicer_to_server, servicer, SERVICE),
             *deadlines.servicers(host, loops, intake, book),
@@ -61,6 +63,8 @@ async def build(host: Host) -> Wired:
             **worklists.tasks(host, feed),
         },
     )
+    # The centre comes last: its indicators read what all the others hear.
+    return with_warnings(with_plans(wired, host), host)
 
 
 PART = Part("management", MIGRATIONS, build)

@@ -1,4 +1,4 @@
-"""Stand-ins for the three services that the adapters ask, on a real channel, and the sources around them."""
+"""Stand-ins for the services that the adapters ask, on a real channel, and the sources around them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,16 +10,19 @@ import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
+from grpc_status import rpc_status
 from prometheus_client import REGISTRY, Metric
 
 from gateway.adapters import NodeFacts, Sources
 from libs.config import PARTS
+from libs.errors import DOMAIN
 from libs.tokens import ServiceSigner
 from quintet.federation.v1 import federation_pb2
 from quintet.identity.v1 import identity_pb2
-from quintet.management.v1 import management_pb2
+from quintet.management.v1 import channels_pb2, management_pb2
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 KEY = identity_pb2.Jwk(kty="EC", crv="P-256", x="x", y="y", kid="k1", use="sig", alg="ES256")
@@ -49,6 +52,7 @@ class Services:
     peers: list[federation_pb2.Peer] = field(default_factory=list)
     contracts: int = 0
     zones: list[management_pb2.ZoneCounters] = field(default_factory=list)
+    warnings: list[channels_pb2.CapMessage] = field(default_factory=list)
     asked: int = 0
     tokens: list[str] = field(default_factory=list)
     health: HealthServicer = field(default_factory=HealthServicer)
@@ -78,6 +82,20 @@ class Services:
                 total.by_status[status] += count
         return management_pb2.GetCountersResponse(zones=self.zones, total=total)
 
+    async def ListCapMessages(self, request: Any, _: Any) -> channels_pb2.ListCapMessagesResponse:
+        assert request.parent in {"zones/us-ca-sf", "zones/us-ca-sf-d10"}
+        return channels_pb2.ListCapMessagesResponse(messages=self.warnings)
+
+    async def GetCapMessage(self, request: Any, context: Any) -> channels_pb2.GetCapMessageResponse:
+        for message in self.warnings:
+            if message.name == request.name:
+                return channels_pb2.GetCapMessageResponse(message=message)
+        status = status_pb2.Status(code=grpc.StatusCode.NOT_FOUND.value[0], message="there is none")
+        detail = status.details.add()
+        detail.Pack(error_details_pb2.ErrorInfo(reason="CAP_MESSAGE_NOT_FOUND", domain=DOMAIN))
+        await context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError("abort raises")
+
     async def set_serving(self, *, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse
         await self.health.set("", status.SERVING if serving else status.NOT_SERVING)
@@ -91,6 +109,7 @@ async def served(services: Services) -> AsyncIterator[str]:
         identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
         federation_pb2.DESCRIPTOR.services_by_name["FederationService"],
         management_pb2.DESCRIPTOR.services_by_name["ManagementService"],
+        channels_pb2.DESCRIPTOR.services_by_name["WarningChannelService"],
     ):
         handlers = {
             method.name: _handler(services, method) for method in service.methods if hasattr(services, method.name)

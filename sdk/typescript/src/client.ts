@@ -8,7 +8,12 @@ import { IdentityService } from "./gen/quintet/identity/v1/identity_pb.js";
 import { CalendarService } from "./gen/quintet/management/v1/calendars_pb.js";
 import { DeadlineService } from "./gen/quintet/management/v1/deadlines_pb.js";
 import { ExceptionService } from "./gen/quintet/management/v1/exceptions_pb.js";
+import { IndicatorService } from "./gen/quintet/management/v1/indicators_pb.js";
 import { ManagementService } from "./gen/quintet/management/v1/management_pb.js";
+import { PlanService } from "./gen/quintet/management/v1/plans_pb.js";
+import { VisitService } from "./gen/quintet/management/v1/visits_pb.js";
+import { WarningCentreService } from "./gen/quintet/management/v1/warnings_pb.js";
+import { WarningChannelService } from "./gen/quintet/management/v1/channels_pb.js";
 import { WorkListService } from "./gen/quintet/management/v1/worklists_pb.js";
 import { PerceptionService } from "./gen/quintet/perception/v1/perception_pb.js";
 import { SharingService } from "./gen/quintet/sharing/v1/sharing_pb.js";
@@ -36,6 +41,11 @@ export interface Quintet {
   readonly deadlines: Client<typeof DeadlineService>;
   readonly exceptions: Client<typeof ExceptionService>;
   readonly workLists: Client<typeof WorkListService>;
+  readonly indicators: Client<typeof IndicatorService>;
+  readonly warningCentre: Client<typeof WarningCentreService>;
+  readonly visits: Client<typeof VisitService>;
+  readonly warningChannels: Client<typeof WarningChannelService>;
+  readonly plans: Client<typeof PlanService>;
   readonly collaboration: Client<typeof CollaborationService>;
   readonly requests: Client<typeof RequestService>;
   readonly serviceItems: Client<typeof ServiceItemService>;
@@ -61,6 +71,11 @@ export function connect(options: Options): Quintet {
     deadlines: createClient(DeadlineService, transport),
     exceptions: createClient(ExceptionService, transport),
     workLists: createClient(WorkListService, transport),
+    indicators: createClient(IndicatorService, transport),
+    warningCentre: createClient(WarningCentreService, transport),
+    visits: createClient(VisitService, transport),
+    warningChannels: createClient(WarningChannelService, transport),
+    plans: createClient(PlanService, transport),
     collaboration: createClient(CollaborationService, transport),
     requests: createClient(RequestService, transport),
     serviceItems: createClient(ServiceItemService, transport),

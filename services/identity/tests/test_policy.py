@@ -18,7 +18,18 @@ from quintet.deadletter.v1 import deadletter_pb2
 from quintet.delivery.v1 import delivery_pb2
 from quintet.federation.v1 import federation_pb2, link_pb2
 from quintet.identity.v1 import directory_pb2, identity_pb2
-from quintet.management.v1 import calendars_pb2, deadlines_pb2, exceptions_pb2, management_pb2, worklists_pb2
+from quintet.management.v1 import (
+    calendars_pb2,
+    channels_pb2,
+    deadlines_pb2,
+    exceptions_pb2,
+    indicators_pb2,
+    management_pb2,
+    plans_pb2,
+    visits_pb2,
+    warnings_pb2,
+    worklists_pb2,
+)
 from quintet.options.v1.options_pb2 import Access
 from quintet.perception.v1 import perception_pb2
 from quintet.sharing.v1 import sharing_pb2
@@ -27,7 +38,16 @@ from services.identity.policy import POLICY_FILE, Policy
 
 FILES = [
     audit_pb2, collaboration_pb2, deadletter_pb2, delivery_pb2, federation_pb2, link_pb2, directory_pb2, identity_pb2,
-    calendars_pb2, deadlines_pb2, exceptions_pb2, management_pb2, worklists_pb2,
+    calendars_pb2,
+    channels_pb2,
+    deadlines_pb2,
+    exceptions_pb2,
+    indicators_pb2,
+    management_pb2,
+    plans_pb2,
+    visits_pb2,
+    warnings_pb2,
+    worklists_pb2,
     perception_pb2, sharing_pb2,
 ]  # fmt: skip
 SERVICES = Path(__file__).parents[2]
@@ -146,8 +166,9 @@ def test_services_hold_what_they_call(policy: Policy) -> None:
         assert all(grant.zone == "" and grant.scope is Scope.ZONE for grant in grants)
         return {grant.permission for grant in grants}
 
-    for part in ("perception", "sharing", "management", "collaboration", "delivery"):
+    for part in ("perception", "sharing", "collaboration", "delivery"):
         assert held(part) == {"identity.access.resolve"}
+    assert held("management") == {"identity.access.resolve", "identity.people.read"}
     assert held("identity") == {"identity.audit.read", "identity.audit.prove", "identity.dead_letters.collect"}
     assert held("gateway") == {"federation.peers.read", "federation.contracts.read", "management.counters.read"}
     assert held("federation") == {

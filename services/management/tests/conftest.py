@@ -16,6 +16,7 @@ from libs.clock import ManualClock
 from libs.config import load_config
 from libs.host import Host, Wired
 from libs.ids import new_id
+from libs.node_key import NodeKeys, ensure_node_key
 from libs.rpc import Server, TokenAuthenticator, channel
 from libs.tests import callers
 from libs.tokens import ServiceSigner
@@ -272,15 +273,17 @@ async def _host(
     config.write_text(f'[node]\nid = "{node}"\nname = "Node"\nzone = "{root}"\ntimezone = "UTC"\nstate = "state"\n')
     unused: Any = None
     places: Any = Places()
+    settings = load_config(config)
+    ensure_node_key(settings.secrets)
     host = Host(
         part="management",
-        config=load_config(config),
+        config=settings,
         transactions=transactions,
         bus=unused,
         clock=clock,
         zones=ZoneDirectory(places, root),
         signer=unused,
-        node_keys=unused,
+        node_keys=NodeKeys(settings.secrets),
         _channels={"identity": identity},
     )
     await host.zones.refresh()

@@ -12,9 +12,14 @@ from quintet.federation.v1.federation_pb2_grpc import FederationServiceStub
 from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
 from quintet.identity.v1.identity_pb2_grpc import IdentityServiceStub
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
+from quintet.management.v1.channels_pb2_grpc import WarningChannelServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
+from quintet.management.v1.indicators_pb2_grpc import IndicatorServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
+from quintet.management.v1.plans_pb2_grpc import PlanServiceStub
+from quintet.management.v1.visits_pb2_grpc import VisitServiceStub
+from quintet.management.v1.warnings_pb2_grpc import WarningCentreServiceStub
 from quintet.management.v1.worklists_pb2_grpc import WorkListServiceStub
 from quintet.perception.v1.perception_pb2_grpc import PerceptionServiceStub
 from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceStub
@@ -57,6 +62,11 @@ class Client:
         self.exceptions = ExceptionServiceStub(self._channel)
         self.calendars = CalendarServiceStub(self._channel)
         self.work_lists = WorkListServiceStub(self._channel)
+        self.indicators = IndicatorServiceStub(self._channel)
+        self.warning_centre = WarningCentreServiceStub(self._channel)
+        self.visits = VisitServiceStub(self._channel)
+        self.warning_channels = WarningChannelServiceStub(self._channel)
+        self.plans = PlanServiceStub(self._channel)
         self.collaboration = CollaborationServiceStub(self._channel)
         self.requests = RequestServiceStub(self._channel)
         self.service_items = ServiceItemServiceStub(self._channel)

@@ -10,6 +10,8 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from quintet.management.v1 import exceptions_pb2 as _exceptions_pb2
 from quintet.management.v1 import management_pb2 as _management_pb2
+from quintet.management.v1 import plans_pb2 as _plans_pb2
+from quintet.management.v1 import warnings_pb2 as _warnings_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -516,3 +518,149 @@ class EventAssigned(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventAssigned: _TypeAlias = EventAssigned  # noqa: Y015
+
+@_typing.final
+class PublicWarningPublished(_message.Message):
+    """PublicWarningPublished says that a warning to the public came into force, or a new revision of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WARNING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def warning(self) -> _warnings_pb2.WarningInForce:
+        """warning is the warning as everybody sees it."""
+
+    def __init__(
+        self,
+        *,
+        warning: _warnings_pb2.WarningInForce | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["warning", b"warning"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warning", b"warning"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublicWarningPublished: _TypeAlias = PublicWarningPublished  # noqa: Y015
+
+@_typing.final
+class PublicWarningEnded(_message.Message):
+    """PublicWarningEnded says that a warning to the public no longer holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WARNING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def warning(self) -> _warnings_pb2.WarningInForce:
+        """warning is the warning as everybody saw it last, with its end."""
+
+    def __init__(
+        self,
+        *,
+        warning: _warnings_pb2.WarningInForce | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["warning", b"warning"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warning", b"warning"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublicWarningEnded: _TypeAlias = PublicWarningEnded  # noqa: Y015
+
+@_typing.final
+class PublicWarningUnacknowledged(_message.Message):
+    """PublicWarningUnacknowledged says that somebody who had to acknowledge a warning did not in time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WARNING_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    ESCALATED_TO_FIELD_NUMBER: _builtins.int
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    warning: _builtins.str
+    """warning is the name of the warning."""
+    recipient: _builtins.str
+    """recipient is the organisation or role that did not."""
+    escalated_to: _builtins.str
+    """escalated_to is the organisation or role that must act now; empty for none."""
+    @_builtins.property
+    def due_at(self) -> _timestamp_pb2.Timestamp:
+        """due_at is until when it was to be acknowledged."""
+
+    def __init__(
+        self,
+        *,
+        warning: _builtins.str = ...,
+        recipient: _builtins.str = ...,
+        escalated_to: _builtins.str = ...,
+        due_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "escalated_to", b"escalated_to", "recipient", b"recipient", "warning", b"warning"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublicWarningUnacknowledged: _TypeAlias = PublicWarningUnacknowledged  # noqa: Y015
+
+@_typing.final
+class WebhookDeliveryDue(_message.Message):
+    """WebhookDeliveryDue says that a webhook must be told again what it could not be told before. It is a dead letter of
+    management until somebody retries it, and never on the bus.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    webhook: _builtins.str
+    """webhook is `webhooks/{id}`."""
+    delivery: _builtins.str
+    """delivery is the id of the delivery."""
+    body: _builtins.bytes
+    """body is what is to be posted."""
+    def __init__(
+        self,
+        *,
+        webhook: _builtins.str = ...,
+        delivery: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "delivery", b"delivery", "webhook", b"webhook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookDeliveryDue: _TypeAlias = WebhookDeliveryDue  # noqa: Y015
+
+@_typing.final
+class PlanRunChanged(_message.Message):
+    """PlanRunChanged says that something befell a plan in action."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> _plans_pb2.PlanRun:
+        """run is the run as it is now."""
+
+    @_builtins.property
+    def change(self) -> _plans_pb2.PlanChange:
+        """change is what befell it."""
+
+    def __init__(
+        self,
+        *,
+        run: _plans_pb2.PlanRun | None = ...,
+        change: _plans_pb2.PlanChange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRunChanged: _TypeAlias = PlanRunChanged  # noqa: Y015

@@ -12,13 +12,17 @@ import type { EventException } from "./exceptions_pb.js";
 import { file_quintet_management_v1_exceptions } from "./exceptions_pb.js";
 import type { ClockKind, Deadlines, EscalationTier, Event, EventStep, SubOrder } from "./management_pb.js";
 import { file_quintet_management_v1_management } from "./management_pb.js";
+import type { PlanChange, PlanRun } from "./plans_pb.js";
+import { file_quintet_management_v1_plans } from "./plans_pb.js";
+import type { WarningInForce } from "./warnings_pb.js";
+import { file_quintet_management_v1_warnings } from "./warnings_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file quintet/management/v1/facts.proto.
  */
 export const file_quintet_management_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSJLCgtFdmVudE9wZW5lZBIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIPCgdyZXF1ZXN0GAIgASgJIr8BCgxSZXBvcnRNZXJnZWQSDQoFZXZlbnQYASABKAkSDwoHcmVxdWVzdBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEg8KB3JlcG9ydHMYCSABKAUiqAIKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJZGVhZGxpbmVzGAogASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlYWRsaW5lcxIQCghhc3NpZ25lZRgPIAEoCSL+AQoUSm9pbnREaXNwb3NhbFN0YXJ0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEbGVhZBgDIAEoCRIzCgpzdWJfb3JkZXJzGAQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSEgoKc3RhcnRlZF9ieRgHIAEoCRIzCglkZWFkbGluZXMYCCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVhZGxpbmVzInsKEVN1Yk9yZGVyQ29tcGxldGVkEg0KBWV2ZW50GAEgASgJEjIKCXN1Yl9vcmRlchgCIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIRCglyZW1haW5pbmcYAyABKAUSEAoIcmV2aXNpb24YBCABKAMiaAoQRXhjZXB0aW9uQ2hhbmdlZBI4CglleGNlcHRpb24YASABKAsyJS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRFeGNlcHRpb24SDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJIuEBChBEZWFkbGluZVJlbWluZGVyEg0KBWV2ZW50GAEgASgJEg0KBXRpdGxlGAIgASgJEi8KBWNsb2NrGAMgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZBIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm9mZnNldF9taW4YBSABKAUSDAoEcm9sZRgGIAEoCRIUCgxvcmdhbmlzYXRpb24YByABKAkSDAoEem9uZRgIIAEoCRIMCgRub2RlGAkgASgJIr4BCg5EZWFkbGluZU1pc3NlZBINCgVldmVudBgBIAEoCRIvCgVjbG9jaxgCIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmQSKgoGZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZzdGF0dXMYBCABKAkSFAoMb3JnYW5pc2F0aW9uGAUgASgJEgwKBHpvbmUYBiABKAkSDAoEbm9kZRgHIAEoCSKTAgoORXZlbnRFc2NhbGF0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSLwoFY2xvY2sYAyABKA4yIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ2xvY2tLaW5kEioKBmR1ZV9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEcm9sZRgFIAEoCRIzCgR0aWVyGAYgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyEhQKDG9yZ2FuaXNhdGlvbhgHIAEoCRIRCglleGNlcHRpb24YCCABKAkSDAoEem9uZRgJIAEoCRIMCgRub2RlGAogASgJIrQBCg1FdmVudEFzc2lnbmVkEg0KBWV2ZW50GAEgASgJEi4KBHN0ZXAYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRTdGVwEhAKCGFzc2lnbmVlGAMgASgJEg4KBmJlZm9yZRgEIAEoCRIUCgxvcmdhbmlzYXRpb24YBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_management_v1_exceptions, file_quintet_management_v1_management]);
+  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSJLCgtFdmVudE9wZW5lZBIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIPCgdyZXF1ZXN0GAIgASgJIr8BCgxSZXBvcnRNZXJnZWQSDQoFZXZlbnQYASABKAkSDwoHcmVxdWVzdBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSFAoMb3JnYW5pc2F0aW9uGAQgASgJEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEg8KB3JlcG9ydHMYCSABKAUiqAIKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJZGVhZGxpbmVzGAogASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlYWRsaW5lcxIQCghhc3NpZ25lZRgPIAEoCSL+AQoUSm9pbnREaXNwb3NhbFN0YXJ0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEbGVhZBgDIAEoCRIzCgpzdWJfb3JkZXJzGAQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSEgoKc3RhcnRlZF9ieRgHIAEoCRIzCglkZWFkbGluZXMYCCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVhZGxpbmVzInsKEVN1Yk9yZGVyQ29tcGxldGVkEg0KBWV2ZW50GAEgASgJEjIKCXN1Yl9vcmRlchgCIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIRCglyZW1haW5pbmcYAyABKAUSEAoIcmV2aXNpb24YBCABKAMiaAoQRXhjZXB0aW9uQ2hhbmdlZBI4CglleGNlcHRpb24YASABKAsyJS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRFeGNlcHRpb24SDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJIuEBChBEZWFkbGluZVJlbWluZGVyEg0KBWV2ZW50GAEgASgJEg0KBXRpdGxlGAIgASgJEi8KBWNsb2NrGAMgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZBIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm9mZnNldF9taW4YBSABKAUSDAoEcm9sZRgGIAEoCRIUCgxvcmdhbmlzYXRpb24YByABKAkSDAoEem9uZRgIIAEoCRIMCgRub2RlGAkgASgJIr4BCg5EZWFkbGluZU1pc3NlZBINCgVldmVudBgBIAEoCRIvCgVjbG9jaxgCIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmQSKgoGZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZzdGF0dXMYBCABKAkSFAoMb3JnYW5pc2F0aW9uGAUgASgJEgwKBHpvbmUYBiABKAkSDAoEbm9kZRgHIAEoCSKTAgoORXZlbnRFc2NhbGF0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSLwoFY2xvY2sYAyABKA4yIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ2xvY2tLaW5kEioKBmR1ZV9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEcm9sZRgFIAEoCRIzCgR0aWVyGAYgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyEhQKDG9yZ2FuaXNhdGlvbhgHIAEoCRIRCglleGNlcHRpb24YCCABKAkSDAoEem9uZRgJIAEoCRIMCgRub2RlGAogASgJIrQBCg1FdmVudEFzc2lnbmVkEg0KBWV2ZW50GAEgASgJEi4KBHN0ZXAYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRTdGVwEhAKCGFzc2lnbmVlGAMgASgJEg4KBmJlZm9yZRgEIAEoCRIUCgxvcmdhbmlzYXRpb24YBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJIlAKFlB1YmxpY1dhcm5pbmdQdWJsaXNoZWQSNgoHd2FybmluZxgBIAEoCzIlLnF1aW50ZXQubWFuYWdlbWVudC52MS5XYXJuaW5nSW5Gb3JjZSJMChJQdWJsaWNXYXJuaW5nRW5kZWQSNgoHd2FybmluZxgBIAEoCzIlLnF1aW50ZXQubWFuYWdlbWVudC52MS5XYXJuaW5nSW5Gb3JjZSKDAQobUHVibGljV2FybmluZ1VuYWNrbm93bGVkZ2VkEg8KB3dhcm5pbmcYASABKAkSEQoJcmVjaXBpZW50GAIgASgJEhQKDGVzY2FsYXRlZF90bxgDIAEoCRIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkUKEldlYmhvb2tEZWxpdmVyeUR1ZRIPCgd3ZWJob29rGAEgASgJEhAKCGRlbGl2ZXJ5GAIgASgJEgwKBGJvZHkYAyABKAwicAoOUGxhblJ1bkNoYW5nZWQSKwoDcnVuGAEgASgLMh4ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlBsYW5SdW4SMQoGY2hhbmdlGAIgASgLMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLlBsYW5DaGFuZ2ViBnByb3RvMw", [file_google_protobuf_timestamp, file_quintet_management_v1_exceptions, file_quintet_management_v1_management, file_quintet_management_v1_plans, file_quintet_management_v1_warnings]);
 
 /**
  * EventOpened says that a node opened an event.
@@ -658,4 +662,152 @@ export type EventAssigned = Message<"quintet.management.v1.EventAssigned"> & {
  */
 export const EventAssignedSchema: GenMessage<EventAssigned> = /*@__PURE__*/
   messageDesc(file_quintet_management_v1_facts, 9);
+
+/**
+ * PublicWarningPublished says that a warning to the public came into force, or a new revision of it.
+ *
+ * @generated from message quintet.management.v1.PublicWarningPublished
+ */
+export type PublicWarningPublished = Message<"quintet.management.v1.PublicWarningPublished"> & {
+  /**
+   * warning is the warning as everybody sees it.
+   *
+   * @generated from field: quintet.management.v1.WarningInForce warning = 1;
+   */
+  warning?: WarningInForce | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.PublicWarningPublished.
+ * Use `create(PublicWarningPublishedSchema)` to create a new message.
+ */
+export const PublicWarningPublishedSchema: GenMessage<PublicWarningPublished> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 10);
+
+/**
+ * PublicWarningEnded says that a warning to the public no longer holds.
+ *
+ * @generated from message quintet.management.v1.PublicWarningEnded
+ */
+export type PublicWarningEnded = Message<"quintet.management.v1.PublicWarningEnded"> & {
+  /**
+   * warning is the warning as everybody saw it last, with its end.
+   *
+   * @generated from field: quintet.management.v1.WarningInForce warning = 1;
+   */
+  warning?: WarningInForce | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.PublicWarningEnded.
+ * Use `create(PublicWarningEndedSchema)` to create a new message.
+ */
+export const PublicWarningEndedSchema: GenMessage<PublicWarningEnded> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 11);
+
+/**
+ * PublicWarningUnacknowledged says that somebody who had to acknowledge a warning did not in time.
+ *
+ * @generated from message quintet.management.v1.PublicWarningUnacknowledged
+ */
+export type PublicWarningUnacknowledged = Message<"quintet.management.v1.PublicWarningUnacknowledged"> & {
+  /**
+   * warning is the name of the warning.
+   *
+   * @generated from field: string warning = 1;
+   */
+  warning: string;
+
+  /**
+   * recipient is the organisation or role that did not.
+   *
+   * @generated from field: string recipient = 2;
+   */
+  recipient: string;
+
+  /**
+   * escalated_to is the organisation or role that must act now; empty for none.
+   *
+   * @generated from field: string escalated_to = 3;
+   */
+  escalatedTo: string;
+
+  /**
+   * due_at is until when it was to be acknowledged.
+   *
+   * @generated from field: google.protobuf.Timestamp due_at = 4;
+   */
+  dueAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.PublicWarningUnacknowledged.
+ * Use `create(PublicWarningUnacknowledgedSchema)` to create a new message.
+ */
+export const PublicWarningUnacknowledgedSchema: GenMessage<PublicWarningUnacknowledged> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 12);
+
+/**
+ * WebhookDeliveryDue says that a webhook must be told again what it could not be told before. It is a dead letter of
+ * management until somebody retries it, and never on the bus.
+ *
+ * @generated from message quintet.management.v1.WebhookDeliveryDue
+ */
+export type WebhookDeliveryDue = Message<"quintet.management.v1.WebhookDeliveryDue"> & {
+  /**
+   * webhook is `webhooks/{id}`.
+   *
+   * @generated from field: string webhook = 1;
+   */
+  webhook: string;
+
+  /**
+   * delivery is the id of the delivery.
+   *
+   * @generated from field: string delivery = 2;
+   */
+  delivery: string;
+
+  /**
+   * body is what is to be posted.
+   *
+   * @generated from field: bytes body = 3;
+   */
+  body: Uint8Array;
+};
+
+/**
+ * Describes the message quintet.management.v1.WebhookDeliveryDue.
+ * Use `create(WebhookDeliveryDueSchema)` to create a new message.
+ */
+export const WebhookDeliveryDueSchema: GenMessage<WebhookDeliveryDue> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 13);
+
+/**
+ * PlanRunChanged says that something befell a plan in action.
+ *
+ * @generated from message quintet.management.v1.PlanRunChanged
+ */
+export type PlanRunChanged = Message<"quintet.management.v1.PlanRunChanged"> & {
+  /**
+   * run is the run as it is now.
+   *
+   * @generated from field: quintet.management.v1.PlanRun run = 1;
+   */
+  run?: PlanRun | undefined;
+
+  /**
+   * change is what befell it.
+   *
+   * @generated from field: quintet.management.v1.PlanChange change = 2;
+   */
+  change?: PlanChange | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.PlanRunChanged.
+ * Use `create(PlanRunChangedSchema)` to create a new message.
+ */
+export const PlanRunChangedSchema: GenMessage<PlanRunChanged> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 14);
 

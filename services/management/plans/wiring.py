@@ -1,0 +1,30 @@
+"""What contingency plans are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from libs.host import Wired
+from quintet.management.v1 import plans_pb2
+from quintet.management.v1.facts_pb2 import PublicWarningPublished
+from quintet.management.v1.plans_pb2_grpc import add_PlanServiceServicer_to_server
+from services.management.plans.activating import WarningPlans
+from services.management.plans.service_plans import PlanServicer
+
+if TYPE_CHECKING:
+    from libs.host import Host
+    from libs.inbox import Handler
+
+PLANS = plans_pb2.DESCRIPTOR.services_by_name["PlanService"]
+
+
+def with_plans(wired: Wired, host: Host) -> Wired:
+    """Return the part with plans, which hear of the warnings that are published."""
+    servicer = PlanServicer(host.transactions, host.zones.tree)
+    # The consumer parses the bytes of a fact as the type under which its handler stands.
+    published = cast("Handler", WarningPlans(host.zones.tree).published)
+    return Wired(
+        servicers=[*wired.servicers, (add_PlanServiceServicer_to_server, servicer, PLANS)],
+        handlers={**wired.handlers, PublicWarningPublished: published},
+        tasks=wired.tasks,
+    )

@@ -70,7 +70,8 @@ class Two:
         name = await self.request(terms)
         await self.state_is(self.provider, name, pb.CONTRACT_STATE_REQUESTED)
         await self.agreed(name)
-        await eventually(partial(self.provider.transfers, name, pb.TRANSFER_STATE_STARTED))
+        for node in self.both:  # the consumer, too: until it has heard of the start it may take no step
+            await eventually(partial(node.transfers, name, pb.TRANSFER_STATE_STARTED))
         await self.provider.pump()
         return name
 

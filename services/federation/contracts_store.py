@@ -205,6 +205,12 @@ async def flowing(conn: Connection) -> list[ActiveContract]:
     return [active(row) for row in await conn.fetch(query)]
 
 
+async def returning(conn: Connection) -> list[ActiveContract]:
+    """Return the charters that have ended and of which everything not received comes back; see returns_store."""
+    query = f"SELECT {ACTIVE} FROM contracts WHERE returning_facts AND NOT flowing AND superseded_by = ''"
+    return [active(row) for row in await conn.fetch(query)]
+
+
 async def active_with(conn: Connection, peer: str) -> dict[str, ActiveContract]:
     """Return the contracts in force with a peer, by name."""
     query = f"SELECT {ACTIVE} FROM contracts WHERE peer = $1 AND state = $2 AND NOT awaits_switch"

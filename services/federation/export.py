@@ -23,6 +23,7 @@ from services.federation import (
     ledger,
     metering_store,
     refusals_store,
+    returns_store,
     rows,
     transfers_store,
 )
@@ -33,7 +34,7 @@ from services.federation.known_facts import parse
 from services.federation.lanes_store import Lane, Place, Queued
 from services.federation.metering import Entry, entry_of, placed
 from services.federation.refusals_store import NewRefusal
-from services.federation.terms import ActiveContract, clear_masked
+from services.federation.terms import HANDING_OVER, ActiveContract, clear_masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,8 +86,14 @@ class Exporter:
     async def handle(self, tx: Tx, facts: Sequence[Fact]) -> None:
         """Queue what the contracts let through. Runs in the transaction that marks the facts as taken."""
         contracts = await contracts_store.flowing(tx.conn)
+        # Asked for last: what ends in between would stand in both lists, and not in neither.
+        ended = await contracts_store.returning(tx.conn)
+        over = {charter.name for charter in ended}
+        contracts = [contract for contract in contracts if contract.name not in over]
         outgoing = Outgoing()
         for fact in facts:
+            if ended:
+                ended = await self._return(tx, ended, fact)
             if self._own(fact, CONTRACT_SWITCHED):
                 await self._switch(tx, fact, outgoing)
                 contracts = await contracts_store.flowing(tx.conn)
@@ -115,6 +122,27 @@ class Exporter:
         peer = await self._switches.at_place(tx, facts_pb2.ContractSwitched.FromString(fact.data).contract)
         if peer:
             tx.after_commit(partial(self._wake, peer))
+
+    async def _return(self, tx: Tx, ended: list[ActiveContract], fact: Fact) -> list[ActiveContract]:
+        """Put by what the charter of a child that is gone would send up to the place where it ended, and return those
+        that have not ended yet.
+
+        At its place what was queued comes back, too: nothing is added to the queue behind it.
+        """
+        if self._own(fact, CONTRACT_CHANGED):
+            contract = facts_pb2.ContractChanged.FromString(fact.data).contract
+            over = contract.state == pb.CONTRACT_STATE_TERMINATED
+            for charter in ended if over else ():
+                if charter.name == contract.name:
+                    for name in await returns_store.take_back(tx.conn, charter.peer):
+                        await lanes_store.withdraw(tx.conn, name)
+            return await contracts_store.returning(tx.conn) if over else ended
+        for charter in ended:
+            if fact.received_from != charter.peer and fact.type in HANDING_OVER:
+                projected = self._project_fact(charter, fact, Outgoing())
+                if projected is not None:
+                    await returns_store.put_by(tx.conn, [_envelope(charter, projected[0])])
+        return ended
 
     def _own(self, fact: Fact, kind: str) -> bool:
         return fact.type == kind and fact.node == self._node and not fact.received_from

@@ -271,10 +271,12 @@ async def free_ended(conn: Connection, told_before: datetime, left_before: datet
     """Free the queues of peers whose membership is over and that were told, or are not to be told any more."""
     query = """
         WITH over AS (
-            SELECT p.node FROM peers p WHERE (p.state = ANY($1::smallint[]) AND p.state_since < $3)
+            SELECT p.node FROM peers p WHERE ((p.state = ANY($1::smallint[]) AND p.state_since < $3)
                 OR (p.state = $2 AND (p.state_since < $4 OR NOT EXISTS (
                     SELECT 1 FROM peer_lanes l WHERE l.peer = p.node AND l.lane = $5
-                        AND l.acknowledged < l.last_assigned)))
+                        AND l.acknowledged < l.last_assigned))))
+                -- What comes back is still in the queue.
+                AND NOT EXISTS (SELECT FROM contracts c WHERE c.peer = p.node AND c.returning_facts)
         ), freed AS (
             UPDATE peer_lanes l SET acknowledged = last_assigned, acknowledged_chain = last_chain,
                 acknowledged_bytes = assigned_bytes
@@ -325,10 +327,14 @@ async def set_place(conn: Connection, node: str, lane: Lane, at: Place, *, heali
 
 
 async def withdraw(conn: Connection, contract: str) -> int:
-    """Empty the envelopes of a contract that are still kept, leaving their digests; return how many there were."""
+    """Empty the envelopes of a contract that are still kept, leaving their digests; return how many there were.
+
+    Those that come back to this node (returns_store) stay for now.
+    """
     status = await conn.execute(
         "UPDATE peer_outbox SET envelope = $2::bytea || sha256(envelope) FROM contracts"
-        " WHERE contracts.id = $3 AND peer_outbox.peer = contracts.peer AND peer_outbox.contract = $1"
+        " WHERE contracts.id = $3 AND NOT contracts.returning_facts"
+        " AND peer_outbox.peer = contracts.peer AND peer_outbox.contract = $1"
         " AND NOT (octet_length(envelope) = 34 AND substr(envelope, 1, 2) = $2)",
         contract,
         _WITHDRAWN,

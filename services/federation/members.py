@@ -80,7 +80,7 @@ class Members:
             zones=basis.zones,
         )
         self.joiner = Joiner(node, transactions, self.membership, basis.negotiator, basis.trust, basis.secrets)
-        self.standing = Standing(basis.negotiator, basis.trust, basis.zones, hub.wake)
+        self.standing = Standing(basis.node, basis.negotiator, basis.trust, basis.zones, hub.wake)
         self.renewer = Renewer(node, transactions, basis.signer, basis.trust, hub, basis.secrets)
         self.warden = Warden(transactions, hub, basis.grace)
         self.trust_link = TrustLink(basis.trust, hub, transactions)
@@ -121,9 +121,14 @@ class Members:
         }
 
     async def _free(self) -> None:
-        """Free the queues of peers whose membership is over, for ever. All replicas may: the second finds nothing."""
+        """Act on what came back from children that are gone, and free the queues of peers whose membership is over.
+
+        For ever. All replicas may: the second finds nothing.
+        """
         while True:
             with suppress(Away):
+                while await self._basis.transactions.run(self.standing.state_again):
+                    pass
                 await self._basis.transactions.run(self.standing.free)
             await asyncio.sleep(FREE_INTERVAL_S)
 

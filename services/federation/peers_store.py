@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from libs.db import violations
 from libs.errors import NotFound, Reason, WrongState
 from quintet.federation.v1 import federation_pb2 as pb
-from services.federation import lanes_store
+from services.federation import lanes_store, returns_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +93,7 @@ async def readmit(conn: Connection, peer: NewPeer) -> None:
             trust_acknowledged = 0, last_error = '', state_reason = ''
         WHERE node = $1
     """
+    await returns_store.put_queue_by(conn, peer.node)
     await lanes_store.close_lanes(conn, peer.node)
     await lanes_store.open_lanes(conn, peer.node)
     await conn.execute(query, *(getattr(peer, name) for name in NewPeer.__dataclass_fields__))

@@ -14,10 +14,19 @@ from libs.errors import NotFound, Reason, WrongState
 from libs.ids import new_id
 from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
-from services.federation import alarms, certificates_store, contracts_store, lanes_store, membership_store, peers_store
+from services.federation import (
+    alarms,
+    certificates_store,
+    contracts_store,
+    lanes_store,
+    membership_store,
+    peers_store,
+    returns_store,
+)
 from services.federation.control import control_envelope
 from services.federation.membership import OVER, state_peer
 from services.federation.membership_store import Requested
+from services.federation.terms import HANDING_OVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +43,7 @@ SUSPENDED, RESUMED, LEFT, EXPELLED, ZONE_WITHDRAWN = "SUSPENDED", "RESUMED", "LE
 MEMBERSHIP_ENDED = "MEMBERSHIP_ENDED"
 ZONE_TAKEN_BACK = "ZONE_TAKEN_BACK"
 CONTRACTS_MAX = 10_000
+RETURNED_AT_ONCE_MAX = 500
 # How long the end of a membership waits to be told: on the open stream, and by a node that has left and calls for it.
 FAREWELL = timedelta(minutes=1)
 FAREWELL_LEFT = timedelta(days=7)
@@ -43,9 +53,15 @@ class Standing:
     """Changes where the membership of a peer stands."""
 
     def __init__(
-        self, negotiator: Negotiator, trust: Trust, zones: Callable[[], ZoneTree], changed: Callable[[str], None]
+        self,
+        node: str,
+        negotiator: Negotiator,
+        trust: Trust,
+        zones: Callable[[], ZoneTree],
+        changed: Callable[[str], None],
     ) -> None:
         """`changed` is told each peer whose standing changed, after the commit."""
+        self._node = node
         self._negotiator = negotiator
         self._trust = trust
         self._zones = zones
@@ -95,6 +111,7 @@ class Standing:
             raise WrongState(Reason.WRONG_STATE, f"{node} is the parent: this node may leave it", peer=node)
         _require(peer, pb.PEER_STATE_ACTIVE, pb.PEER_STATE_SUSPENDED)
         await self._withdraw_zones(tx, node)
+        await returns_store.begin(tx.conn, node)
         await self._end_contracts(tx, node, reason)
         await self._tell(tx, node, EXPELLED, reason)
         await self._set(tx, node, pb.PEER_STATE_EXPELLED, reason)
@@ -163,6 +180,7 @@ class Standing:
             return
         state = pb.PEER_STATE_LEFT if kind == LEFT else pb.PEER_STATE_EXPELLED
         await self._withdraw_zones(tx, node)
+        await returns_store.begin(tx.conn, node)
         await self._end_contracts(tx, node, reason)
         await alarms.clear_alarm(tx, peer=node, name=alarms.SUSPENDED_BY_PEER)
         word = "left" if kind == LEFT else "expelled this node"
@@ -173,6 +191,21 @@ class Standing:
         """Free the queues of peers whose membership is over, once they had their time to hear of it."""
         for node in await lanes_store.free_ended(tx.conn, tx.now - FAREWELL, tx.now - FAREWELL_LEFT):
             tx.audit("federation.peers.freed", f"peers/{node}")
+
+    async def state_again(self, tx: Tx) -> bool:
+        """State some of what came back from children that are gone; False when there was nothing.
+
+        Only what hands something over: who is authoritative for the zone now, this node or another child, acts on it.
+        The fact is a new one, for the first was passed over here, and stands behind the fact ZoneWithdrawn.
+        """
+        envelopes = await returns_store.next_page(tx.conn, RETURNED_AT_ONCE_MAX)
+        facts = [link_pb2.Envelope.FromString(envelope).fact for envelope in envelopes]
+        for fact in facts:
+            if fact.type in HANDING_OVER:
+                fact.id, fact.node = new_id(), self._node
+                tx.forward(fact)
+                tx.audit("federation.facts.returned", fact.key, fact=fact.id)
+        return bool(envelopes)
 
     # -------------------------------------------------------------------------------------------- common
 

@@ -46,3 +46,14 @@ CREATE TABLE pending_joins (
 
 -- The child has lost the zone of its charter: from the fact that says so on, nothing new is handed to it.
 ALTER TABLE contracts ADD COLUMN zone_withdrawn boolean NOT NULL DEFAULT false;
+
+-- The membership of the child is over: what its charter would send, and what waits for it, comes back to this node. Set
+-- until the place in the stream of facts at which the charter has ended.
+ALTER TABLE contracts ADD COLUMN returning_facts boolean NOT NULL DEFAULT false;
+CREATE INDEX contracts_returning ON contracts (peer) WHERE returning_facts;
+
+-- Envelopes that came back, until their facts are stated again.
+CREATE TABLE returned_facts (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    envelope bytea NOT NULL
+);

@@ -9,9 +9,10 @@ from libs.errors import NotFound, WrongState
 from libs.testing import eventually
 from quintet.delivery.v1 import delivery_pb2
 from quintet.delivery.v1 import facts_pb2 as delivery_facts
+from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import alarms
-from services.federation.tests.pairs import Pair, event, fact, names_at
+from services.federation.tests.pairs import Pair, caught_up, event, fact, names_at
 from services.federation.tests.world import PEOPLE, Node
 
 
@@ -144,6 +145,94 @@ async def test_each_request_is_handled_here_or_sent_down_and_never_both(pair: Pa
     await eventually(lambda: pair.district.received("RequestRated"))
     filed = [delivery_facts.RequestFiled.FromString(each.data) for each in await pair.district.received("RequestFiled")]
     assert [each.request.name for each in filed] == ["zones/d10/requests/1"]
+
+
+def filed(number: int, node: str = "sf", zone: str = "d10") -> Fact:
+    request = delivery_pb2.Request(name=f"zones/{zone}/requests/{number}")
+    return fact(node, zone, delivery_facts.RequestFiled(request=request))
+
+
+async def handled(node: Node) -> list[str]:
+    """Return the requests that a node handles itself, in order: those stated while none of its children has d10."""
+    mine, delegated = [], False
+    for each in await node.facts():
+        kind = each.type.rpartition(".")[2]
+        if kind in {"ZoneDelegated", "ZoneWithdrawn"}:
+            delegated = kind == "ZoneDelegated"
+        elif kind == "RequestFiled" and not delegated:
+            mine.append(delivery_facts.RequestFiled.FromString(each.data).request.name)
+    return mine
+
+
+async def returned(node: Node) -> None:
+    while await node.transactions.run(node.members.standing.state_again):
+        pass
+
+
+async def test_what_an_expelled_child_never_received_is_handled_here(pair: Pair) -> None:
+    """Received, queued, not yet seen by the exporter, and filed after: each request is at one node."""
+    city, district = pair.city, pair.district
+    await city.state(filed(1))
+    await city.pump()
+    await eventually(partial(caught_up, city, "sf-d10"))
+    await pair.cut()
+    await city.state(filed(2))
+    await city.state(fact("sf", "d10", delivery_facts.RequestRated(request="zones/d10/requests/1")))
+    await city.pump()
+    await city.state(filed(3))
+    await city.transactions.run(lambda tx: city.members.standing.expel(tx, "sf-d10", "moved away"))
+    await city.state(filed(4))
+    await returned(city)
+    assert await handled(city) == ["zones/d10/requests/4"]  # nothing comes back before the place of the end
+    await city.pump()
+    for _ in range(2):
+        await returned(city)
+        await city.pump()
+    assert sorted(await handled(city)) == [f"zones/d10/requests/{number}" for number in (2, 3, 4)]
+    there = [delivery_facts.RequestFiled.FromString(each.data) for each in await district.received("RequestFiled")]
+    assert [each.request.name for each in there] == ["zones/d10/requests/1"]
+    ids = [each.id for each in await city.facts()]
+    assert len(set(ids)) == len(ids)  # who passed over the first takes the second
+    assert {each.node for each in await city.facts() if each.type.endswith("RequestFiled")} == {"sf"}
+
+
+async def test_what_comes_back_waits_for_nobody_to_join_again(pair: Pair) -> None:
+    """The queue is forgotten when the child is admitted anew, before the exporter has come to the end of the first."""
+    city, district = pair.city, pair.district
+    await pair.cut()
+    await city.state(filed(1))
+    await city.pump()
+    await city.transactions.run(lambda tx: city.members.standing.expel(tx, "sf-d10", "moved away"))
+    await district.transactions.run(lambda tx: district.members.standing.ended_by_peer(tx, "sf", "EXPELLED", "moved"))
+    await pair.world.join(city, district, "d10")
+    await returned(city)
+    await pair.dial()
+    await eventually(partial(zone_is_given_again, city))
+    await city.pump()
+    await eventually(partial(caught_up, city, "sf-d10"))
+    await returned(city)
+    assert await handled(city) == ["zones/d10/requests/1"]
+    assert await district.received("RequestFiled") == []
+
+
+async def zone_is_given_again(node: Node) -> bool:
+    return await zone_facts(node) == ["ZoneDelegated", "ZoneWithdrawn", "ZoneDelegated"]
+
+
+async def test_a_queue_that_comes_back_is_not_freed_before(pair: Pair) -> None:
+    city = pair.city
+    await pair.cut()
+    await city.state(filed(1))
+    await city.pump()
+    await city.transactions.run(lambda tx: city.members.standing.expel(tx, "sf-d10", "moved away"))
+    long_ago = "UPDATE peers SET state_since = state_since - interval '8 days'"
+    await city.transactions.run(lambda tx: tx.conn.execute(long_ago))
+    await city.transactions.run(city.members.standing.free)
+    await city.pump()
+    await returned(city)
+    assert await handled(city) == ["zones/d10/requests/1"]
+    await city.transactions.run(city.members.standing.free)
+    assert await city.transactions.read(lambda conn: conn.fetchval("SELECT count(*) FROM peer_outbox")) == 0
 
 
 async def test_revoked_certificates_end_the_stream_and_need_two_people(pair: Pair) -> None:

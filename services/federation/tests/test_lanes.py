@@ -13,7 +13,7 @@ from libs.tx import Tx
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from services.federation import incoming_store, lanes_store, link_status, peers_store, receiving, sending
+from services.federation import handshake, incoming_store, lanes_store, link_status, peers_store, receiving, sending
 from services.federation.control import control_envelope
 from services.federation.tests.pairs import Partners
 from services.federation.tests.world import Node
@@ -132,6 +132,24 @@ async def test_a_chunk_that_does_not_follow_ends_the_link_and_says_why(partners:
         await eventually(told)
     await partners.queue(BULK, rows())
     await eventually(partners.caught_up)  # the next session goes on
+
+
+async def test_who_sends_more_than_its_credit_is_cut_off_and_told_why(partners: Partners) -> None:
+    await partners.world.dial(partners.partner)
+    await eventually(partial(connected, partners.partner, "sf"))
+    sender = partners.partner.hub.session("sf")._sender
+    assert sender is not None
+    sender.credited(link_pb2.Credit(lane=BULK, envelopes=1_000))  # nobody gave it
+    count = handshake.CREDIT[BULK] + 1
+    with capture_logs() as logs:
+        await partners.queue(BULK, *(rows() for _ in range(count)))
+
+        async def told() -> bool:
+            return any("refused: more envelopes of lane bulk than the credit" in each.get("error", "") for each in logs)
+
+        await eventually(told)
+    await eventually(partners.caught_up)  # in the next session, within the credit, with nothing lost
+    assert (await partners.received())[BULK] == count
 
 
 async def connected(node: Node, peer: str) -> bool:

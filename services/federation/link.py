@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
+from prometheus_client import Counter
 
 from libs.errors import Exhausted, Forbidden, Invalid, Reason, WrongState
 from libs.tx import Transactions, Tx
@@ -37,6 +38,10 @@ SILENCE_MAX_S = 20.0
 REFUSAL_LINGER_S = 0.5
 # Receipts that are noted in one transaction.
 RECEIPTS_MAX = 100
+
+UNKNOWN_FRAMES = Counter(
+    "quintet_federation_unknown_frames", "Frames of a kind that this release does not know.", ["peer"]
+)
 
 log = structlog.get_logger()
 
@@ -263,6 +268,8 @@ class LinkSession:
                 handler = self._parts.frames.get(kind or "")
                 if handler is not None:
                     await handler(self, frame)
+                else:
+                    UNKNOWN_FRAMES.labels(self.peer).inc()
 
     async def _clear_alarm(self) -> None:
         self._alarmed = False

@@ -17,6 +17,7 @@ STATUSES = ("collected", "filed", "dispatched", "disposed", "fed_back", "closed"
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
 # Up to here a smaller unit still says more: 90 minutes rather than 1 hour.
 _UNIT_COUNT_MIN = 2
+_SIZES = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("B", 1))
 
 
 class StatusPage:
@@ -59,6 +60,11 @@ class _Words:
 
     def number(self, value: int) -> str:
         return f"{value:,}"
+
+    def size(self, count: int) -> str:
+        """A number of bytes, in the largest unit of which there is at least one, to a tenth."""
+        unit, length = next((item for item in _SIZES if count >= item[1]), _SIZES[-1])
+        return f"{count / length:,.1f} {unit}" if length > 1 else f"{count} {unit}"
 
     def moment(self, time: datetime) -> str:
         """The node's local time to the second."""

@@ -37,6 +37,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class PeerLine:
+    """backlog is in envelopes, of all lanes and by lane; backlog_bytes in bytes, of all lanes."""
+
     node: str
     title: str
     kind: str
@@ -44,6 +46,8 @@ class PeerLine:
     zone: str
     connected: bool
     backlog: int
+    backlog_bytes: int
+    backlog_by_lane: Mapping[str, int]
     oldest_unacknowledged: datetime | None
     last_contact: datetime | None
     certificate_expires_at: datetime | None
@@ -177,6 +181,8 @@ def _peer(peer: federation_pb2.Peer) -> PeerLine:
         zone=peer.zone,
         connected=peer.connected,
         backlog=peer.backlog,
+        backlog_bytes=peer.backlog_bytes,
+        backlog_by_lane={lane.lane: lane.backlog for lane in peer.lanes},
         oldest_unacknowledged=_time(peer, "oldest_unacknowledged"),
         last_contact=_time(peer, "last_contact"),
         certificate_expires_at=_time(peer, "certificate_expires_at"),

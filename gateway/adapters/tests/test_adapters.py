@@ -123,6 +123,12 @@ def busy(services: Services) -> None:
             federation_pb2.PEER_KIND_PARTNER,
             title="<b>北京市</b>",
             backlog=1284,
+            backlog_bytes=2_345_678,
+            lanes=[
+                federation_pb2.LaneStatus(lane="control"),
+                federation_pb2.LaneStatus(lane="facts", backlog=1280),
+                federation_pb2.LaneStatus(lane="bulk", backlog=4),
+            ],
             last_error="refused",
             alarms=["BACKLOG_HIGH", "NEW_ONE"],
         ),
@@ -142,7 +148,9 @@ async def test_the_page_shows_node_services_peers_and_counters_in_english(servic
     assert "Contracts in force 2" in page
     assert "Peers connected 1 of 2" in page
     assert "District 6 sf-d6 Child us-ca-sf-d6 Connected 0" in page
-    assert re.search(r"Down 1,284 4 min ago 3 min ago in 8[89] d backlog high ?, NEW_ONE refused", page)
+    assert re.search(
+        r"Down 1,284 facts 1,280 rows 4 2.3 MB 4 min ago 3 min ago in 8[89] d backlog high ?, NEW_ONE refused", page
+    )
     assert "Alarms of links 2" in page
     assert "us-ca-sf sf 12 2 10 3 7" in page
     assert "Total 17 2 15 3 12" in page
@@ -159,7 +167,18 @@ async def test_the_page_speaks_chinese(services: Services) -> None:
     for answer in (by_header, by_link):
         page = _words(answer.text)
         assert '<html lang="zh-CN">' in answer.text
-        for text in ("节点状态", "就绪", "一网统管", "分区域事件", "立案", "结案", "伙伴城市", "已断开", "积压偏高"):
+        for text in (
+            "节点状态",
+            "就绪",
+            "一网统管",
+            "分区域事件",
+            "立案",
+            "结案",
+            "伙伴城市",
+            "已断开",
+            "积压偏高",
+            "事实 1,280",
+        ):
             assert text in page
 
 
@@ -199,6 +218,8 @@ async def test_the_same_for_programs(services: Services) -> None:
     assert found["node"]["started"].endswith("Z")
     assert found["contracts"] == {"active": 2, "more": False}
     assert [line["node"] for line in found["peers"]] == ["sf-d6", "beijing"]
+    assert found["peers"][1]["backlog_bytes"] == 2_345_678
+    assert found["peers"][1]["backlog_by_lane"] == {"control": 0, "facts": 1280, "bulk": 4}
     assert found["counters"]["total"]["by_status"] == {"filed": 3, "closed": 12}
 
 
@@ -325,7 +346,7 @@ def test_every_message_of_the_templates_exists() -> None:
     template = (MESSAGES.parent / "templates" / "status.html").read_text()
     texts = Texts()
     for key in re.findall(r'words\.say\(["\']([a-z_.]+)["\'][,)]', template):
-        assert texts.say("zh-CN", key, time="", timezone="", seconds="", count="", total="", age="")
+        assert texts.say("zh-CN", key, time="", timezone="", seconds="", count="", total="", age="", lane="")
 
 
 def test_queues_come_in_the_order_of_the_parts() -> None:

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from deploy.commands import audit, certificate, load, node, probe, server
+from deploy.commands import audit, certificate, load, node, peer, probe, server
 from deploy.commands.common import EXIT_WRONG, UsageError
 
 
@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     certificate.add(commands)
     audit.add(commands)
     load.add(commands)
+    peer.add(commands)
     return top
 
 

@@ -19,7 +19,7 @@ NOW = datetime.now(UTC)
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], ["node", "prepare", "server", "probe", "certificate", "audit", "load"]),
+        ([], ["node", "prepare", "server", "probe", "certificate", "audit", "load", "peer"]),
         (["node"], ["--config", "--services", "--log", "ready <url>", "python -m services.<name>"]),
         (["prepare"], ["--config", "postgres-admin-dsn"]),
         (["certificate", "verify"], ["--keys", "FILE"]),
@@ -28,6 +28,10 @@ NOW = datetime.now(UTC)
         (["audit", "check"], ["--config", "--url", "--login", "--password-file"]),
         (["audit", "export"], ["--config", "--url", "--login", "--password-file", "--out"]),
         (["audit", "verify"], ["FILE", "--keys"]),
+        (["peer"], ["list", "show", "invite", "join", "approve", "suspend", "resume", "leave", "expel", "revoke"]),
+        (["peer", "invite"], ["--url", "--login", "NODE", "--kind", "--zone", "rootFingerprint"]),
+        (["peer", "join"], ["FILE", "--fingerprint"]),
+        (["peer", "expel"], ["NODE", "--reason"]),
         (["load"], ["--url", "--login", "--password-file", "FOLDER"]),
     ],
 )

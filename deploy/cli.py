@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from deploy.commands import audit, certificate, load, node, peer, probe, server
+from deploy.commands import audit, certificate, import_history, load, node, peer, probe, server
 from deploy.commands.common import EXIT_WRONG, UsageError
 
 
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     audit.add(commands)
     load.add(commands)
     peer.add(commands)
+    import_history.add(commands)
     return top
 
 

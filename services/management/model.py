@@ -188,8 +188,9 @@ class Clocks:
 
     `step_since` is when it came to its present step. `calendar` and `step_calendar` are those that counted, with their
     versions. `pauses` do not count; extensions, in minutes as the allowance counts, come on top of it. `suspension` is
-    the entry of the ledger by which it is suspended. `signalled` are the moments around the present deadlines that were
-    told of; `next_at` is when the clock task has to look again.
+    the entry of the ledger by which it is suspended. `promised_min` is what another system had promised, in minutes
+    around the clock: for an imported event it stands in the place of the type's allowance. `signalled` are the moments
+    around the present deadlines that were told of; `next_at` is when the clock task has to look again.
     """
 
     step_since: datetime | None = None
@@ -201,6 +202,7 @@ class Clocks:
     extended_min: int = 0
     step_extended_min: int = 0
     suspension: str = ""
+    promised_min: int = 0
     signalled: tuple[str, ...] = ()
     next_at: datetime | None = None
 
@@ -282,6 +284,7 @@ class ReportKind(StrEnum):
     REQUEST = "request"
     WARNING = "warning"
     OFFICER = "officer"
+    IMPORT = "import"
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ _PLAIN = (
     "calendar_version",
     "step_calendar",
     "step_calendar_version",
+    "promised_min",
     "extended_min",
     "step_extended_min",
     "suspension",

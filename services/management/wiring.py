@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libs.host import Part, Wired
-from quintet.management.v1 import management_pb2
+from quintet.management.v1 import imports_pb2, management_pb2
+from quintet.management.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from quintet.management.v1.management_pb2_grpc import add_ManagementServiceServicer_to_server
 from services.management.counting import CounterFolder
 from services.management.deadlines import wiring as deadlines
@@ -16,6 +17,7 @@ from services.management.deadlines.facts import LedgerHandlers
 from services.management.deadlines.ledger import Ledger
 from services.management.facts import FactHandlers, handlers
 from services.management.facts_mirrored import MirrorHandlers
+from services.management.importing.service import ImportServicer
 from services.management.intake import Intake
 from services.management.loop_yaml import load_loops
 from services.management.plans.wiring import with_plans
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 MIGRATIONS = FOLDER / "migrations"
 LOOPS = FOLDER / "loops"
+IMPORTS = imports_pb2.DESCRIPTOR.services_by_name["ImportService"]
 SERVICE = management_pb2.DESCRIPTOR.services_by_name["ManagementService"]
 
 
@@ -40,6 +43,7 @@ async def build(host: Host) -> Wired:
     book = Book()
     intake = Intake(host.node, loops, host.zones.tree, book)
     servicer = ManagementServicer(host.transactions, loops, host.zones.tree, intake, book)
+    importing = ImportServicer(host.transactions, loops, host.zones.tree, intake, book)
     returning = {action.action for loop in loops.values() for action in loop.actions if action.counts_return}
     feed = Feed(host.transactions)
     means = Means(host.transactions, loops, host.zones.tree, intake, book)
@@ -52,6 +56,7 @@ async def build(host: Host) -> Wired:
             (add_ManagementServiceServicer_to_server, servicer, SERVICE),
             *deadlines.servicers(host, loops, intake, book),
             *worklists.servicers(host, means, servicer, feed),
+            (add_ImportServiceServicer_to_server, importing, IMPORTS),
         ],
         handlers={
             **handlers(own, mirrored, LedgerHandlers(host.node, mirrored, ledger)),

@@ -8,6 +8,7 @@ import { IdentityService } from "./gen/quintet/identity/v1/identity_pb.js";
 import { CalendarService } from "./gen/quintet/management/v1/calendars_pb.js";
 import { DeadlineService } from "./gen/quintet/management/v1/deadlines_pb.js";
 import { ExceptionService } from "./gen/quintet/management/v1/exceptions_pb.js";
+import { ImportService } from "./gen/quintet/management/v1/imports_pb.js";
 import { IndicatorService } from "./gen/quintet/management/v1/indicators_pb.js";
 import { ManagementService } from "./gen/quintet/management/v1/management_pb.js";
 import { PlanService } from "./gen/quintet/management/v1/plans_pb.js";
@@ -46,6 +47,7 @@ export interface Quintet {
   readonly visits: Client<typeof VisitService>;
   readonly warningChannels: Client<typeof WarningChannelService>;
   readonly plans: Client<typeof PlanService>;
+  readonly imports: Client<typeof ImportService>;
   readonly collaboration: Client<typeof CollaborationService>;
   readonly requests: Client<typeof RequestService>;
   readonly serviceItems: Client<typeof ServiceItemService>;
@@ -76,6 +78,7 @@ export function connect(options: Options): Quintet {
     visits: createClient(VisitService, transport),
     warningChannels: createClient(WarningChannelService, transport),
     plans: createClient(PlanService, transport),
+    imports: createClient(ImportService, transport),
     collaboration: createClient(CollaborationService, transport),
     requests: createClient(RequestService, transport),
     serviceItems: createClient(ServiceItemService, transport),

@@ -32,8 +32,9 @@ def explained(reading: Reading, event: Event, extensions: Sequence[Entry]) -> Ex
         text = texts.PAUSES if count > 1 else texts.ONE_PAUSE
         pauses = texts.both(text, count=texts.plain(count), amount=texts.duration(paused))
     amount = texts.duration(timedelta(minutes=clock.allowance.minutes))
+    promised = bool(event.clocks.promised_min) and reading.due_at == event.deadlines.due_at
     zh, en = texts.both(
-        texts.DUE_AROUND_THE_CLOCK if always else texts.DUE,
+        texts.DUE_PROMISED if promised else texts.DUE_AROUND_THE_CLOCK if always else texts.DUE,
         due=texts.moment(reading.due_at, time.zone),
         since=texts.moment(clock.since, time.zone),
         amount=amount if always else texts.both(texts.WORKING, amount=amount),

@@ -63,7 +63,8 @@ class Clock:
 
 def business_clock(event: Event, event_type: EventType, calendars: CalendarSet) -> Clock | None:
     """Return the clock of the whole event; None for a type without a deadline."""
-    allowance = event_type.deadline
+    promised = Allowance(event.clocks.promised_min, around_the_clock=True) if event.clocks.promised_min else None
+    allowance = promised or event_type.deadline
     if allowance is None:
         return None
     time = _time(allowance, calendars.named(event_type.calendar))

@@ -23,6 +23,10 @@ DUE_AROUND_THE_CLOCK = Text(
     "截止时间为{due}：自{since}起计{amount}，全天候计时{pauses}{extensions}。",
     "Due {due} because {amount} count from {since} around the clock{pauses}{extensions}.",
 )
+DUE_PROMISED = Text(
+    "截止时间为{due}：原系统自{since}起承诺{amount}，全天候计时{pauses}{extensions}。",
+    "Due {due} because {amount} from {since} were promised where it was handled before{pauses}{extensions}.",
+)
 DUE_ELSEWHERE = Text(
     "截止时间为{due}，由节点 {node} 计算，依据在该节点查询。",
     "Due {due}, as reckoned by the node {node}, which can explain it.",

@@ -32,6 +32,7 @@ from quintet.management.v1 import facts_pb2
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
+from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from quintet.management.v1.worklists_pb2_grpc import WorkListServiceStub
 from services.management import store_types
@@ -50,7 +51,14 @@ if TYPE_CHECKING:
 
 SIGNER = ServiceSigner("management", callers.SERVICE_KEYS["management"])
 # The methods of all services of the part have different names.
-STUBS = (ManagementServiceStub, CalendarServiceStub, DeadlineServiceStub, ExceptionServiceStub, WorkListServiceStub)
+STUBS = (
+    ManagementServiceStub,
+    CalendarServiceStub,
+    DeadlineServiceStub,
+    ExceptionServiceStub,
+    ImportServiceStub,
+    WorkListServiceStub,
+)
 ROLES: dict[str, tuple[str, ...]] = {
     "duty-officer": ("open", "read", "advance", "file", "void"),
     "dispatcher": ("read", "advance", "dispatch", "void"),
@@ -84,7 +92,10 @@ def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
                 for verb in ("events.read", "events.advance", "events.dispose", "work.claim", "exceptions.ask")
             ]
     for person, zone in (("people/admin", "us-ca-sf"), ("people/admin.d10", "us-ca-sf-d10")):
-        held[person] = [Grant(f"management.{what}.write", Scope.ZONE, zone) for what in ("event_types", "calendars")]
+        held[person] = [
+            Grant(f"management.{what}", Scope.ZONE, zone)
+            for what in ("event_types.write", "calendars.write", "events.import")
+        ]
     held["people/resident.01"] = []
     for role in ROLES:
         held[f"people/{role}"].append(Grant("management.exceptions.ask", Scope.ZONE, "us-ca-sf"))

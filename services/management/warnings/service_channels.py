@@ -37,7 +37,12 @@ class WarningChannelServicer(WarningChannelServiceServicer):
     """How warnings reach other systems."""
 
     def __init__(
-        self, transactions: Transactions, zones: Callable[[], ZoneTree], signing_key: Callable[[], str], *, private: bool
+        self,
+        transactions: Transactions,
+        zones: Callable[[], ZoneTree],
+        signing_key: Callable[[], str],
+        *,
+        private: bool,
     ) -> None:
         """`signing_key` gives the public key of deliveries as a JWK; `private` allows addresses of private networks."""
         self._transactions = transactions

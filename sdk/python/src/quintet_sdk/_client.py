@@ -15,6 +15,7 @@ from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.channels_pb2_grpc import WarningChannelServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
+from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.indicators_pb2_grpc import IndicatorServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from quintet.management.v1.plans_pb2_grpc import PlanServiceStub
@@ -60,6 +61,7 @@ class Client:
         self.management = ManagementServiceStub(self._channel)
         self.deadlines = DeadlineServiceStub(self._channel)
         self.exceptions = ExceptionServiceStub(self._channel)
+        self.imports = ImportServiceStub(self._channel)
         self.calendars = CalendarServiceStub(self._channel)
         self.work_lists = WorkListServiceStub(self._channel)
         self.indicators = IndicatorServiceStub(self._channel)

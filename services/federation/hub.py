@@ -238,7 +238,8 @@ def _client_wire(call: grpc.aio.StreamStreamCall[link_pb2.ExchangeRequest, link_
         try:
             await call.write(link_pb2.ExchangeRequest(frame=frame))
         except (grpc.aio.UsageError, asyncio.InvalidStateError):
-            await call.read()  # raises what the stream has ended with, in the peer's words
+            if not call.cancelled():  # then it would cancel the caller, who has nothing to do with it
+                await call.read()  # raises what the stream has ended with, in the peer's words
             raise
 
     async def receive() -> link_pb2.Frame | None:

@@ -22,6 +22,7 @@ from quintet.delivery.v1 import delivery_pb2
 from quintet.federation.v1 import federation_pb2, link_pb2
 from quintet.identity.v1 import directory_pb2, identity_pb2
 from quintet.management.v1 import (
+    analysis_pb2,
     calendars_pb2,
     channels_pb2,
     deadlines_pb2,
@@ -43,6 +44,7 @@ FILES = {
     "perception": (perception_pb2,),
     "sharing": (sharing_pb2,),
     "management": (
+        analysis_pb2,
         calendars_pb2,
         channels_pb2,
         deadlines_pb2,

@@ -9,6 +9,7 @@ from libs.host import Part, Wired
 from quintet.management.v1 import imports_pb2, management_pb2
 from quintet.management.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from quintet.management.v1.management_pb2_grpc import add_ManagementServiceServicer_to_server
+from services.management.analysis.wiring import analysis
 from services.management.counting import CounterFolder
 from services.management.deadlines import wiring as deadlines
 from services.management.deadlines.book import Book
@@ -51,12 +52,14 @@ async def build(host: Host) -> Wired:
     ledger = Ledger(loops, book)
     clocks = ClockTask(host.transactions, book, ledger)
     mirrored = MirrorHandlers(host.node, returning)
+    looking = analysis(host)
     wired = Wired(
         servicers=[
             (add_ManagementServiceServicer_to_server, servicer, SERVICE),
             *deadlines.servicers(host, loops, intake, book),
             *worklists.servicers(host, means, servicer, feed),
             (add_ImportServiceServicer_to_server, importing, IMPORTS),
+            *looking.servicers,
         ],
         handlers={
             **handlers(own, mirrored, LedgerHandlers(host.node, mirrored, ledger)),
@@ -65,6 +68,7 @@ async def build(host: Host) -> Wired:
         tasks={
             "counters": CounterFolder(host.transactions).run,
             "clocks": clocks.run,
+            "emerging": looking.emerging.run,
             **worklists.tasks(host, feed),
         },
     )

@@ -5,6 +5,7 @@ import { RequestService, ServiceItemService } from "./gen/quintet/delivery/v1/de
 import { FederationService } from "./gen/quintet/federation/v1/federation_pb.js";
 import { DirectoryService } from "./gen/quintet/identity/v1/directory_pb.js";
 import { IdentityService } from "./gen/quintet/identity/v1/identity_pb.js";
+import { AnalysisService } from "./gen/quintet/management/v1/analysis_pb.js";
 import { CalendarService } from "./gen/quintet/management/v1/calendars_pb.js";
 import { DeadlineService } from "./gen/quintet/management/v1/deadlines_pb.js";
 import { ExceptionService } from "./gen/quintet/management/v1/exceptions_pb.js";
@@ -38,6 +39,7 @@ export interface Quintet {
   readonly perception: Client<typeof PerceptionService>;
   readonly sharing: Client<typeof SharingService>;
   readonly management: Client<typeof ManagementService>;
+  readonly analysis: Client<typeof AnalysisService>;
   readonly calendars: Client<typeof CalendarService>;
   readonly deadlines: Client<typeof DeadlineService>;
   readonly exceptions: Client<typeof ExceptionService>;
@@ -69,6 +71,7 @@ export function connect(options: Options): Quintet {
     perception: createClient(PerceptionService, transport),
     sharing: createClient(SharingService, transport),
     management: createClient(ManagementService, transport),
+    analysis: createClient(AnalysisService, transport),
     calendars: createClient(CalendarService, transport),
     deadlines: createClient(DeadlineService, transport),
     exceptions: createClient(ExceptionService, transport),

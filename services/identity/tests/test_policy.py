@@ -19,6 +19,7 @@ from quintet.delivery.v1 import delivery_pb2
 from quintet.federation.v1 import federation_pb2, link_pb2
 from quintet.identity.v1 import directory_pb2, identity_pb2
 from quintet.management.v1 import (
+    analysis_pb2,
     calendars_pb2,
     channels_pb2,
     deadlines_pb2,
@@ -39,6 +40,7 @@ from services.identity.policy import POLICY_FILE, Policy
 
 FILES = [
     audit_pb2, collaboration_pb2, deadletter_pb2, delivery_pb2, federation_pb2, link_pb2, directory_pb2, identity_pb2,
+    analysis_pb2,
     calendars_pb2,
     channels_pb2,
     deadlines_pb2,

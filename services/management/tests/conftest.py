@@ -29,6 +29,7 @@ from quintet.identity.v1 import directory_pb2, identity_pb2
 from quintet.identity.v1.directory_pb2 import ListZonesRequest, ListZonesResponse, Zone
 from quintet.identity.v1.identity_pb2_grpc import add_IdentityServiceServicer_to_server
 from quintet.management.v1 import facts_pb2
+from quintet.management.v1.analysis_pb2_grpc import AnalysisServiceStub
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
@@ -58,6 +59,7 @@ STUBS = (
     ExceptionServiceStub,
     ImportServiceStub,
     WorkListServiceStub,
+    AnalysisServiceStub,
 )
 ROLES: dict[str, tuple[str, ...]] = {
     "duty-officer": ("open", "read", "advance", "file", "void"),
@@ -102,6 +104,7 @@ def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
     held["people/leader"] = [Grant("management.events.read", Scope.ZONE, "us-ca-sf")]
     for subject in ("people/supervisor", "people/leader"):
         held[subject].append(Grant("management.exceptions.decide", Scope.ZONE, "us-ca-sf"))
+        held[subject].append(Grant("management.analysis.read", Scope.ZONE, "us-ca-sf"))
     held["services/management"] = [Grant("identity.access.resolve", Scope.ZONE)]
     return {
         subject: Grants(subject, grants, zones, organisations=member.get(subject, ()))

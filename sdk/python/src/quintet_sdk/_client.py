@@ -11,6 +11,7 @@ from quintet.delivery.v1.delivery_pb2_grpc import RequestServiceStub, ServiceIte
 from quintet.federation.v1.federation_pb2_grpc import FederationServiceStub
 from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
 from quintet.identity.v1.identity_pb2_grpc import IdentityServiceStub
+from quintet.management.v1.analysis_pb2_grpc import AnalysisServiceStub
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.channels_pb2_grpc import WarningChannelServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
@@ -62,6 +63,7 @@ class Client:
         self.deadlines = DeadlineServiceStub(self._channel)
         self.exceptions = ExceptionServiceStub(self._channel)
         self.imports = ImportServiceStub(self._channel)
+        self.analysis = AnalysisServiceStub(self._channel)
         self.calendars = CalendarServiceStub(self._channel)
         self.work_lists = WorkListServiceStub(self._channel)
         self.indicators = IndicatorServiceStub(self._channel)

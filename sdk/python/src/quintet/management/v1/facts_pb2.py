@@ -23,47 +23,50 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from quintet.management.v1 import analysis_pb2 as quintet_dot_management_dot_v1_dot_analysis__pb2
 from quintet.management.v1 import exceptions_pb2 as quintet_dot_management_dot_v1_dot_exceptions__pb2
 from quintet.management.v1 import management_pb2 as quintet_dot_management_dot_v1_dot_management__pb2
 from quintet.management.v1 import plans_pb2 as quintet_dot_management_dot_v1_dot_plans__pb2
 from quintet.management.v1 import warnings_pb2 as quintet_dot_management_dot_v1_dot_warnings__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quintet/management/v1/facts.proto\x12\x15quintet.management.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&quintet/management/v1/exceptions.proto\x1a&quintet/management/v1/management.proto\x1a!quintet/management/v1/plans.proto\x1a$quintet/management/v1/warnings.proto\"K\n\x0b\x45ventOpened\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1c.quintet.management.v1.Event\x12\x0f\n\x07request\x18\x02 \x01(\t\"\xbf\x01\n\x0cReportMerged\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x14\n\x0corganisation\x18\x04 \x01(\t\x12*\n\x06\x64ue_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x0f\n\x07reports\x18\t \x01(\x05\"\xa8\x02\n\rEventAdvanced\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12.\n\x04step\x18\x02 \x01(\x0b\x32 .quintet.management.v1.EventStep\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x14\n\x0corganisation\x18\x04 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12-\n\tclosed_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\tdeadlines\x18\n \x01(\x0b\x32 .quintet.management.v1.Deadlines\x12\x10\n\x08\x61ssignee\x18\x0f \x01(\t\"\xfe\x01\n\x14JointDisposalStarted\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04lead\x18\x03 \x01(\t\x12\x33\n\nsub_orders\x18\x04 \x03(\x0b\x32\x1f.quintet.management.v1.SubOrder\x12*\n\x06\x64ue_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x12\n\nstarted_by\x18\x07 \x01(\t\x12\x33\n\tdeadlines\x18\x08 \x01(\x0b\x32 .quintet.management.v1.Deadlines\"{\n\x11SubOrderCompleted\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x32\n\tsub_order\x18\x02 \x01(\x0b\x32\x1f.quintet.management.v1.SubOrder\x12\x11\n\tremaining\x18\x03 \x01(\x05\x12\x10\n\x08revision\x18\x04 \x01(\x03\"h\n\x10\x45xceptionChanged\x12\x38\n\texception\x18\x01 \x01(\x0b\x32%.quintet.management.v1.EventException\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xe1\x01\n\x10\x44\x65\x61\x64lineReminder\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x05\x63lock\x18\x03 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\noffset_min\x18\x05 \x01(\x05\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x14\n\x0corganisation\x18\x07 \x01(\t\x12\x0c\n\x04zone\x18\x08 \x01(\t\x12\x0c\n\x04node\x18\t \x01(\t\"\xbe\x01\n\x0e\x44\x65\x61\x64lineMissed\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12/\n\x05\x63lock\x18\x02 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x14\n\x0corganisation\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12\x0c\n\x04node\x18\x07 \x01(\t\"\x93\x02\n\x0e\x45ventEscalated\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x05\x63lock\x18\x03 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x33\n\x04tier\x18\x06 \x01(\x0e\x32%.quintet.management.v1.EscalationTier\x12\x14\n\x0corganisation\x18\x07 \x01(\t\x12\x11\n\texception\x18\x08 \x01(\t\x12\x0c\n\x04zone\x18\t \x01(\t\x12\x0c\n\x04node\x18\n \x01(\t\"\xb4\x01\n\rEventAssigned\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12.\n\x04step\x18\x02 \x01(\x0b\x32 .quintet.management.v1.EventStep\x12\x10\n\x08\x61ssignee\x18\x03 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x04 \x01(\t\x12\x14\n\x0corganisation\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\"P\n\x16PublicWarningPublished\x12\x36\n\x07warning\x18\x01 \x01(\x0b\x32%.quintet.management.v1.WarningInForce\"L\n\x12PublicWarningEnded\x12\x36\n\x07warning\x18\x01 \x01(\x0b\x32%.quintet.management.v1.WarningInForce\"\x83\x01\n\x1bPublicWarningUnacknowledged\x12\x0f\n\x07warning\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\t\x12\x14\n\x0c\x65scalated_to\x18\x03 \x01(\t\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x12WebhookDeliveryDue\x12\x0f\n\x07webhook\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65livery\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"p\n\x0ePlanRunChanged\x12+\n\x03run\x18\x01 \x01(\x0b\x32\x1e.quintet.management.v1.PlanRun\x12\x31\n\x06\x63hange\x18\x02 \x01(\x0b\x32!.quintet.management.v1.PlanChangeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quintet/management/v1/facts.proto\x12\x15quintet.management.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$quintet/management/v1/analysis.proto\x1a&quintet/management/v1/exceptions.proto\x1a&quintet/management/v1/management.proto\x1a!quintet/management/v1/plans.proto\x1a$quintet/management/v1/warnings.proto\"K\n\x0b\x45ventOpened\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1c.quintet.management.v1.Event\x12\x0f\n\x07request\x18\x02 \x01(\t\"\xbf\x01\n\x0cReportMerged\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x14\n\x0corganisation\x18\x04 \x01(\t\x12*\n\x06\x64ue_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x0f\n\x07reports\x18\t \x01(\x05\"\xa8\x02\n\rEventAdvanced\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12.\n\x04step\x18\x02 \x01(\x0b\x32 .quintet.management.v1.EventStep\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x14\n\x0corganisation\x18\x04 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12-\n\tclosed_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\tdeadlines\x18\n \x01(\x0b\x32 .quintet.management.v1.Deadlines\x12\x10\n\x08\x61ssignee\x18\x0f \x01(\t\"\xfe\x01\n\x14JointDisposalStarted\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04lead\x18\x03 \x01(\t\x12\x33\n\nsub_orders\x18\x04 \x03(\x0b\x32\x1f.quintet.management.v1.SubOrder\x12*\n\x06\x64ue_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x12\n\nstarted_by\x18\x07 \x01(\t\x12\x33\n\tdeadlines\x18\x08 \x01(\x0b\x32 .quintet.management.v1.Deadlines\"{\n\x11SubOrderCompleted\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x32\n\tsub_order\x18\x02 \x01(\x0b\x32\x1f.quintet.management.v1.SubOrder\x12\x11\n\tremaining\x18\x03 \x01(\x05\x12\x10\n\x08revision\x18\x04 \x01(\x03\"h\n\x10\x45xceptionChanged\x12\x38\n\texception\x18\x01 \x01(\x0b\x32%.quintet.management.v1.EventException\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xe1\x01\n\x10\x44\x65\x61\x64lineReminder\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x05\x63lock\x18\x03 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\noffset_min\x18\x05 \x01(\x05\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x14\n\x0corganisation\x18\x07 \x01(\t\x12\x0c\n\x04zone\x18\x08 \x01(\t\x12\x0c\n\x04node\x18\t \x01(\t\"\xbe\x01\n\x0e\x44\x65\x61\x64lineMissed\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12/\n\x05\x63lock\x18\x02 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x14\n\x0corganisation\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12\x0c\n\x04node\x18\x07 \x01(\t\"\x93\x02\n\x0e\x45ventEscalated\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x05\x63lock\x18\x03 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x33\n\x04tier\x18\x06 \x01(\x0e\x32%.quintet.management.v1.EscalationTier\x12\x14\n\x0corganisation\x18\x07 \x01(\t\x12\x11\n\texception\x18\x08 \x01(\t\x12\x0c\n\x04zone\x18\t \x01(\t\x12\x0c\n\x04node\x18\n \x01(\t\"\xb4\x01\n\rEventAssigned\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12.\n\x04step\x18\x02 \x01(\x0b\x32 .quintet.management.v1.EventStep\x12\x10\n\x08\x61ssignee\x18\x03 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x04 \x01(\t\x12\x14\n\x0corganisation\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\"P\n\x16PublicWarningPublished\x12\x36\n\x07warning\x18\x01 \x01(\x0b\x32%.quintet.management.v1.WarningInForce\"L\n\x12PublicWarningEnded\x12\x36\n\x07warning\x18\x01 \x01(\x0b\x32%.quintet.management.v1.WarningInForce\"\x83\x01\n\x1bPublicWarningUnacknowledged\x12\x0f\n\x07warning\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\t\x12\x14\n\x0c\x65scalated_to\x18\x03 \x01(\t\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x12WebhookDeliveryDue\x12\x0f\n\x07webhook\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65livery\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"p\n\x0ePlanRunChanged\x12+\n\x03run\x18\x01 \x01(\x0b\x32\x1e.quintet.management.v1.PlanRun\x12\x31\n\x06\x63hange\x18\x02 \x01(\x0b\x32!.quintet.management.v1.PlanChange\"\xb9\x01\n\x12\x45mergingIssueFound\x12\x33\n\x05issue\x18\x01 \x01(\x0b\x32$.quintet.management.v1.EmergingIssue\x12\x30\n\x0cwindow_start\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nwindow_end\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04node\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quintet.management.v1.facts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTOPENED']._serialized_start=246
-  _globals['_EVENTOPENED']._serialized_end=321
-  _globals['_REPORTMERGED']._serialized_start=324
-  _globals['_REPORTMERGED']._serialized_end=515
-  _globals['_EVENTADVANCED']._serialized_start=518
-  _globals['_EVENTADVANCED']._serialized_end=814
-  _globals['_JOINTDISPOSALSTARTED']._serialized_start=817
-  _globals['_JOINTDISPOSALSTARTED']._serialized_end=1071
-  _globals['_SUBORDERCOMPLETED']._serialized_start=1073
-  _globals['_SUBORDERCOMPLETED']._serialized_end=1196
-  _globals['_EXCEPTIONCHANGED']._serialized_start=1198
-  _globals['_EXCEPTIONCHANGED']._serialized_end=1302
-  _globals['_DEADLINEREMINDER']._serialized_start=1305
-  _globals['_DEADLINEREMINDER']._serialized_end=1530
-  _globals['_DEADLINEMISSED']._serialized_start=1533
-  _globals['_DEADLINEMISSED']._serialized_end=1723
-  _globals['_EVENTESCALATED']._serialized_start=1726
-  _globals['_EVENTESCALATED']._serialized_end=2001
-  _globals['_EVENTASSIGNED']._serialized_start=2004
-  _globals['_EVENTASSIGNED']._serialized_end=2184
-  _globals['_PUBLICWARNINGPUBLISHED']._serialized_start=2186
-  _globals['_PUBLICWARNINGPUBLISHED']._serialized_end=2266
-  _globals['_PUBLICWARNINGENDED']._serialized_start=2268
-  _globals['_PUBLICWARNINGENDED']._serialized_end=2344
-  _globals['_PUBLICWARNINGUNACKNOWLEDGED']._serialized_start=2347
-  _globals['_PUBLICWARNINGUNACKNOWLEDGED']._serialized_end=2478
-  _globals['_WEBHOOKDELIVERYDUE']._serialized_start=2480
-  _globals['_WEBHOOKDELIVERYDUE']._serialized_end=2549
-  _globals['_PLANRUNCHANGED']._serialized_start=2551
-  _globals['_PLANRUNCHANGED']._serialized_end=2663
+  _globals['_EVENTOPENED']._serialized_start=284
+  _globals['_EVENTOPENED']._serialized_end=359
+  _globals['_REPORTMERGED']._serialized_start=362
+  _globals['_REPORTMERGED']._serialized_end=553
+  _globals['_EVENTADVANCED']._serialized_start=556
+  _globals['_EVENTADVANCED']._serialized_end=852
+  _globals['_JOINTDISPOSALSTARTED']._serialized_start=855
+  _globals['_JOINTDISPOSALSTARTED']._serialized_end=1109
+  _globals['_SUBORDERCOMPLETED']._serialized_start=1111
+  _globals['_SUBORDERCOMPLETED']._serialized_end=1234
+  _globals['_EXCEPTIONCHANGED']._serialized_start=1236
+  _globals['_EXCEPTIONCHANGED']._serialized_end=1340
+  _globals['_DEADLINEREMINDER']._serialized_start=1343
+  _globals['_DEADLINEREMINDER']._serialized_end=1568
+  _globals['_DEADLINEMISSED']._serialized_start=1571
+  _globals['_DEADLINEMISSED']._serialized_end=1761
+  _globals['_EVENTESCALATED']._serialized_start=1764
+  _globals['_EVENTESCALATED']._serialized_end=2039
+  _globals['_EVENTASSIGNED']._serialized_start=2042
+  _globals['_EVENTASSIGNED']._serialized_end=2222
+  _globals['_PUBLICWARNINGPUBLISHED']._serialized_start=2224
+  _globals['_PUBLICWARNINGPUBLISHED']._serialized_end=2304
+  _globals['_PUBLICWARNINGENDED']._serialized_start=2306
+  _globals['_PUBLICWARNINGENDED']._serialized_end=2382
+  _globals['_PUBLICWARNINGUNACKNOWLEDGED']._serialized_start=2385
+  _globals['_PUBLICWARNINGUNACKNOWLEDGED']._serialized_end=2516
+  _globals['_WEBHOOKDELIVERYDUE']._serialized_start=2518
+  _globals['_WEBHOOKDELIVERYDUE']._serialized_end=2587
+  _globals['_PLANRUNCHANGED']._serialized_start=2589
+  _globals['_PLANRUNCHANGED']._serialized_end=2701
+  _globals['_EMERGINGISSUEFOUND']._serialized_start=2704
+  _globals['_EMERGINGISSUEFOUND']._serialized_end=2889
 # @@protoc_insertion_point(module_scope)

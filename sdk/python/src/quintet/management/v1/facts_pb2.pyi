@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from quintet.management.v1 import analysis_pb2 as _analysis_pb2
 from quintet.management.v1 import exceptions_pb2 as _exceptions_pb2
 from quintet.management.v1 import management_pb2 as _management_pb2
 from quintet.management.v1 import plans_pb2 as _plans_pb2
@@ -664,3 +665,45 @@ class PlanRunChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlanRunChanged: _TypeAlias = PlanRunChanged  # noqa: Y015
+
+@_typing.final
+class EmergingIssueFound(_message.Message):
+    """EmergingIssueFound says that a type and place rose beyond its own history. It is stated once for as long as the window is;
+    an issue that zones below explain is stated for those alone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUE_FIELD_NUMBER: _builtins.int
+    WINDOW_START_FIELD_NUMBER: _builtins.int
+    WINDOW_END_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """node is the id of the node that found it."""
+    @_builtins.property
+    def issue(self) -> _analysis_pb2.EmergingIssue:
+        """issue is what was found, with its statistics."""
+
+    @_builtins.property
+    def window_start(self) -> _timestamp_pb2.Timestamp:
+        """window_start is when the window begins."""
+
+    @_builtins.property
+    def window_end(self) -> _timestamp_pb2.Timestamp:
+        """window_end is when it ends."""
+
+    def __init__(
+        self,
+        *,
+        issue: _analysis_pb2.EmergingIssue | None = ...,
+        window_start: _timestamp_pb2.Timestamp | None = ...,
+        window_end: _timestamp_pb2.Timestamp | None = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["issue", b"issue", "window_end", b"window_end", "window_start", b"window_start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issue", b"issue", "node", b"node", "window_end", b"window_end", "window_start", b"window_start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmergingIssueFound: _TypeAlias = EmergingIssueFound  # noqa: Y015

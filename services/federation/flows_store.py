@@ -36,6 +36,13 @@ class Flow:
     wait_s: float = 0.0
 
 
+_NAMES = list(Flow.__dataclass_fields__)
+_INSERT = (
+    f"INSERT INTO contract_flows ({', '.join(_NAMES)}) VALUES ({', '.join(f'${n + 1}' for n in range(len(_NAMES)))})"
+    " ON CONFLICT (contract, sender) DO"
+)
+
+
 @dataclass(frozen=True)
 class Waits:
     """The oldest envelope of a contract without a receipt. `written_at` is by the clock of the database."""
@@ -52,15 +59,15 @@ async def get(conn: Connection, contract: str, sender: str, now: datetime) -> Fl
     return Flow(**dict(row)) if row else Flow(contract, sender, now)
 
 
+async def begin(conn: Connection, flow: Flow) -> None:
+    """Write how a contract flows unless that stands there already."""
+    await conn.execute(f"{_INSERT} NOTHING", *(getattr(flow, name) for name in _NAMES))
+
+
 async def put(conn: Connection, flow: Flow) -> None:
     """Write how a contract flows."""
-    names = list(Flow.__dataclass_fields__)
-    values = ", ".join(f"${place}" for place in range(1, len(names) + 1))
-    await conn.execute(
-        f"INSERT INTO contract_flows ({', '.join(names)}) VALUES ({values}) ON CONFLICT (contract, sender)"
-        f" DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names[2:])}",
-        *(getattr(flow, name) for name in names),
-    )
+    changed = ", ".join(f"{name} = excluded.{name}" for name in _NAMES[2:])
+    await conn.execute(f"{_INSERT} UPDATE SET {changed}", *(getattr(flow, name) for name in _NAMES))
 
 
 async def forget(conn: Connection, contracts: list[str]) -> None:

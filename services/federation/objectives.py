@@ -82,10 +82,13 @@ class Objectives:
             ages = Ages()
             for sender in _senders(contract):
                 flow = await flows_store.get(tx.conn, contract.name, sender, tx.now)
-                own = sender == self._node
-                flow = await self._find(tx, contract, flow) if own else flow
+                if sender == self._node:
+                    flow = await self._find(tx, contract, flow)
+                    await flows_store.put(tx.conn, flow)
+                else:
+                    # What the peer has said meanwhile (see handle) must not be written over.
+                    await flows_store.begin(tx.conn, flow)
                 ages = ages.or_later(await self._ages(tx, contract, flow))
-                await flows_store.put(tx.conn, flow)
             FRESHNESS_AGE.labels(contract.name, contract.peer).set(ages.change_s)
             DELIVERY_AGE.labels(contract.name, contract.peer).set(ages.wait_s)
             missed |= {(contract.name, name): (contract.peer, text) for name, text in _missed(contract, ages).items()}

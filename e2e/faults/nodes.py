@@ -20,7 +20,7 @@ from deploy.tests.filing import ready
 from e2e.faults.proxy import Proxy
 from libs.clock import SystemClock
 from libs.config import PARTS
-from libs.db import Pool, open_pool
+from libs.db import Pool, Record, away, is_away, is_lost, is_slow, open_pool
 from libs.tx import Transactions
 from quintet_sdk import Client, QuintetError
 
@@ -244,6 +244,17 @@ class FaultNode:
             yield pool
         finally:
             await pool.close()
+
+
+async def read(database: Pool, sql: str, *parameters: object) -> list[Record]:
+    """The rows of a query. Raises Away also when the server is killed at that very moment."""
+    async with database.acquire() as connection:
+        try:
+            return await connection.fetch(sql, *parameters)
+        except Exception as error:
+            if is_lost(connection) or is_away(error) or is_slow(error):
+                raise away(error) from error
+            raise
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

@@ -23,7 +23,7 @@ from e2e.faults.ledger import (
     Ledger,
     TransferStep,
 )
-from e2e.faults.nodes import FaultNode
+from e2e.faults.nodes import FaultNode, read
 from libs.clock import SystemClock
 from libs.db import Pool
 from libs.errors import Away
@@ -80,10 +80,8 @@ class People:
         """The clerk of the district: acknowledges what has been delivered there, until cancelled."""
         query = "SELECT id FROM federation.directives WHERE state = $1 AND lower = ''"
         while True:
-            with suppress(Away, OSError):
-                async with district.acquire() as connection:
-                    rows = await connection.fetch(query, directive_pb2.DIRECTIVE_STATE_DELIVERED)
-                for row in rows:
+            with suppress(Away):
+                for row in await read(district, query, directive_pb2.DIRECTIVE_STATE_DELIVERED):
                     path = f"/v1/directives/{row['id']}:acknowledge"
                     await self._post(self._federation.district, path, {}, request_id=f"acknowledge-{row['id']}"[:64])
             await asyncio.sleep(CLERK_POLL_S)

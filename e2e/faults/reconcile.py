@@ -35,7 +35,7 @@ from e2e.faults.ledger import (
     Ledger,
     TransferStep,
 )
-from e2e.faults.nodes import FaultNode
+from e2e.faults.nodes import FaultNode, read
 from e2e.faults.verdict import Verdict
 from libs.config import PARTS
 from libs.db import Pool
@@ -118,8 +118,7 @@ async def open_reconciler(federation: Federation) -> AsyncIterator[Reconciler]:
 
 
 async def _rows(database: Pool, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-    async with database.acquire() as connection:
-        return [tuple(row) for row in await connection.fetch(sql, *parameters)]
+    return [tuple(row) for row in await read(database, sql, *parameters)]
 
 
 # ---------------------------------------------------------------------------------------------------- facts, upwards

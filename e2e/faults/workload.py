@@ -30,8 +30,16 @@ STATED = "faults.batches.state"
 class Workload:
     """Works on the nodes as clients and services do: patiently, and never the same thing twice."""
 
-    def __init__(self, federation: Federation, district: Transactions, partner: Transactions, people: People) -> None:
+    def __init__(
+        self,
+        federation: Federation,
+        district: Transactions,
+        partner: Transactions,
+        people: People,
+        clerk: asyncio.Task[None],
+    ) -> None:
         """Use `run_workload`."""
+        self._clerk = clerk
         self._federation = federation
         self._people = people
         self._district = district
@@ -56,6 +64,8 @@ class Workload:
         files `requests` at the city for the district's zone and gives `directives` to it, and holds the transfer of the
         contract's rows `transfers` times.
         """
+        if self._clerk.done():  # nobody else would say why directives are not acknowledged any more
+            self._clerk.result()
         self._stretch += 1
         ledger = Ledger()
         pause_s = seconds / numbers if numbers else 0.0
@@ -151,7 +161,7 @@ async def run_workload(federation: Federation, chance: random.Random) -> AsyncIt
         stack.push_async_callback(_ended, clerk)
         district = await stack.enter_async_context(federation.district.transactions("management"))
         partner = await stack.enter_async_context(federation.partner.transactions("perception"))
-        yield Workload(federation, district, partner, people)
+        yield Workload(federation, district, partner, people, clerk)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -2,7 +2,8 @@
 
 It reads the databases of all nodes as their operator would, and shares no code with what did the work. The order in
 which a receiver wrote is PostgreSQL's own word: the number of the writing transaction (xmin), and its command (cmin).
-After a crash PostgreSQL knows no commands any more: the order within one transaction is then unknown.
+A row that PostgreSQL replayed from its log after a crash has lost the command (it says 0), while others of the same
+transaction may have kept it: the order within such a transaction is unknown.
 """
 
 import asyncio
@@ -134,7 +135,8 @@ async def _compare_events(verdict: Verdict, ledger: Ledger, city: Pool) -> None:
         """SELECT e.name, s.revision, e.revision, e.status
         FROM management.event_steps s JOIN management.events e ON e.id = s.event_id
         WHERE e.name = ANY($1::text[])
-        ORDER BY s.xmin::text::bigint, s.cmin::text::bigint, s.revision""",
+        ORDER BY s.xmin::text::bigint, CASE WHEN bool_or(s.cmin::text = '0') OVER (PARTITION BY e.name, s.xmin::text)
+            THEN 0 ELSE s.cmin::text::bigint END, s.revision""",
         list(ledger.events),
     ):
         written[name].append(revision)

@@ -70,7 +70,7 @@ e2e: $(VENV) $(NPM) ## a whole federation from outside, and the SDK examples
 
 .PHONY: e2e-faults
 e2e-faults: $(VENV) ## nodes whose links and processes fail, reconciled (FAULTS_MINUTES of random rounds, FAULTS_SEED)
-	@$(PYTHON) -m pytest e2e/faults $(ARGS)
+	@$(PYTHON) -m pytest e2e/faults -v -s $(ARGS)
 
 .PHONY: e2e-compose
 e2e-compose: $(VENV) ## city, district and partner in containers (after make compose-machine)

@@ -90,7 +90,7 @@ class People:
         """Suspend the contract's transfer and start it again, at either end; or end it and ask for the rows anew."""
         anew = self._chance.random() < 0.5
         node = self._federation.node(CITY if anew else self._chance.choice([CITY, PARTNER]))
-        name = await self._started(node)
+        name = await self._started()
         if anew:
             await self._step(ledger, node, name, "complete", "TransferCompletionMessage")
             await asyncio.sleep(pause_s)
@@ -113,14 +113,20 @@ class People:
         ledger.steps.append(TransferStep(*step, nth=self._steps[step] + before))
         ledger.sent[TRANSFERS] += 1
 
-    async def _started(self, node: FaultNode) -> str:
-        """The name of the contract's transfer, once it flows as far as this node knows."""
+    async def _started(self) -> str:
+        """The name of the contract's transfer, once it flows and both ends have seen the same steps of it.
+
+        Before, a step taken at one end may meet one of the other on its way, and be rightly refused.
+        """
+        query = {"contract": self._federation.contract, "state": STARTED}
         async with asyncio.timeout(STARTED_WITHIN_S):
             while True:
-                query = {"contract": self._federation.contract, "state": STARTED}
-                found = (await self._ask(node, "GET", "/v1/transfers", params=query))["transfers"]
-                if found:
-                    return str(found[0]["name"])
+                here, there = [
+                    (await self._ask(node, "GET", "/v1/transfers", params=query))["transfers"]
+                    for node in (self._federation.city, self._federation.partner)
+                ]
+                if here and there and (here[0]["name"], here[0]["step"]) == (there[0]["name"], there[0]["step"]):
+                    return str(here[0]["name"])
                 await asyncio.sleep(RETRY_S)
 
     async def _post(self, node: FaultNode, path: str, body: dict[str, Any], request_id: str = "") -> dict[str, Any]:

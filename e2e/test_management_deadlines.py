@@ -65,7 +65,7 @@ def test_the_crew_asks_for_time_the_supervisor_grants_it_and_the_citizen_sees_wh
     decided = people["supervisor"].post(f"/v1/{asked['name']}:decide", {"approve": True})["exception"]
     assert decided["dueBefore"] < decided["dueAfter"]
 
-    seen = people["resident"].follow(request, lambda found: found["deadlineChanges"])
+    seen = people["resident"].follow(request, lambda found: found.get("deadlineChanges"))
     assert (seen["firstDueAt"], seen["dueAt"]) == (decided["dueBefore"], decided["dueAfter"])
     (change,) = seen["deadlineChanges"]
     assert "an extension of 9 h was approved" in change["reason"]["en"]
@@ -91,12 +91,12 @@ def test_while_it_is_suspended_nothing_counts_and_nothing_happens(people: dict[s
     assert refused == Refused(400, "EVENT_SUSPENDED")
     told = people["handler"].get(f"/v1/{event}/deadlines")
     assert told["business"]["state"] == told["step"]["state"] == "CLOCK_STATE_PAUSED"
-    seen = people["resident"].follow(request, lambda found: found["suspendedUntil"])
+    seen = people["resident"].follow(request, lambda found: found.get("suspendedUntil"))
     assert seen["dueAt"] > before["dueAt"]
 
     people["handler"].post(f"/v1/{event}:endSuspension", {"reason": "the wall stands"})
     after = people["handler"].get(f"/v1/{event}")["event"]
-    assert not after["suspendedUntil"]
+    assert not after.get("suspendedUntil")
     assert before["dueAt"] <= after["dueAt"] < seen["dueAt"]
     people["handler"].post(f"/v1/{event}:advance", {"action": "dispose", "reason": "painted over"})
     ledger = people["supervisor"].get("/v1/zones/us-ca-sf-d10-potrero-hill/exceptions", event=event)["exceptions"]
@@ -113,7 +113,7 @@ def test_a_citizen_who_is_not_satisfied_reaches_the_crew_again(people: dict[str,
     people["handler"].post(f"/v1/{event}:advance", {"action": "dispose", "reason": "painted over"})
     people["handler"].post(f"/v1/{event}:advance", {"action": "feed_back", "answer": "The wall is clean again."})
     people["verifier"].post(f"/v1/{event}:advance", {"action": "verify", "reason": "seen on the spot"})
-    people["resident"].follow(request, lambda found: found["reopenUntil"])
+    people["resident"].follow(request, lambda found: found.get("reopenUntil"))
     people["resident"].post(f"/v1/{request}:reopen", {"reason": "it is still there"})
 
     reopened = until("the crew's event", lambda: _when(people["handler"].get(f"/v1/{event}")["event"], "dispatched"))

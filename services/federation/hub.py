@@ -154,6 +154,9 @@ class Hub:
                     self._start(peer)
                 await asyncio.sleep(PEERS_POLL_S)
         finally:
+            # The server of the link port waits for the streams that peers opened: they would hold up the node's end.
+            for session in self.sessions():
+                session.close()
             tasks = list(self._dialling.values())
             for task in tasks:
                 task.cancel()

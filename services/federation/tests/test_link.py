@@ -75,6 +75,20 @@ async def test_nothing_is_lost_or_doubled_while_the_link_breaks(pair: Pair) -> N
     assert (await pair.city.contracts())[0].facts_received == total
 
 
+async def test_a_node_that_stops_ends_the_streams_that_peers_opened(pair: Pair) -> None:
+    opened = pair.city.hub.sessions()
+    assert [session.dialled_by for session in opened] == [pair.district.id]
+    running = await pair.world.dial(pair.city)
+    await asyncio.sleep(0)  # it has begun
+
+    running.cancel()
+
+    async def ended() -> bool:
+        return not set(opened) & set(pair.city.hub.sessions())
+
+    await eventually(ended)
+
+
 async def test_what_the_charter_does_not_allow_is_refused_and_holds_up_nobody(pair: Pair) -> None:
     """The district's own queue is tampered with: the city must not believe it."""
     contract = (await pair.district.contracts())[0]

@@ -16,7 +16,7 @@ from libs import conformance
 from libs.config import PARTS
 from libs.methods import access_of
 from quintet.audit.v1 import audit_pb2
-from quintet.collaboration.v1 import collaboration_pb2
+from quintet.collaboration.v1 import collaboration_pb2, notices_pb2
 from quintet.deadletter.v1 import deadletter_pb2
 from quintet.delivery.v1 import delivery_pb2
 from quintet.federation.v1 import federation_pb2, link_pb2
@@ -57,7 +57,7 @@ FILES = {
         warnings_pb2,
         worklists_pb2,
     ),
-    "collaboration": (collaboration_pb2,),
+    "collaboration": (collaboration_pb2, notices_pb2),
     "delivery": (delivery_pb2,),
     "federation": (federation_pb2,),
 }

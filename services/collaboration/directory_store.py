@@ -34,16 +34,17 @@ async def put_person(conn: Connection, node: str, person: str, display_name: str
         return
     await conn.execute("INSERT INTO people (node, name, display_name) VALUES ($1, $2, $3)", node, person, display_name)
     await conn.execute(
-        """INSERT INTO posts (node, person, place, organisation, zone, title_zh, title_en)
-        SELECT $1, $2, place, organisation, zone, title_zh, title_en
-        FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) WITH ORDINALITY
-            AS p(organisation, zone, title_zh, title_en, place)""",
+        """INSERT INTO posts (node, person, place, organisation, zone, title_zh, title_en, role)
+        SELECT $1, $2, place, organisation, zone, title_zh, title_en, role
+        FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) WITH ORDINALITY
+            AS p(organisation, zone, title_zh, title_en, role, place)""",
         node,
         person,
         [post.organisation for post in posts],
         [post.zone for post in posts],
         [post.title.zh for post in posts],
         [post.title.en for post in posts],
+        [post.role for post in posts],
     )
 
 

@@ -51,7 +51,11 @@ async def organisation_changed(tx: Tx, fact: Fact, message: Message) -> None:
 async def person_changed(tx: Tx, fact: Fact, message: Message) -> None:
     """Keep the posts that the person holds in organisations; residents, who hold none, are nobody's to look up."""
     person = cast(PersonChanged, message).person
-    posts = [Post(post.organisation, post.zone, text_of(post.title)) for post in person.posts if post.organisation]
+    posts = [
+        Post(post.organisation, post.zone, text_of(post.title), post.role.removeprefix("roles/"))
+        for post in person.posts
+        if post.organisation
+    ]
     await directory_store.put_person(
         tx.conn, fact.node, person.name, person.display_name, [] if person.disabled else posts
     )

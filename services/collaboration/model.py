@@ -46,11 +46,12 @@ class Organisation:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """What somebody is in an organisation."""
+    """What somebody is in an organisation; `role` as notices name it, "handler"."""
 
     organisation: str
     zone: str
     title: LocalText
+    role: str
 
 
 @dataclass(frozen=True, slots=True)

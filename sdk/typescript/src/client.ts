@@ -1,6 +1,7 @@
 import { createClient, type Client } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { CollaborationService } from "./gen/quintet/collaboration/v1/collaboration_pb.js";
+import { NoticeService } from "./gen/quintet/collaboration/v1/notices_pb.js";
 import { RequestService, ServiceItemService } from "./gen/quintet/delivery/v1/delivery_pb.js";
 import { FederationService } from "./gen/quintet/federation/v1/federation_pb.js";
 import { DirectoryService } from "./gen/quintet/identity/v1/directory_pb.js";
@@ -51,6 +52,7 @@ export interface Quintet {
   readonly plans: Client<typeof PlanService>;
   readonly imports: Client<typeof ImportService>;
   readonly collaboration: Client<typeof CollaborationService>;
+  readonly notices: Client<typeof NoticeService>;
   readonly requests: Client<typeof RequestService>;
   readonly serviceItems: Client<typeof ServiceItemService>;
   readonly federation: Client<typeof FederationService>;
@@ -83,6 +85,7 @@ export function connect(options: Options): Quintet {
     plans: createClient(PlanService, transport),
     imports: createClient(ImportService, transport),
     collaboration: createClient(CollaborationService, transport),
+    notices: createClient(NoticeService, transport),
     requests: createClient(RequestService, transport),
     serviceItems: createClient(ServiceItemService, transport),
     federation: createClient(FederationService, transport),

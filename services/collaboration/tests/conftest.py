@@ -1,12 +1,13 @@
 """Collaboration as its wiring builds it, on a real channel."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from libs.access import Grant, Grants, Scope
 from libs.channel import Channel, channel
@@ -14,6 +15,7 @@ from libs.clock import ManualClock
 from libs.config import Secrets, load_config
 from libs.db import Connection, Record
 from libs.host import Host
+from libs.inbox import Handler
 from libs.node_key import NodeKeys
 from libs.rpc import Server, TokenAuthenticator
 from libs.testing import MakeTransactions
@@ -22,9 +24,9 @@ from libs.tx import Transactions
 from libs.zone_directory import ZoneDirectory
 from quintet.collaboration.v1 import facts_pb2
 from quintet.collaboration.v1.collaboration_pb2_grpc import CollaborationServiceStub
+from quintet.collaboration.v1.notices_pb2_grpc import NoticeServiceStub
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.identity.v1.directory_pb2 import ListZonesRequest, ListZonesResponse, Zone
-from services.collaboration.facts import handlers
 from services.collaboration.tests.samples import (
     D10,
     HANDLER,
@@ -86,6 +88,7 @@ class Collaboration:
     host: Host
     address: str
     stack: AsyncExitStack
+    handlers: Mapping[type[Message], Handler]
     _channels: dict[str, Channel] = field(default_factory=dict)
 
     @property
@@ -93,16 +96,22 @@ class Collaboration:
         return self.host.transactions
 
     def stub(self, subject: str = "") -> CollaborationServiceStub:
+        return CollaborationServiceStub(self._channel(subject))
+
+    def notices(self, subject: str) -> NoticeServiceStub:
+        return NoticeServiceStub(self._channel(subject))
+
+    def _channel(self, subject: str) -> Channel:
         if subject not in self._channels:
             token = callers.token(subject) if subject else ""
             self._channels[subject] = channel(self.address, token=token, dependency="collaboration", cap_s=10)
             self.stack.push_async_callback(self._channels[subject].close)
-        return CollaborationServiceStub(self._channels[subject])
+        return self._channels[subject]
 
     async def tell(self, *messages: Any, **origin: Any) -> None:
         """Hand facts to their handlers."""
         for message in messages:
-            handle = handlers()[type(message)]
+            handle = self.handlers[type(message)]
             await self.transactions.run(lambda tx, h=handle, m=message: h(tx, fact(m, **origin), m))  # type: ignore[misc]
 
     async def rows(self, query: str, *values: object) -> list[Record]:
@@ -149,7 +158,7 @@ async def collaboration(
             server.add(*servicer)
         port = await server.start()
         stack.push_async_callback(server.stop, 0)
-        made = Collaboration(host, f"127.0.0.1:{port}", stack)
+        made = Collaboration(host, f"127.0.0.1:{port}", stack, wired.handlers)
         await made.tell(*(organisation_changed(name) for name in (PUBLIC_WORKS, PARKS, POLICE, DUTY_CENTRE)))
         await made.tell(person_changed(HANDLER, PUBLIC_WORKS), person_changed(COLLEAGUE, PUBLIC_WORKS))
         await made.tell(person_changed(GARDENER, PARKS))

@@ -90,11 +90,16 @@ def organisation_changed(name: str = PUBLIC_WORKS, en: str = "Public Works", zon
 
 
 def person_changed(
-    name: str = HANDLER, *organisations: str, disabled: bool = False, display_name: str = "Handler 1"
+    name: str = HANDLER,
+    *organisations: str,
+    disabled: bool = False,
+    display_name: str = "Handler 1",
+    role: str = "handler",
+    zone: str = ROOT,
 ) -> PersonChanged:
+    title = LocalText(en="Handler", zh="处置人员")
     posts = [
-        Post(role="roles/handler", zone=ROOT, organisation=organisation, title=LocalText(en="Handler", zh="处置人员"))
-        for organisation in organisations
+        Post(role=f"roles/{role}", zone=zone, organisation=organisation, title=title) for organisation in organisations
     ]
     return PersonChanged(person=Person(name=name, display_name=display_name, posts=posts, disabled=disabled))
 

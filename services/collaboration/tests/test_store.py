@@ -145,8 +145,11 @@ async def test_the_directory(collaboration: Transactions) -> None:
         ):
             await directory_store.put_organisation(tx.conn, node, Organisation(name, text, zone))
         for n in range(POSTS_PER_ORGANISATION_MAX + 5):
-            await directory_store.put_person(tx.conn, "sf", f"people/p{n:03}", "", [Post(PUBLIC_WORKS, ROOT, text)])
-        posts = [Post(PARKS, D10, text), Post(PARKS, "us-ca-sf-d6", text), Post(PUBLIC_WORKS, ROOT, text)]
+            await directory_store.put_person(
+                tx.conn, "sf", f"people/p{n:03}", "", [Post(PUBLIC_WORKS, ROOT, text, "handler")]
+            )
+        places = ((PARKS, D10), (PARKS, "us-ca-sf-d6"), (PUBLIC_WORKS, ROOT))
+        posts = [Post(organisation, zone, text, "handler") for organisation, zone in places]
         await directory_store.put_person(tx.conn, "sf", HANDLER, "Handler 1", posts)
 
     await collaboration.run(fill)
@@ -170,7 +173,7 @@ async def test_who_is_known(collaboration: Transactions) -> None:
 
     async def fill(tx: Tx) -> None:
         await directory_store.put_organisation(tx.conn, "sf", Organisation(PARKS, text, ROOT))
-        await directory_store.put_person(tx.conn, "sf", HANDLER, "", [Post(PARKS, ROOT, text)])
+        await directory_store.put_person(tx.conn, "sf", HANDLER, "", [Post(PARKS, ROOT, text, "handler")])
 
     await collaboration.run(fill)
     assert await collaboration.read(lambda conn: directory_store.unknown(conn, [PARKS, POLICE])) == {POLICE}

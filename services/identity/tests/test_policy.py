@@ -13,7 +13,7 @@ from libs.access import Grant, Grants, Scope
 from libs.methods import access_of
 from libs.zones import ZoneRecord, ZoneTree
 from quintet.audit.v1 import audit_pb2
-from quintet.collaboration.v1 import collaboration_pb2
+from quintet.collaboration.v1 import collaboration_pb2, notices_pb2
 from quintet.deadletter.v1 import deadletter_pb2
 from quintet.delivery.v1 import delivery_pb2
 from quintet.federation.v1 import federation_pb2, link_pb2
@@ -39,7 +39,8 @@ from services.identity.model import Post, Role, RoleGrant, Text
 from services.identity.policy import POLICY_FILE, Policy
 
 FILES = [
-    audit_pb2, collaboration_pb2, deadletter_pb2, delivery_pb2, federation_pb2, link_pb2, directory_pb2, identity_pb2,
+    audit_pb2, collaboration_pb2, notices_pb2, deadletter_pb2, delivery_pb2, federation_pb2, link_pb2,
+    directory_pb2, identity_pb2,
     analysis_pb2,
     calendars_pb2,
     channels_pb2,

@@ -7,6 +7,7 @@ import grpc
 import grpc.aio
 
 from quintet.collaboration.v1.collaboration_pb2_grpc import CollaborationServiceStub
+from quintet.collaboration.v1.notices_pb2_grpc import NoticeServiceStub
 from quintet.delivery.v1.delivery_pb2_grpc import RequestServiceStub, ServiceItemServiceStub
 from quintet.federation.v1.federation_pb2_grpc import FederationServiceStub
 from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
@@ -72,6 +73,7 @@ class Client:
         self.warning_channels = WarningChannelServiceStub(self._channel)
         self.plans = PlanServiceStub(self._channel)
         self.collaboration = CollaborationServiceStub(self._channel)
+        self.notices = NoticeServiceStub(self._channel)
         self.requests = RequestServiceStub(self._channel)
         self.service_items = ServiceItemServiceStub(self._channel)
         self.federation = FederationServiceStub(self._channel)

@@ -1,0 +1,1 @@
+"""What roles are told of and must see: reminders and escalations."""

@@ -1,11 +1,16 @@
 """A contract between two cities: what it gives flows, anything else is refused with a reason, and it can end."""
 
+import json
+from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 from e2e.contracts import FIELDS, negotiate, until_state
-from e2e.federation import Federation, Refused
+from e2e.federation import Caller, Federation, Refused
 
 PURPOSE = "comparing the air of two cities"
+STREAMED_ROWS = 50
+PAGED_ROWS = 70
 
 
 def test_a_contract_gives_its_fields_and_no_others(federation: Federation) -> None:
@@ -17,6 +22,11 @@ def test_a_contract_gives_its_fields_and_no_others(federation: Federation) -> No
         rows = consumer.post(f"/v1/{contract}:query", {"purpose": PURPOSE, "pageSize": 3})["rows"]
         assert len(rows) == 3
         assert {tuple(sorted(row)) for row in rows} == {tuple(sorted(FIELDS))}
+
+        streamed = list(_streamed(consumer, contract))
+        assert len(streamed) > 1
+        assert [bool(page.get("nextPageToken")) for page in streamed] == [True] * (len(streamed) - 1) + [False]
+        assert [row for page in streamed for row in page["rows"]] == _paged(consumer, contract)
 
         outside = consumer.refused("POST", f"/v1/{contract}:query", {"fields": ["pm25_maximum"]})
         assert outside == Refused(403, "FIELD_NOT_IN_CONTRACT")
@@ -31,3 +41,21 @@ def test_a_contract_gives_its_fields_and_no_others(federation: Federation) -> No
         until_state(consumer, contract, "TERMINATED")
         ended = consumer.refused("POST", f"/v1/{contract}:query", {"fields": ["station"]})
         assert ended == Refused(400, "CONTRACT_NOT_ACTIVE")
+
+
+def _streamed(consumer: Caller, contract: str) -> Iterator[Any]:
+    """The pages of the whole answer as they come from the other city, one JSON object per line."""
+    with consumer.http.stream("POST", f"/v1/{contract}:stream", json={"pageSize": STREAMED_ROWS}) as answer:
+        assert answer.is_success, answer.read()
+        yield from map(json.loads, answer.iter_lines())
+
+
+def _paged(consumer: Caller, contract: str) -> list[Any]:
+    rows: list[Any] = []
+    token = ""
+    while True:
+        page = consumer.post(f"/v1/{contract}:query", {"pageSize": PAGED_ROWS, "pageToken": token})
+        rows += page["rows"]
+        token = page.get("nextPageToken", "")
+        if not token:
+            return rows

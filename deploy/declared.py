@@ -15,9 +15,11 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from deploy.lines import child, line_of
 from quintet.identity.v1.directory_pb2 import Organisation, Person, Role, ServiceAccount, Zone
 from quintet.management.v1.calendars_pb2 import Calendar
 from quintet.management.v1.indicators_pb2 import Indicator
+from quintet.management.v1.loops_pb2 import PutLoopRequest
 from quintet.management.v1.management_pb2 import EventType
 from quintet.management.v1.plans_pb2 import Plan
 from quintet.options.v1.options_pb2 import rules
@@ -28,9 +30,10 @@ INCLUDE = "include"
 ROUTES = "routes"
 SERVICE_ITEMS = "service_items"
 DEPARTMENT = "department"
+LOOPS = "loops"
 INCLUDES_MAX = 50
 
-# The sections that hold entries, in the order in which they are loaded: what is referred to comes first.
+# The sections, in the order in which they are loaded: what is referred to comes first.
 KINDS: Mapping[str, type[Message]] = {
     "zones": Zone,
     "organisations": Organisation,
@@ -38,6 +41,7 @@ KINDS: Mapping[str, type[Message]] = {
     "people": Person,
     "service_accounts": ServiceAccount,
     "calendars": Calendar,
+    LOOPS: PutLoopRequest,
     "event_types": EventType,
     "device_models": DeviceModel,
     "devices": Device,
@@ -54,10 +58,15 @@ _PREFIXES = {
 
 
 class DeclarationError(ValueError):
-    """A file says something that cannot be: where (file, entry and field) and what is wrong."""
+    """A file says something that cannot be: where (file, line, entry and field) and what is wrong.
 
-    def __init__(self, file: Path, where: str, problem: str) -> None:
-        super().__init__(f"{file}: {where}: {problem}" if where else f"{file}: {problem}")
+    `line` counts from 1, 0 when what is wrong is the file.
+    """
+
+    def __init__(self, file: Path, where: str, problem: str, line: int = 0) -> None:
+        place = f"{file}:{line}" if line else str(file)
+        super().__init__(f"{place}: {where}: {problem}" if where else f"{place}: {problem}")
+        self.line = line
         self.file = file
         self.where = where
         self.problem = problem
@@ -71,11 +80,13 @@ class Entry:
     file: Path
     name: str
     message: Message
+    node: yaml.Node | None = None
 
     def refused(self, field_path: str, problem: str) -> DeclarationError:
         """The error for an entry that the node refused. `field_path` is as the node gave it."""
         where = f"{self.section} {self.name}"
-        return DeclarationError(self.file, f"{where}, {field_path}" if field_path else where, problem)
+        line = line_of(self.node, field_path)
+        return DeclarationError(self.file, f"{where}, {field_path}" if field_path else where, problem, line)
 
 
 @dataclass(slots=True)
@@ -98,6 +109,10 @@ class _Raw:
     file: Path
     index: int
     content: dict[str, Any]
+    node: yaml.Node | None
+
+    def wrong(self, where: str, problem: str, path: str = "") -> "DeclarationError":
+        return DeclarationError(self.file, where, problem, line_of(self.node, path))
 
 
 def read_folder(folder: Path) -> Declared:
@@ -117,27 +132,31 @@ def read_folder(folder: Path) -> Declared:
         seen.add(path)
         if len(seen) > INCLUDES_MAX:
             raise DeclarationError(path, INCLUDE, f"more than {INCLUDES_MAX} files")
-        document = _parse(path)
+        document, root = _parse(path)
         queue += _included(path, document.pop(INCLUDE, []))
         _routes(path, document.pop(ROUTES, {}), routes)
         declared.service_items = _service_items(path, document.pop(SERVICE_ITEMS, {})) or declared.service_items
-        raws += _raws(path, document)
+        loops = document.pop(LOOPS, [])
+        declared.entries[LOOPS] += [_loop(path, name, child(root, LOOPS)) for name in _file_names(path, loops)]
+        raws += _raws(path, document, root)
     _convert_all(declared, raws, routes)
     return declared
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _parse(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     try:
-        document = yaml.safe_load(path.read_text())
+        text = path.read_text()
+        document, root = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except FileNotFoundError as error:
         raise DeclarationError(path, "", "is included, but does not exist") from error
     except yaml.YAMLError as error:
-        raise DeclarationError(path, "", f"is not YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None)
+        raise DeclarationError(path, "", f"is not YAML: {error}", mark.line + 1 if mark else 0) from error
     if document is None:
-        return {}
+        return {}, None
     if not isinstance(document, dict):
         raise DeclarationError(path, "", "must hold sections, such as `zones:`")
-    return document
+    return document, root
 
 
 def _included(path: Path, names: object) -> list[Path]:
@@ -165,18 +184,42 @@ def _service_items(path: Path, content: object) -> str:
     return str(content["csv"])
 
 
-def _raws(path: Path, document: Mapping[str, Any]) -> list[_Raw]:
+def _file_names(path: Path, names: object) -> list[str]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DeclarationError(path, LOOPS, "must be a list of paths of files, one for each loop")
+    return names
+
+
+def _loop(path: Path, name: str, node: yaml.Node | None) -> Entry:
+    """A loop goes to the node as the text that its file holds: the node reads it, and names faults by line."""
+    file = (path.parent / name).resolve()
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise DeclarationError(path, LOOPS, f"{name}: {error.strerror}", line_of(node)) from error
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise DeclarationError(file, "", f"is not YAML: {error}", mark.line + 1 if mark else 0) from error
+    loop = found.get("name") if isinstance(found, dict) else None
+    return Entry(LOOPS, file, str(loop or name), PutLoopRequest(definition=text))
+
+
+def _raws(path: Path, document: Mapping[str, Any], root: yaml.Node | None) -> list[_Raw]:
     found: list[_Raw] = []
     for section, entries in document.items():
         if section not in KINDS:
             known = ", ".join([*KINDS, ROUTES, SERVICE_ITEMS, INCLUDE])
-            raise DeclarationError(path, str(section), f"is not a known section; there are {known}")
+            line = line_of(root, str(section))
+            raise DeclarationError(path, str(section), f"is not a known section; there are {known}", line)
         if not isinstance(entries, list):
-            raise DeclarationError(path, section, "must be a list of entries")
+            raise DeclarationError(path, section, "must be a list of entries", line_of(root, section))
         for index, content in enumerate(entries):
+            node = child(child(root, section), str(index))
             if not isinstance(content, dict):
-                raise DeclarationError(path, f"{section}[{index}]", "must be a mapping with an id")
-            found.append(_Raw(section, path, index, dict(content)))
+                raise DeclarationError(path, f"{section}[{index}]", "must be a mapping with an id", line_of(node))
+            found.append(_Raw(section, path, index, dict(content), node))
     return found
 
 
@@ -185,7 +228,7 @@ def _convert_all(declared: Declared, raws: list[_Raw], routes: Mapping[str, Any]
     for raw in raws:
         entry = _convert(raw, routes)
         if entry.name in names:
-            raise DeclarationError(raw.file, f"{raw.section} {entry.name}", f"is declared in {names[entry.name]} too")
+            raise raw.wrong(f"{raw.section} {entry.name}", f"is declared in {names[entry.name]} too")
         names[entry.name] = raw.file
         declared.entries[raw.section].append(entry)
     declared.entries["zones"] = _parents_first(declared.entries["zones"])
@@ -196,27 +239,27 @@ def _convert(raw: _Raw, routes: Mapping[str, Any]) -> Entry:
     identifier = content.pop("id", None)
     where = f"{raw.section}[{raw.index}]"
     if not isinstance(identifier, str) or not identifier:
-        raise DeclarationError(raw.file, where, "needs an id (text; numbers in quotes)")
+        raise raw.wrong(where, "needs an id (text; numbers in quotes)", "id")
     where = f"{raw.section} {identifier}"
     if "name" in content:
-        raise DeclarationError(raw.file, f"{where}, name", "is made of the id; leave it out")
+        raise raw.wrong(f"{where}, name", "is made of the id; leave it out", "name")
     if raw.section == "event_types":
         _resolve_routes(raw, where, routes)
     content["name"] = _name(raw, where, identifier)
     message = KINDS[raw.section]()
-    filled = _Filler(raw.file, where).message(content, cast("Descriptor", message.DESCRIPTOR), "")
+    filled = _Filler(raw, where).message(content, cast("Descriptor", message.DESCRIPTOR), "")
     try:
         json_format.ParseDict(filled, message)
     except json_format.ParseError as error:
-        raise DeclarationError(raw.file, where, str(error)) from error
-    return Entry(raw.section, raw.file, content["name"], message)
+        raise raw.wrong(where, str(error)) from error
+    return Entry(raw.section, raw.file, content["name"], message, raw.node)
 
 
 def _name(raw: _Raw, where: str, identifier: str) -> str:
     if raw.section == "devices":
         zone = raw.content.pop("zone", None)
         if not isinstance(zone, str):
-            raise DeclarationError(raw.file, f"{where}, zone", "is required")
+            raise raw.wrong(f"{where}, zone", "is required")
         return f"zones/{zone}/devices/{identifier}"
     return f"{_PREFIXES.get(raw.section, raw.section)}/{identifier}"
 
@@ -227,9 +270,9 @@ def _resolve_routes(raw: _Raw, where: str, routes: Mapping[str, Any]) -> None:
     if department is None:
         return
     if "routes" in raw.content:
-        raise DeclarationError(raw.file, f"{where}, {DEPARTMENT}", "cannot stand beside routes")
+        raise raw.wrong(f"{where}, {DEPARTMENT}", "cannot stand beside routes", DEPARTMENT)
     if department not in routes:
-        raise DeclarationError(raw.file, f"{where}, {DEPARTMENT}", f"no file has {ROUTES} for {department!r}")
+        raise raw.wrong(f"{where}, {DEPARTMENT}", f"no file has {ROUTES} for {department!r}", DEPARTMENT)
     raw.content["routes"] = routes[department]
 
 
@@ -251,8 +294,8 @@ def _parents_first(zones: list[Entry]) -> list[Entry]:
 class _Filler:
     """Turns what people write into the JSON form of a message: short enum names, short references, known keys only."""
 
-    def __init__(self, file: Path, where: str) -> None:
-        self._file = file
+    def __init__(self, raw: _Raw, where: str) -> None:
+        self._raw = raw
         self._where = where
 
     def message(self, content: object, descriptor: Descriptor, path: str) -> dict[str, Any]:
@@ -296,7 +339,7 @@ class _Filler:
         raise self._wrong(path, f"must be one of {short}, got {value!r}")
 
     def _wrong(self, path: str, problem: str) -> DeclarationError:
-        return DeclarationError(self._file, f"{self._where}, {path.rstrip('.')}", problem)
+        return self._raw.wrong(f"{self._where}, {path.rstrip('.')}", problem, path)
 
 
 def _referred(value: str, found: FieldDescriptor) -> str:

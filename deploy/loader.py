@@ -13,11 +13,12 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from deploy.declared import KINDS, SERVICE_ITEMS, DeclarationError, Declared, Entry, read_folder
+from deploy.declared import KINDS, LOOPS, SERVICE_ITEMS, DeclarationError, Declared, Entry, read_folder
 from quintet.delivery.v1.delivery_pb2 import PutServiceItemsRequest, ServiceItem
 from quintet.identity.v1 import directory_pb2 as directory
 from quintet.management.v1 import calendars_pb2 as calendars
 from quintet.management.v1 import indicators_pb2 as indicators
+from quintet.management.v1 import loops_pb2 as loops
 from quintet.management.v1 import management_pb2 as management
 from quintet.management.v1 import plans_pb2 as plans
 from quintet.perception.v1 import perception_pb2 as perception
@@ -67,7 +68,10 @@ class LoadReport:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How entries of one section get to the node: the call that puts one, and the call that lists what is there."""
+    """How entries of one section get to the node: the call that puts one, and the call that lists what is there.
+
+    The request has the entry in `field`; without one the entry is the request.
+    """
 
     part: str
     put: str
@@ -96,6 +100,7 @@ _WAYS: Mapping[str, _Way] = {
         "calendars",
         calendars.ListCalendarsRequest,
     ),
+    LOOPS: _Way("loops", "PutLoop", loops.PutLoopRequest, "", "loops", loops.ListLoopsRequest),
     "event_types": _Way(
         *("management", "PutEventType", management.PutEventTypeRequest, "event_type"),
         *("event_types", management.ListEventTypesRequest),
@@ -165,13 +170,16 @@ class Loader:
         return tally
 
     async def _put(self, way: _Way, entry: Entry, there: bool, tally: Tally) -> None:
-        request = way.request(**{way.field: entry.message})
+        request = way.request(**{way.field: entry.message}) if way.field else entry.message
         if isinstance(request, directory.PutPersonRequest) and not there:
             request.password = self._passwords(entry.name)
         call = getattr(getattr(self._client, way.part), way.put)
         try:
             answer = await _patiently(lambda: call(request))
         except QuintetError as error:
+            if not way.field:  # a whole file, whose faults name its lines
+                problems = "; ".join(violation.rule for violation in error.violations) or str(error)
+                raise entry.refused("", problems) from error
             violation = error.violations[0] if error.violations else None
             if violation is not None:
                 raise entry.refused(violation.field, violation.rule) from error

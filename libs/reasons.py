@@ -80,6 +80,7 @@ class Reason(StrEnum):
     HISTORY_TOO_SHORT = "HISTORY_TOO_SHORT"  # for a forecast
     CALENDAR_NOT_FOUND = "CALENDAR_NOT_FOUND"
     LOOP_NOT_FOUND = "LOOP_NOT_FOUND"
+    LOOP_SHIPPED = "LOOP_SHIPPED"  # it comes with the software and cannot be put
     TRANSITION_NOT_ALLOWED = "TRANSITION_NOT_ALLOWED"
     SUB_ORDER_OPEN = "SUB_ORDER_OPEN"
     ALREADY_ASSIGNED = "ALREADY_ASSIGNED"  # somebody else has taken the event

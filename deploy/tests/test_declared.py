@@ -4,6 +4,7 @@ import pytest
 
 from deploy.declared import DeclarationError, read_folder
 from quintet.identity.v1.directory_pb2 import ZONE_KIND_DISTRICT, Person, Zone
+from quintet.management.v1.loops_pb2 import PutLoopRequest
 from quintet.management.v1.management_pb2 import EventType
 from quintet.perception.v1.perception_pb2 import LEVEL_II, Device, Rule
 
@@ -97,6 +98,7 @@ def test_a_shared_type_goes_to_the_department_of_the_node(tmp_path: Path) -> Non
         ("include: nothing.yaml", "include", "must be a list"),
         ("include: [nothing.yaml]", "", "does not exist"),
         ("routes:\n  air: bureau", "routes air", "must be a list"),
+        ("loops: loop.yaml", "loops", "must be a list of paths"),
         ("service_items: items.csv", "service_items", "must be {csv"),
         ("zones: [", "", "is not YAML"),
         ("- zones", "", "must hold sections"),
@@ -108,6 +110,41 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, where:
     assert found.where == where
     assert problem in found.problem
     assert str(found).startswith(str(found.file))
+
+
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "node.yaml",
+        """zones:
+  - {id: a, kind: city}
+event_types:
+  - id: smog
+    deadline: {minutes: 9}
+    merge:
+      radius: 5
+""",
+    )
+    found = fault(tmp_path)
+    assert (found.where, found.line) == ("event_types smog, merge.radius", 7)
+    assert str(found).startswith(f"{tmp_path / 'node.yaml'}:7: event_types smog, merge.radius: ")
+    # What the node itself refuses it names in the JSON spelling, from the message on.
+    write(tmp_path, "node.yaml", (tmp_path / "node.yaml").read_text().replace("radius", "radius_m"))
+    (entry,) = read_folder(tmp_path).entries["event_types"]
+    assert entry.refused("eventType.merge.radiusM", "too far").line == 7
+    assert entry.refused("eventType.loop", "is not there").line == 4
+
+
+def test_a_loop_is_the_text_of_a_file(tmp_path: Path) -> None:
+    write(tmp_path, "node/types.yaml", "loops: [../common/loop.yaml]\n")
+    assert fault(tmp_path / "node").problem == "../common/loop.yaml: No such file or directory"
+    text = "# ours\nname: loops/ours\n"
+    write(tmp_path, "common/loop.yaml", text)
+    (entry,) = read_folder(tmp_path / "node").entries["loops"]
+    assert isinstance(entry.message, PutLoopRequest)
+    assert (entry.name, entry.message.definition) == ("loops/ours", text)
+    write(tmp_path, "common/loop.yaml", "name: [")
+    assert fault(tmp_path / "node").file == tmp_path / "common" / "loop.yaml"
 
 
 def test_a_folder_without_declarations_is_refused(tmp_path: Path) -> None:

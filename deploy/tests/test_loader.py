@@ -23,9 +23,18 @@ people:
 service_accounts:
   - {id: loader-gateway, posts: [{role: device_gateway, zone: loader-1, organisation: loader.centre}]}
 """,
+    "loop/short.yaml": """name: loops/loader-short
+title: {zh: 短, en: Short}
+initial: found
+states: [found, done]
+open_states: [found]
+actions:
+  - {action: do, title: {zh: 办, en: Do}, from: [found], to: done, permission: management.events.dispose}
+""",
     "kinds.yaml": """
+loops: [loop/short.yaml]
 event_types:
-  - {id: loader-smog, title: {zh: 雾霾, en: Smog}, deadline: {minutes: 9},
+  - {id: loader-smog, title: {zh: 雾霾, en: Smog}, deadline: {minutes: 9}, loop: loader-short,
      routes: [{zone: ZONE, organisation: loader.centre}]}
 device_models:
   - {id: loader-station, indicators: [{code: pm25, unit: ug/m3, minimum: 0}]}
@@ -49,6 +58,7 @@ ITEMS = "department,main_item,name,item_code,task_type\n民政局,未分类,装�
 @pytest.fixture
 def folder(node: NodeProcess, tmp_path: Path) -> Path:
     for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text.replace("ZONE", node.config.node.zone))
     (tmp_path / "items.csv").write_text(ITEMS)
     return tmp_path
@@ -69,6 +79,7 @@ async def test_a_folder_is_loaded_once(node: NodeProcess, folder: Path) -> None:
         "organisations": 1,
         "people": 1,
         "service_accounts": 1,
+        "loops": 1,
         "event_types": 1,
         "device_models": 1,
         "devices": 1,
@@ -96,6 +107,14 @@ async def test_what_the_node_refuses_is_named_with_file_entry_and_field(node: No
     assert caught.value.file.name == "bad.yaml"
     assert caught.value.where.startswith("event_types eventTypes/loader-bad")
     assert "deadline" in caught.value.where
+    assert caught.value.line == 2
+
+    (tmp_path / "loop.yml").write_text(FILES["loop/short.yaml"].replace("to: done", "to: gone"))
+    (tmp_path / "bad.yaml").write_text("loops: [loop.yml]\n")
+    with pytest.raises(DeclarationError) as caught:
+        await load_once(node, tmp_path, {})
+    assert caught.value.file.name == "loop.yml"
+    assert "line 7: actions[0].to: 'gone' is not one of the states" in caught.value.problem
 
 
 def test_the_command_prints_what_became_of_the_folder(

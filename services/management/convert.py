@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from services.management.model import Event
-    from services.management.model_loop import Loop
     from services.management.store_counters import Count
 
 
@@ -145,6 +144,8 @@ def event_pb(event: Event, requests: Sequence[str] = (), shares: Sequence[SubOrd
         returns=event.returns,
         answer=event.answer,
         assignee=event.assignee,
+        loop=event.loop,
+        loop_version=event.loop_version,
     )
 
 
@@ -300,31 +301,6 @@ def type_pb(event_type: EventType) -> pb.EventType:
             for state, allowance in event_type.step_deadlines.items()
         ],
     )
-
-
-def loop_pb(loop: Loop) -> pb.Loop:
-    found = pb.Loop(
-        name=loop.name,
-        title=common_pb2.LocalText(zh=loop.title_zh, en=loop.title_en),
-        initial=loop.initial,
-        states=loop.states,
-        open_states=loop.open_states,
-    )
-    for action in loop.actions:
-        added = found.actions.add(
-            action=action.action,
-            title=common_pb2.LocalText(zh=action.title_zh, en=action.title_en),
-            to=action.target,
-            permission=action.permission,
-            needs_reason=action.needs_reason,
-            needs_organisation=action.needs_organisation,
-            voids=action.voids,
-            reopens=action.reopens,
-            on_request_only=action.on_request_only,
-            exception=action.exception,
-        )
-        getattr(added, "from").extend(action.sources)  # a keyword in Python
-    return found
 
 
 # ------------------------------------------------------------------------------------------------------------ counters

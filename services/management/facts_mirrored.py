@@ -12,7 +12,7 @@ from services.management.model import EVENT_NAME, Deadlines, Doubt, Event, Flag,
 from services.management.store_mirror import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from libs.tx import Tx
@@ -43,10 +43,8 @@ class MirrorHandlers:
     They write no audit entries: the change stands in the log of the node that made it, the delivery in federation's.
     """
 
-    def __init__(self, node: str, returning: Collection[str]) -> None:
-        """`returning` are the actions that send an event back, in any loop known here."""
+    def __init__(self, node: str) -> None:
         self._node = node
-        self._returning = frozenset(returning)
 
     async def event_opened(self, tx: Tx, fact: Fact, message: facts_pb2.EventOpened) -> None:
         event = message.event
@@ -97,7 +95,7 @@ class MirrorHandlers:
             closed_at=convert.time_of(message, "closed_at"),
             in_loop=step.action not in _BESIDE_THE_LOOP,
             answer=message.answer,
-            returned=step.action in self._returning,
+            returns=message.returns,
             deadlines=convert.deadlines_of(message.deadlines) if message.HasField("deadlines") else None,
             assignee=message.assignee,
         )
@@ -224,7 +222,7 @@ def _partial(zone: str, said: Change, stated_at: datetime) -> Event:
         revision=said.step.revision,
         reports=max(1, said.reports),
         flags=(Flag(Doubt.HISTORY_MISSING, "", "this node was not told of its opening"),),
-        returns=int(said.returned),
+        returns=said.returns,
         answer=said.answer,
         partial=True,
         assignee=said.assignee or "",

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from libs.errors import Reason, WrongState
 from libs.ids import short_id
 from services.management import stated, store_events, store_types
+from services.management.catalogue.book import lost
 from services.management.model_loop import LOOP_DEFAULT
 from services.management.model_merge import can_match, matches
 from services.management.model_report import merge_report, open_event, opening_step, route, unknown_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from libs.tx import Tx
     from libs.zones import ZoneTree
+    from services.management.catalogue.book import LoopBook
     from services.management.deadlines.book import Book
     from services.management.model import Event, EventType
-    from services.management.model_loop import Loop
     from services.management.model_report import Report
 
 
@@ -32,8 +32,8 @@ class TakenIn(NamedTuple):
 class Intake:
     """The way of a report into an event of this node."""
 
-    def __init__(self, node: str, loops: Mapping[str, Loop], zones: Callable[[], ZoneTree], book: Book) -> None:
-        """`loops` must hold LOOP_DEFAULT, which events of unknown types follow."""
+    def __init__(self, node: str, loops: LoopBook, zones: Callable[[], ZoneTree], book: Book) -> None:
+        """`loops` must have LOOP_DEFAULT, which events of unknown types follow."""
         self._book = book
         self._node = node
         self._loops = loops
@@ -69,14 +69,13 @@ class Intake:
         return None
 
     async def _open(self, tx: Tx, report: Report, event_type: EventType, actor: str) -> Event:
-        loop = self._loops.get(event_type.loop)
+        loop = await self._loops.named(tx.conn, event_type.loop)
         if loop is None:
-            text = f"{event_type.name} follows {event_type.loop}, which this node does not have"
-            raise WrongState(Reason.LOOP_NOT_FOUND, text, loop=event_type.loop)
+            raise lost(event_type.name, event_type.loop)
         event = open_event(
             report,
             event_type,
-            loop.initial,
+            loop,
             route(event_type, report.zone, self._zones()),
             node=self._node,
             name=f"zones/{report.zone}/events/{tx.now.year}-{short_id()}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
@@ -14,15 +14,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-LOOP_BYTES_MAX = 256 * 1024
+LOOP_BYTES_MAX = 64 * 1024
 STATES_MAX = 64
 ACTIONS_MAX = 128
 LOOP_NAME = re.compile(r"loops/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 WORD = re.compile(r"[a-z][a-z_]{0,31}")
-PERMISSION = re.compile(r"management\.[a-z_]+\.[a-z_]+")
+# What an action may ask for: the rights to events that posts can give (services/identity/policy.csv).
+PERMISSIONS = (
+    "management.events.advance",
+    "management.events.dispatch",
+    "management.events.dispose",
+    "management.events.evaluate",
+    "management.events.file",
+    "management.events.open",
+    "management.events.verify",
+    "management.events.void",
+    "management.exceptions.decide",
+)
 
 _RESERVED = frozenset(StepAction)
-_LOOP_KEYS = ("name", "title", "initial", "states", "open_states", "joint_states", "actions")
+_LOOP_KEYS = ("name", "title", "initial", "states", "open_states", "joint_states", "routes_at_once", "actions")
 _SWITCHES = (
     "needs_reason", "needs_organisation", "needs_sub_orders_done", "sets_answer", "releases_organisation",
     "counts_return", "voids", "reopens", "on_request_only", "exception",
@@ -30,48 +41,73 @@ _SWITCHES = (
 _ACTION_KEYS = ("action", "title", "from", "to", "permission", *_SWITCHES)
 
 
-class LoopError(ValueError):
-    """A loop file breaks rules; `problems` holds one "file:line: key: rule" each."""
+class Fault(NamedTuple):
+    """One rule that a text breaks. `line` counts from 1; `key` is the path of the key, "actions[2].to"."""
 
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+    source: str
+    line: int
+    key: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}: {self.key}: {self.rule}"
+
+
+class LoopError(ValueError):
+    """A loop breaks rules: all of them."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
         super().__init__("\n".join(self.problems))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The faults as "file:line: key: rule"."""
+        return tuple(map(str, self.faults))
 
 
 def load_loops(folder: Path) -> Mapping[str, Loop]:
     """Read every *.yaml of a folder; return the loops by name. Raises LoopError with the faults of all files."""
-    loops: dict[str, Loop] = {}
-    problems: list[str] = []
+    return {loop.name: loop for loop, _ in read_loops(folder)}
+
+
+def read_loops(folder: Path) -> list[tuple[Loop, str]]:
+    """Read every *.yaml of a folder; return the loops with their texts. Raises LoopError with all files' faults."""
+    loops: dict[str, tuple[Loop, str]] = {}
+    faults: list[Fault] = []
     for path in sorted(folder.glob("*.yaml")):
+        text = path.read_text()
         try:
-            loop = parse_loop(path.read_text(), path.name)
+            loop = parse_loop(text, path.name)
         except LoopError as error:
-            problems.extend(error.problems)
+            faults.extend(error.faults)
             continue
         if loop.name in loops:
-            problems.append(f"{path.name}:1: name: {loop.name} stands in another file too")
-        loops[loop.name] = loop
-    if problems:
-        raise LoopError(problems)
-    return loops
+            faults.append(Fault(path.name, 1, "name", f"{loop.name} stands in another file too"))
+        loops[loop.name] = loop, text
+    if faults:
+        raise LoopError(faults)
+    return list(loops.values())
 
 
 def parse_loop(text: str, source: str) -> Loop:
     """Read one loop; `source` names it in faults. Raises LoopError."""
     if len(text.encode()) > LOOP_BYTES_MAX:
-        raise LoopError([f"{source}:1: file: is larger than {LOOP_BYTES_MAX} bytes"])
+        raise LoopError([Fault(source, 1, "file", f"is larger than {LOOP_BYTES_MAX} bytes")])
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        raise LoopError([f"{source}:{line}: file: {getattr(error, 'problem', None) or 'is not YAML'}"]) from error
+        raise LoopError([Fault(source, line, "file", getattr(error, "problem", None) or "is not YAML")]) from error
+    except RecursionError as error:
+        raise LoopError([Fault(source, 1, "file", "is nested too deeply")]) from error
     reader = _Reader(source)
     loop = _loop(reader, node)
-    if loop is not None and not reader.problems:
+    if loop is not None and not reader.faults:
         _check_paths(reader, loop)
-    if loop is None or reader.problems:
-        raise LoopError(reader.problems)
+    if loop is None or reader.faults:
+        raise LoopError(reader.faults)
     return loop
 
 
@@ -80,11 +116,11 @@ class _Reader:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.problems: list[str] = []
+        self.faults: list[Fault] = []
         self.lines: dict[str, int] = {}  # of states and actions, by "state x" and "action y"
 
     def problem(self, line: int, key: str, rule: str) -> None:
-        self.problems.append(f"{self.source}:{line}: {key}: {rule}")
+        self.faults.append(Fault(self.source, line, key, rule))
 
     def mapping(self, node: yaml.Node | None, key: str, known: Iterable[str]) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
@@ -181,6 +217,7 @@ def _loop(reader: _Reader, node: yaml.Node | None) -> Loop | None:
         states=states,
         open_states=open_states,
         joint_states=reader.states(joint, "joint_states", 1, open_states) if joint is not None else (),
+        routes_at_once=reader.switch(found.get("routes_at_once"), "routes_at_once"),
         actions=tuple(_actions(reader, found.get("actions"), states)),
     )
 
@@ -206,9 +243,16 @@ def _action(reader: _Reader, node: yaml.Node, key: str, states: tuple[str, ...])
         title_en=title_en,
         sources=reader.states(found.get("from"), f"{key}.from", line, states),
         target=reader.state(found.get("to"), f"{key}.to", line, states),
-        permission=reader.text(found.get("permission"), f"{key}.permission", line, PERMISSION),
+        permission=_permission(reader, found.get("permission"), f"{key}.permission", line),
         **{switch: reader.switch(found.get(switch), f"{key}.{switch}") for switch in _SWITCHES},
     )
+
+
+def _permission(reader: _Reader, node: yaml.Node | None, key: str, line: int) -> str:
+    permission = reader.text(node, key, line)
+    if permission and permission not in PERMISSIONS:
+        reader.problem(_line(node), key, f"{permission!r} must be one of {', '.join(PERMISSIONS)}")
+    return permission
 
 
 def _check_paths(reader: _Reader, loop: Loop) -> None:

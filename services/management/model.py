@@ -211,7 +211,8 @@ class Clocks:
 class Event:
     """An event as this node knows it, its own or one that another node handles.
 
-    `id` is the row, 0 before it is stored. `suggestion` is the organisation that routing found, `supporters` those
+    `id` is the row, 0 before it is stored. `loop_version` is that of its opening, 0 for an event of another node, of
+    whose loop nothing is known here. `suggestion` is the organisation that routing found, `supporters` those
     with shares of a joint disposal. `step_at` is when the last step of the loop happened by its actor's word. `partial`
     marks another node's event of whose opening this node was not told. `assignee` is the person who has taken it, as a
     member of the organisation `assigned_as`, "" for none.
@@ -228,6 +229,7 @@ class Event:
     id: int = 0
     type_version: int = 0
     loop: str = ""
+    loop_version: int = 0
     title: str = ""
     description: str = ""
     place: Place = Place()

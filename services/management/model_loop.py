@@ -50,7 +50,11 @@ class Action:
 
 @dataclass(frozen=True)
 class Loop:
-    """A state machine for events. In `open_states` an event takes further reports, in `joint_states` sub-orders."""
+    """A state machine for events. In `open_states` an event takes further reports, in `joint_states` sub-orders.
+
+    `routes_at_once`: the organisation that routing suggests has a new event at once, without a step that gives it to
+    them. `version` is 0 for a loop that is not stored yet.
+    """
 
     name: str
     title_zh: str
@@ -60,6 +64,8 @@ class Loop:
     open_states: tuple[str, ...]
     joint_states: tuple[str, ...]
     actions: tuple[Action, ...]
+    routes_at_once: bool = False
+    version: int = 0
 
     @cached_property
     def by_name(self) -> Mapping[str, Action]:

@@ -24,6 +24,7 @@ from services.management.model_loop import CLOCK_AHEAD_MAX_S
 
 if TYPE_CHECKING:
     from libs.zones import ZoneTree
+    from services.management.model_loop import Loop
 
 TITLE_CHARS_MAX = 120
 
@@ -69,20 +70,22 @@ def unknown_type(name: str, loop: str) -> EventType:
 
 
 def open_event(
-    report: Report, event_type: EventType, initial: str, routing: Routing, *, node: str, name: str, now: datetime
+    report: Report, event_type: EventType, loop: Loop, routing: Routing, *, node: str, name: str, now: datetime
 ) -> Event:
-    """Return the event that a report opens, its deadlines not reckoned yet. `initial` is the loop's first state."""
+    """Return the event that a report opens, its deadlines not reckoned yet. `loop` is the type's."""
     return Event(
         name=name,
         zone=report.zone,
         node=node,
         type=report.type,
         type_version=event_type.version,
-        loop=event_type.loop,
+        loop=loop.name,
+        loop_version=loop.version,
         title=title(event_type, report),
         description=report.description,
         place=report.place,
-        status=initial,
+        status=loop.initial,
+        organisation=routing.organisation if loop.routes_at_once else "",
         suggestion=routing.organisation,
         routing=routing.explanation,
         occurred_at=report.occurred_at,

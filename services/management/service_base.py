@@ -10,7 +10,7 @@ from services.management import store_events
 from services.management.authority import authority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import grpc
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from libs.db import Connection
     from libs.tx import Transactions, Tx
     from libs.zones import ZoneTree
+    from services.management.catalogue.book import LoopBook
     from services.management.deadlines.book import Book
     from services.management.intake import Intake
     from services.management.model import Event
-    from services.management.model_loop import Loop
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -34,7 +34,7 @@ class Methods:
     def __init__(
         self,
         transactions: Transactions,
-        loops: Mapping[str, Loop],
+        loops: LoopBook,
         zones: Callable[[], ZoneTree],
         intake: Intake,
         book: Book,
@@ -76,13 +76,6 @@ class Methods:
             text = f"{name} is handled by node {event.node}"
             raise WrongState(Reason.NOT_AUTHORITATIVE, text, name=name, node=event.node)
         return event, caller
-
-    def _loop_of(self, event: Event) -> Loop:
-        loop = self._loops.get(event.loop)
-        if loop is None:
-            text = f"{event.name} follows {event.loop}, which this node does not have"
-            raise WrongState(Reason.LOOP_NOT_FOUND, text, loop=event.loop)
-        return loop
 
 
 def missing(name: str) -> NotFound:

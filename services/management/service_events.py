@@ -59,7 +59,7 @@ class EventMethods(Methods):
 
     async def _advance(self, request: pb.AdvanceEventRequest, tx: Tx) -> pb.AdvanceEventResponse:
         event, caller = await self._lock_own(tx, request.name, "management.events.advance")
-        loop = self._loop_of(event)
+        loop = await self._loops.of(tx.conn, event)
         action = loop.by_name.get(request.action)
         if action is not None:
             caller.require(action.permission, zone=event.zone, organisation=event.organisation)

@@ -27,7 +27,7 @@ class JointMethods(Methods):
         check_etag(event, request.etag)
         drafts = [Draft(draft.organisation, draft.instruction) for draft in request.sub_orders]
         after, step, shares = start(
-            self._loop_of(event),
+            await self._loops.of(tx.conn, event),
             event,
             drafts,
             request.lead,

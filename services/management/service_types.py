@@ -1,4 +1,4 @@
-"""Event types and loops."""
+"""Event types."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ _TYPES_LIST = "event types"
 
 
 class EventTypeMethods(Methods):
-    """Methods for event types and the loops that they follow."""
+    """Methods for event types."""
 
     async def PutEventType(self, request: pb.PutEventTypeRequest, _context: Context) -> pb.PutEventTypeResponse:
         return await self._transactions.mutate(request, pb.PutEventTypeResponse, partial(self._put_type, request))
 
     async def _put_type(self, request: pb.PutEventTypeRequest, tx: Tx) -> pb.PutEventTypeResponse:
         wanted = convert.type_of(request.event_type)
-        if wanted.loop not in self._loops:
-            raise Invalid("eventType.loop", f"must be one of {', '.join(sorted(self._loops))}")
+        loop = await self._loops.named(tx.conn, wanted.loop)
+        if loop is None:
+            raise Invalid("eventType.loop", f"{wanted.loop} is not a loop of this node")
         zones = [route.zone for route in wanted.routes]
         if len(set(zones)) < len(zones):
             raise Invalid("eventType.routes", "must have one route per zone")
-        strange = [state for state in wanted.step_deadlines if state not in self._loops[wanted.loop].states]
+        strange = [state for state in wanted.step_deadlines if state not in loop.states]
         if strange:
             raise Invalid("eventType.stepDeadlines", f"{strange[0]} is not a state of {wanted.loop}")
         if len(wanted.step_deadlines) < len(request.event_type.step_deadlines):
@@ -60,9 +61,3 @@ class EventTypeMethods(Methods):
         )
         page, token = paging.page(rows, size, lambda found: (found.name,), of=_TYPES_LIST)
         return pb.ListEventTypesResponse(event_types=[convert.type_pb(each) for each in page], next_page_token=token)
-
-    async def GetLoop(self, request: pb.GetLoopRequest, _context: Context) -> pb.GetLoopResponse:
-        loop = self._loops.get(request.name)
-        if loop is None:
-            raise NotFound(Reason.LOOP_NOT_FOUND, f"{request.name} does not exist", name=request.name)
-        return pb.GetLoopResponse(loop=convert.loop_pb(loop))

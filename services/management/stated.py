@@ -54,6 +54,7 @@ def advanced(tx: Tx, event: Event, step: Step, *, answer: str = "") -> None:
         closed_at=time_pb(event.closed_at),
         deadlines=deadlines_pb(event.deadlines),
         assignee=event.assignee,
+        returns=event.returns,
     )
     detail = {"from": step.from_status, "to": step.to_status}
     _state(tx, event, message, step.action, **detail)

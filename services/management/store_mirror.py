@@ -83,7 +83,7 @@ WITH old AS (
         step_at = CASE WHEN $15 THEN $11 ELSE e.step_at END,
         flags = CASE WHEN $15 AND $11 < e.step_at AND NOT e.flags @> $22 THEN e.flags || $22 ELSE e.flags END,
         answer = coalesce(nullif($16, ''), e.answer), reports = greatest(e.reports, $17),
-        due_at = coalesce($18, e.due_at), returns = e.returns + $19,
+        due_at = coalesce($18, e.due_at), returns = greatest(e.returns, $19),
         first_due_at = coalesce(e.first_due_at, $24),
         step_due_at = CASE WHEN $26 THEN $25 ELSE e.step_due_at END,
         suspended_until = CASE WHEN $26 THEN $27 ELSE e.suspended_until END,
@@ -93,7 +93,7 @@ WITH old AS (
     FROM old WHERE e.id = old.id AND old.newer RETURNING e.id, e.status
 ), older AS (
     UPDATE events e SET answer = coalesce(nullif(e.answer, ''), $16), reports = greatest(e.reports, $17),
-        due_at = coalesce(e.due_at, $18), returns = e.returns + $19
+        due_at = coalesce(e.due_at, $18), returns = greatest(e.returns, $19)
     FROM old JOIN step ON step.event_id = old.id WHERE e.id = old.id AND NOT old.newer
 ), counted AS (
     {_COUNT} SELECT old.zone, old.node, moved.status, moved.change, 0, 0 FROM old JOIN newer USING (id)
@@ -112,7 +112,7 @@ class Change:
 
     status "" keeps status and closed_at, organisation None the organisation, assignee None who has it, unless another
     organisation gets the event. in_loop: the step is one of the loop, whose time counts. kind and source tell of the
-    report merged. returned: it was sent back. deadlines None keeps them.
+    report merged. returns: how often it was sent back by then. deadlines None keeps them.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Change:
     answer: str = ""
     reports: int = 0
     deadlines: Deadlines | None = None
-    returned: bool = False
+    returns: int = 0
     kind: ReportKind | None = None
     source: str = ""
     assignee: str | None = None
@@ -146,7 +146,7 @@ async def change(conn: Connection, said: Change) -> int | None:
     step, due = said.step, said.deadlines or Deadlines()
     event_id: int | None = await conn.fetchval(
         _CHANGE, said.name, said.node, *step_values(step), said.status or None, said.closed_at, said.in_loop,
-        said.answer, said.reports, due.due_at, int(said.returned), said.kind or "", said.source,
+        said.answer, said.reports, due.due_at, said.returns, said.kind or "", said.source,
         flags_json((time_reversed(step.action),)), said.organisation, due.first_due_at, due.step_due_at,
         said.deadlines is not None, due.suspended_until, due.reopen_until, due.reopens,
         said.assignee,

@@ -36,7 +36,7 @@ EVENT_COLUMNS = (
     "latitude", "longitude", "zone_hint", "neighbourhood", "status", "organisation", "suggestion", "supporters",
     "routing", "occurred_at", "opened_at", "step_at", "due_at", "closed_at", "revision", "reports", "warning",
     "shares", "shares_open", "flags", "returns", "answer", "partial", "first_due_at", "step_due_at", "clocks",
-    "suspended_until", "reopens", "reopen_until", "next_clock_at",
+    "suspended_until", "reopens", "reopen_until", "next_clock_at", "loop_version",
 )  # fmt: skip
 # "e.id, e.name, ...": what `event_of` reads.
 EVENT_SELECTED = ", ".join(
@@ -79,7 +79,7 @@ def event_values(event: Event) -> tuple[object, ...]:
         event.shares_open, flags_json(event.flags), event.returns, event.answer, event.partial,
         event.deadlines.first_due_at, event.deadlines.step_due_at, clocks_json(event.clocks),
         event.deadlines.suspended_until, event.deadlines.reopens, event.deadlines.reopen_until,
-        event.clocks.next_at,
+        event.clocks.next_at, event.loop_version,
     )  # fmt: skip
 
 
@@ -93,6 +93,7 @@ def event_of(row: Record) -> Event:
         type=row["type"],
         type_version=row["type_version"],
         loop=row["loop"],
+        loop_version=row["loop_version"],
         title=row["title"],
         description=row["description"],
         place=Place(row["address"], row["latitude"], row["longitude"], row["zone_hint"], row["neighbourhood"]),

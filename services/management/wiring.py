@@ -10,6 +10,8 @@ from quintet.management.v1 import imports_pb2, management_pb2
 from quintet.management.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from quintet.management.v1.management_pb2_grpc import add_ManagementServiceServicer_to_server
 from services.management.analysis.wiring import analysis
+from services.management.catalogue import wiring as catalogue
+from services.management.catalogue.book import open_book
 from services.management.counting import CounterFolder
 from services.management.deadlines import wiring as deadlines
 from services.management.deadlines.book import Book
@@ -20,7 +22,6 @@ from services.management.facts import FactHandlers, handlers
 from services.management.facts_mirrored import MirrorHandlers
 from services.management.importing.service import ImportServicer
 from services.management.intake import Intake
-from services.management.loop_yaml import load_loops
 from services.management.plans.wiring import with_plans
 from services.management.service import ManagementServicer
 from services.management.warnings.wiring import with_warnings
@@ -40,22 +41,22 @@ SERVICE = management_pb2.DESCRIPTOR.services_by_name["ManagementService"]
 
 async def build(host: Host) -> Wired:
     """Wire the service. Raises LoopError, a ValueError, when a loop file breaks a rule."""
-    loops = load_loops(LOOPS)
+    loops = await open_book(host.transactions, LOOPS)
     book = Book()
     intake = Intake(host.node, loops, host.zones.tree, book)
     servicer = ManagementServicer(host.transactions, loops, host.zones.tree, intake, book)
     importing = ImportServicer(host.transactions, loops, host.zones.tree, intake, book)
-    returning = {action.action for loop in loops.values() for action in loop.actions if action.counts_return}
     feed = Feed(host.transactions)
     means = Means(host.transactions, loops, host.zones.tree, intake, book)
     own = FactHandlers(host.node, host.zones.tree, intake)
     ledger = Ledger(loops, book)
     clocks = ClockTask(host.transactions, book, ledger)
-    mirrored = MirrorHandlers(host.node, returning)
+    mirrored = MirrorHandlers(host.node)
     looking = analysis(host)
     wired = Wired(
         servicers=[
             (add_ManagementServiceServicer_to_server, servicer, SERVICE),
+            *catalogue.servicers(host, loops),
             *deadlines.servicers(host, loops, intake, book),
             *worklists.servicers(host, means, servicer, feed),
             (add_ImportServiceServicer_to_server, importing, IMPORTS),
@@ -69,6 +70,7 @@ async def build(host: Host) -> Wired:
             "counters": CounterFolder(host.transactions).run,
             "clocks": clocks.run,
             "emerging": looking.emerging.run,
+            **catalogue.tasks(host, loops),
             **worklists.tasks(host, feed),
         },
     )

@@ -12,6 +12,7 @@ import { DeadlineService } from "./gen/quintet/management/v1/deadlines_pb.js";
 import { ExceptionService } from "./gen/quintet/management/v1/exceptions_pb.js";
 import { ImportService } from "./gen/quintet/management/v1/imports_pb.js";
 import { IndicatorService } from "./gen/quintet/management/v1/indicators_pb.js";
+import { LoopService } from "./gen/quintet/management/v1/loops_pb.js";
 import { ManagementService } from "./gen/quintet/management/v1/management_pb.js";
 import { PlanService } from "./gen/quintet/management/v1/plans_pb.js";
 import { VisitService } from "./gen/quintet/management/v1/visits_pb.js";
@@ -41,6 +42,7 @@ export interface Quintet {
   readonly sharing: Client<typeof SharingService>;
   readonly management: Client<typeof ManagementService>;
   readonly analysis: Client<typeof AnalysisService>;
+  readonly loops: Client<typeof LoopService>;
   readonly calendars: Client<typeof CalendarService>;
   readonly deadlines: Client<typeof DeadlineService>;
   readonly exceptions: Client<typeof ExceptionService>;
@@ -74,6 +76,7 @@ export function connect(options: Options): Quintet {
     sharing: createClient(SharingService, transport),
     management: createClient(ManagementService, transport),
     analysis: createClient(AnalysisService, transport),
+    loops: createClient(LoopService, transport),
     calendars: createClient(CalendarService, transport),
     deadlines: createClient(DeadlineService, transport),
     exceptions: createClient(ExceptionService, transport),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from libs.errors import Reason, WrongState
 from libs.ids import short_id
 from quintet.management.v1 import facts_pb2
 from services.management import stated, store_events
@@ -15,28 +14,24 @@ from services.management.deadlines.explaining import change_explained
 from services.management.deadlines.model_exceptions import Effect, Entry, Kind, Rules, ended, record, recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from libs.tx import Tx
+    from services.management.catalogue.book import LoopBook
     from services.management.deadlines.book import Book
     from services.management.model import Event
-    from services.management.model_loop import Loop
 
 
 class Ledger:
     """The ledger of this node's own events. The events given to it are locked."""
 
-    def __init__(self, loops: Mapping[str, Loop], book: Book) -> None:
+    def __init__(self, loops: LoopBook, book: Book) -> None:
         self._loops = loops
         self._book = book
 
     async def rules(self, tx: Tx, event: Event) -> Rules:
         """Return what an event goes by. Raises WrongState when the node lost its loop."""
-        loop = self._loops.get(event.loop)
-        if loop is None:
-            text = f"{event.name} follows {event.loop}, which this node does not have"
-            raise WrongState(Reason.LOOP_NOT_FOUND, text, loop=event.loop)
+        loop = await self._loops.of(tx.conn, event)
         return Rules(loop, await self._book.type_of(tx.conn, event), await self._book.calendars(tx.conn))
 
     async def add(self, tx: Tx, event: Event, entry: Entry) -> None:

@@ -13,19 +13,17 @@ from services.management.deadlines.service_deadlines import DeadlineServicer
 from services.management.deadlines.service_exceptions import ExceptionServicer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from libs.host import Host, Servicer
+    from services.management.catalogue.book import LoopBook
     from services.management.deadlines.book import Book
     from services.management.intake import Intake
-    from services.management.model_loop import Loop
 
 CALENDARS = calendars_pb2.DESCRIPTOR.services_by_name["CalendarService"]
 DEADLINES = deadlines_pb2.DESCRIPTOR.services_by_name["DeadlineService"]
 EXCEPTIONS = exceptions_pb2.DESCRIPTOR.services_by_name["ExceptionService"]
 
 
-def servicers(host: Host, loops: Mapping[str, Loop], intake: Intake, book: Book) -> list[Servicer]:
+def servicers(host: Host, loops: LoopBook, intake: Intake, book: Book) -> list[Servicer]:
     calendar = CalendarServicer(host.transactions, host.zones.tree, book)
     deadlines = DeadlineServicer(host.transactions, book)
     exceptions = ExceptionServicer(host.transactions, loops, host.zones.tree, intake, book)

@@ -104,7 +104,7 @@ def live(
 
     Raises Refused for a step that the loop does not allow or that lacks something, and for a promise before the report.
     """
-    event = open_event(report, kind.type, kind.loop.initial, kind.routing, node=node, name=name, now=now)
+    event = open_event(report, kind.type, kind.loop, kind.routing, node=node, name=name, now=now)
     event = replace(event, opened_at=event.occurred_at, clocks=Clocks(promised_min=_promised_min(report, promised_at)))
     event = reckoned(event, kind.type, kind.calendars)
     life = Life(event, report, [(event, opening_step(event, actor=actor), report)])

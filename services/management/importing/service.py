@@ -115,7 +115,7 @@ class ImportServicer(Methods, ImportServiceServicer):
         if (name, zone) not in batch.kinds:
             conn = batch.tx.conn
             event_type = await store_types.get_type(conn, name) or unknown_type(name, LOOP_DEFAULT)
-            loop = self._loops.get(event_type.loop)
+            loop = await self._loops.named(conn, event_type.loop)
             if loop is None:
                 raise Refused("type", f"follows {event_type.loop}, which this node does not have")
             routing = route(event_type, zone, self._zones())

@@ -34,6 +34,7 @@ from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
 from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
+from quintet.management.v1.loops_pb2_grpc import LoopServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from quintet.management.v1.worklists_pb2_grpc import WorkListServiceStub
 from services.management import store_types
@@ -58,6 +59,7 @@ STUBS = (
     DeadlineServiceStub,
     ExceptionServiceStub,
     ImportServiceStub,
+    LoopServiceStub,
     WorkListServiceStub,
     AnalysisServiceStub,
 )
@@ -96,7 +98,7 @@ def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
     for person, zone in (("people/admin", "us-ca-sf"), ("people/admin.d10", "us-ca-sf-d10")):
         held[person] = [
             Grant(f"management.{what}", Scope.ZONE, zone)
-            for what in ("event_types.write", "calendars.write", "events.import")
+            for what in ("event_types.write", "loops.write", "calendars.write", "events.import")
         ]
     held["people/resident.01"] = []
     for role in ROLES:

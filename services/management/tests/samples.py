@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ YESTERDAY = NOW - timedelta(days=1)
 
 FOLDER = Path(__file__).parent.parent
 MIGRATIONS = FOLDER / "migrations"
-LOOPS = load_loops(FOLDER / "loops")
+LOOPS = {name: replace(loop, version=1) for name, loop in load_loops(FOLDER / "loops").items()}
 SEVEN = LOOPS["loops/seven-step"]
 
 WORKS = "organisations/public-works"

@@ -39,7 +39,7 @@ async def test_a_request_opens_an_event(city: Node) -> None:
     ((fact, message),) = await city.stated()
     assert (fact.zone, fact.key) == ("us-ca-sf-d10", event.name)
     assert (message.event, message.request) == (event, filed().request.name)
-    (row,) = await city.rows("SELECT actor, action, resource FROM audit_entries")
+    (row,) = await city.rows("SELECT actor, action, resource FROM audit_entries WHERE resource = $1", event.name)
     assert tuple(row) == ("services/management", "management.events.open", event.name)
 
 

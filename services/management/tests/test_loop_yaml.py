@@ -66,7 +66,12 @@ def test_a_short_loop_is_a_file_too() -> None:
         ("action: verify", "action: merge", "action: merge", "'merge' is a step of every event"),
         ("needs_reason: true", "needs_reason: maybe", "needs_reason: maybe", "must be true or false"),
         ("    to: closed\n", "", "action: verify", "actions[4].to: is required"),
-        ("permission: management.events.file", "permission: all", "permission: all", "'all' must match"),
+        (
+            "permission: management.events.file",
+            "permission: all",
+            "permission: all",
+            "'all' must be one of management.events.advance, ",
+        ),
         ("joint_states:", "joint_sates:", "joint_sates:", "joint_sates: is not a known key"),
         (
             "to: disposed",

@@ -25,6 +25,15 @@ async def family(make_node: MakeNode) -> tuple[Node, Node]:
     return child, await make_node("sf", "us-ca-sf-d10")
 
 
+async def told(child: Node) -> list[pb.Event]:
+    """The events of a district as others see them: by which loop they go is its own affair."""
+    found = await events(child, "us-ca-sf-d10")
+    for event in found:
+        event.ClearField("loop")
+        event.ClearField("loop_version")
+    return found
+
+
 async def busy(node: Node) -> list[str]:
     """Let much happen at a node and return the names of its events."""
     for number in range(1, 4):
@@ -51,7 +60,7 @@ async def test_the_city_sees_what_the_district_sees(make_node: MakeNode) -> None
     child, city = await family(make_node)
     await busy(child)
     await child.report_to(city)
-    assert await events(city) == await events(child, "us-ca-sf-d10")
+    assert await events(city) == await told(child)
     assert await counters(city) == pb.GetCountersResponse(
         zones=(await counters(child)).zones,
         total=pb.ZoneCounters(
@@ -110,7 +119,7 @@ async def test_an_event_opened_before_the_charter_is_kept_in_part(make_node: Mak
     assert (total.events, dict(total.by_status)) == (1, {"filed": 1})
     opening, _ = (await child.stated())[0]
     await city.take_in(received(opening))
-    assert await events(city) == await events(child, "us-ca-sf-d10")
+    assert await events(city) == await told(child)
     assert (await counters(city)).zones == (await counters(child)).zones
 
 

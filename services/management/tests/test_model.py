@@ -38,7 +38,7 @@ from services.management.tests.samples import (
 def opened(event_type: EventType = GRAFFITI, **changes: Any) -> Event:
     taken = report(**changes)
     routing = route(event_type, taken.zone, tree())
-    return open_event(taken, event_type, SEVEN.initial, routing, node=NODE, name="zones/us-ca-sf-d6/events/1", now=NOW)
+    return open_event(taken, event_type, SEVEN, routing, node=NODE, name="zones/us-ca-sf-d6/events/1", now=NOW)
 
 
 def walk(event: Event, *actions: str, **more: Any) -> Event:

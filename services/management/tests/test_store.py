@@ -13,6 +13,7 @@ import pytest_asyncio
 from libs.access import Visibility
 from libs.errors import Stale
 from services.management import store_counters, store_events, store_joint, store_lists, store_mirror, store_types
+from services.management.catalogue.book import LoopBook
 from services.management.counting import CounterFolder
 from services.management.deadlines.book import Book
 from services.management.intake import Intake, TakenIn
@@ -61,7 +62,7 @@ async def transactions_(transactions: MakeTransactions) -> Transactions:
 
 
 async def take(transactions: Transactions, taken: Report) -> TakenIn:
-    intake = Intake(NODE, LOOPS, tree, Book())
+    intake = Intake(NODE, LoopBook(LOOPS.values()), tree, Book())
     return await transactions.run(lambda tx: intake.take(tx, taken, actor="people/officer"))
 
 

@@ -9,7 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable
 
     from libs.access import Visibility
     from services.management.model_loop import Loop
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What the first step of anything needs beside the permission of the action itself.
 ADVANCE = "management.events.advance"
 
-State = tuple[str, str]  # a loop and a state of it
+State = tuple[str, int, str]  # a loop, a version of it, and a state of that
 
 
 class Inbox(StrEnum):
@@ -118,13 +118,13 @@ def seen(visible: Visibility, *, by_handlers: bool) -> list[Area]:
     return found
 
 
-def actionable(loops: Mapping[str, Loop], visibility: Callable[[str], Visibility]) -> list[Area]:
+def actionable(loops: Iterable[Loop], visibility: Callable[[str], Visibility]) -> list[Area]:
     """Return where the caller may take an ordinary next step: advance at all, and with the permission of the step."""
     states: dict[str, set[State]] = {}
-    for loop in loops.values():
+    for loop in loops:
         for state in loop.open_states:
             for permission in loop.next_permissions(state):
-                states.setdefault(permission, set()).add((loop.name, state))
+                states.setdefault(permission, set()).add((loop.name, loop.version, state))
     any_step = seen(visibility(ADVANCE), by_handlers=False)
     found: dict[Area, set[State]] = {}
     for permission, which in states.items():

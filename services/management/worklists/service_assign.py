@@ -49,7 +49,7 @@ class AssignMethods(WorkMethods):
         if event.assignee:
             text = f"{event.name} is with {event.assignee}"
             raise WrongState(Reason.ALREADY_ASSIGNED, text, name=event.name, assignee=event.assignee)
-        if not may_act(self._loop_of(event), event, caller.grants):
+        if not may_act(await self._loops.of(tx.conn, event), event, caller.grants):
             text = f"{caller.subject} cannot take the next step of {event.name}"
             raise Forbidden(Reason.NOT_PERMITTED, text, name=event.name, status=event.status)
         after, step = give(event, StepAction.CLAIM, caller.grants, actor=caller.subject, now=tx.now)
@@ -63,7 +63,7 @@ class AssignMethods(WorkMethods):
         event, caller = await self._lock_open(tx, request.name, ASSIGN, request.etag)
         if event.assignee == request.assignee:
             return pb.AssignEventResponse(event=await self._told(tx, event))
-        check_entitled(self._loop_of(event), event, whose)
+        check_entitled(await self._loops.of(tx.conn, event), event, whose)
         after, step = give(
             event, StepAction.ASSIGN, whose, actor=caller.subject, now=tx.now, reason=request.reason
         )  # fmt: skip
@@ -80,7 +80,7 @@ class AssignMethods(WorkMethods):
         event, caller = await self._lock_held(tx, request.name, holder, request.etag)
         if event.assignee == request.to:
             return pb.TransferWorkResponse(event=await self._told(tx, event))
-        check_entitled(self._loop_of(event), event, whose)
+        check_entitled(await self._loops.of(tx.conn, event), event, whose)
         after, step = give(
             event, StepAction.TRANSFER, whose, actor=caller.subject, now=tx.now, reason=request.reason
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -13,9 +13,9 @@ from libs.tx import Transactions
 from libs.zones import ZoneTree
 from quintet.management.v1 import worklists_pb2 as pb
 from services.management import convert
+from services.management.catalogue.book import LoopBook
 from services.management.deadlines.book import Book
 from services.management.intake import Intake
-from services.management.model_loop import Loop
 from services.management.service_base import READ, Methods
 from services.management.service_events import EventMethods
 from services.management.worklists.convert_work import INBOXES, filter_of
@@ -36,7 +36,7 @@ class Means:
     """What the methods for single events are given, and these too."""
 
     transactions: Transactions
-    loops: Mapping[str, Loop]
+    loops: LoopBook
     zones: Callable[[], ZoneTree]
     intake: Intake
     book: Book
@@ -80,7 +80,7 @@ class WorkMethods(Methods):
     def _areas(self, caller: Caller, inbox: Inbox) -> list[Area]:
         visible = seen(caller.visibility(READ), by_handlers=True)
         if inbox in {Inbox.ROLE, Inbox.UNASSIGNED}:
-            return common(visible, actionable(self._loops, caller.visibility))
+            return common(visible, actionable(self._loops.versions, caller.visibility))
         if inbox is Inbox.ORGANISATION:
             return common(visible, [Area(handlers=frozenset([caller.grants.organisations]))])
         return visible
@@ -102,7 +102,7 @@ class WorkMethods(Methods):
         known: dict[tuple[str, ...], tuple[str, ...]] = {}
         items = []
         for event in events:
-            kind = (event.node, event.loop, event.status, event.zone, event.organisation)
+            kind = (event.node, f"{event.loop} {event.loop_version}", event.status, event.zone, event.organisation)
             if kind not in known:
                 known[kind] = self._actions(caller, event)
             due_at = event.deadlines.due_at
@@ -112,7 +112,7 @@ class WorkMethods(Methods):
 
     def _actions(self, caller: Caller, event: Event) -> tuple[str, ...]:
         """Return the actions of the loop that the caller may take in the present state."""
-        loop = self._loops.get(event.loop)
+        loop = self._loops.held(event)
         if loop is None or event.node != self._transactions.node:
             return ()
         if not caller.allows(ADVANCE, event.zone, event.organisation):

@@ -184,13 +184,14 @@ def _within(branch: Branch, values: _Values) -> str:
     if branch.organisations is not None:
         found.append(f"e.organisation = ANY({values(sorted(branch.organisations), 'text[]')})")
     if branch.states is not None:
-        loops, states = sorted({loop for loop, _ in branch.states}), sorted({state for _, state in branch.states})
+        loops, versions, states = (sorted(set(column)) for column in zip(*branch.states, strict=True))
         found.append(f"e.status = ANY({values(states, 'text[]')})")
         found.append(f"e.loop = ANY({values(loops, 'text[]')})")
-        if len(branch.states) < len(loops) * len(states):
-            pairs = [list(column) for column in zip(*sorted(branch.states), strict=True)]
-            given = ", ".join(values(column, "text[]") for column in pairs)
-            found.append(f"(e.loop, e.status) IN (SELECT * FROM unnest({given}))")
+        if len(branch.states) < len(loops) * len(states) or len(versions) > 1:
+            columns = [list(column) for column in zip(*sorted(branch.states), strict=True)]
+            kinds = zip(columns, ("text[]", "int[]", "text[]"), strict=True)
+            given = ", ".join(values(column, kind) for column, kind in kinds)
+            found.append(f"(e.loop, e.loop_version, e.status) IN (SELECT * FROM unnest({given}))")
     if branch.supporters:
         found.append("e.shares > 0")
         found.extend(

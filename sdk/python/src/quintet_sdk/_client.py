@@ -19,6 +19,7 @@ from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
 from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.indicators_pb2_grpc import IndicatorServiceStub
+from quintet.management.v1.loops_pb2_grpc import LoopServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from quintet.management.v1.plans_pb2_grpc import PlanServiceStub
 from quintet.management.v1.visits_pb2_grpc import VisitServiceStub
@@ -61,6 +62,7 @@ class Client:
         self.perception = PerceptionServiceStub(self._channel)
         self.sharing = SharingServiceStub(self._channel)
         self.management = ManagementServiceStub(self._channel)
+        self.loops = LoopServiceStub(self._channel)
         self.deadlines = DeadlineServiceStub(self._channel)
         self.exceptions = ExceptionServiceStub(self._channel)
         self.imports = ImportServiceStub(self._channel)

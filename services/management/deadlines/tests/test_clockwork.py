@@ -9,6 +9,7 @@ import pytest
 
 from quintet.management.v1 import calendars_pb2, facts_pb2, management_pb2
 from quintet.management.v1 import exceptions_pb2 as pb
+from services.management.catalogue.book import LoopBook
 from services.management.convert import time_of, time_pb
 from services.management.deadlines.book import Book
 from services.management.deadlines.clockwork import CALENDARS_KNOWN_AFTER, ClockTask
@@ -52,7 +53,7 @@ LADDER = {
 async def turn(node: Node, to: datetime) -> None:
     node.clock.set(to)
     book = Book()
-    await ClockTask(node.transactions, book, Ledger(LOOPS, book)).turn()
+    await ClockTask(node.transactions, book, Ledger(LoopBook(LOOPS.values()), book)).turn()
 
 
 async def told(node: Node, name: str) -> list[Any]:
@@ -208,7 +209,7 @@ async def test_replicas_do_not_tell_twice(city: Node, replicas: int) -> None:
     events = [await dispatched(city)] + [await opened(city, at("2026-02-13 15:00")) for _ in range(14)]
     city.clock.set(at("2026-02-25 09:00"))
     books = [Book() for _ in range(replicas)]
-    tasks = [ClockTask(city.transactions, book, Ledger(LOOPS, book)) for book in books]
+    tasks = [ClockTask(city.transactions, book, Ledger(LoopBook(LOOPS.values()), book)) for book in books]
     await asyncio.gather(*(task.turn() for task in tasks))
     for event in events:
         found = [(each.clock, each.due_at.seconds) for each in await told(city, event.name)]

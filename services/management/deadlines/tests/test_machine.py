@@ -73,7 +73,7 @@ class EventLife(RuleBasedStateMachine):
     def open(self) -> None:
         taken = report(occurred_at=self.now)
         routing = route(TYPE, taken.zone, tree())
-        event = open_event(taken, TYPE, SEVEN.initial, routing, node=NODE, name="zones/z/events/1", now=self.now)
+        event = open_event(taken, TYPE, SEVEN, routing, node=NODE, name="zones/z/events/1", now=self.now)
         self.event = reckoned(event, TYPE, self.go_by.calendars)
         self.first = self.event.deadlines.due_at
 

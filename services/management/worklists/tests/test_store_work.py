@@ -52,8 +52,15 @@ SHORT = Loop(
         Action("send", "派", "Send", ("collected",), "dispatched", "management.events.verify"),
         Action("finish", "结", "Finish", ("dispatched",), "closed", "management.events.verify"),
     ),
+    version=1,
 )
-LOOPS = {loop.name: loop for loop in (SEVEN, SHORT)}
+# A second version in which other people send: events of both are about.
+SHORT_2 = replace(
+    SHORT,
+    actions=(replace(SHORT.actions[0], permission="management.events.file"), SHORT.actions[1]),
+    version=2,
+)
+LOOPS = {(loop.name, loop.version): loop for loop in (SEVEN, SHORT, SHORT_2)}
 VERBS = ("file", "dispatch", "dispose", "verify", "void")
 
 
@@ -72,7 +79,7 @@ class Asked:
         visible = seen(self.grants.visibility(READ), by_handlers=True)
         mine: tuple[str, ...] = ()
         if self.inbox in {Inbox.ROLE, Inbox.UNASSIGNED}:
-            visible = common(visible, actionable(LOOPS, self.grants.visibility))
+            visible = common(visible, actionable(LOOPS.values(), self.grants.visibility))
         if self.inbox is Inbox.ORGANISATION:
             visible = common(visible, [Area(handlers=frozenset([self.grants.organisations]))])
         if self.inbox is Inbox.MINE:
@@ -86,7 +93,7 @@ class Asked:
     def holds(self, event: Event) -> bool:
         """Whether an event is in the list, said once more and without areas, branches and SQL."""
         wanted = self.filter
-        loop = LOOPS.get(event.loop)
+        loop = LOOPS.get((event.loop, event.loop_version))
         can_act = loop is not None and any(
             self.grants.allows(ADVANCE, event.zone, event.organisation)
             and self.grants.allows(action.permission, event.zone, event.organisation)
@@ -132,6 +139,7 @@ def some_event(chance: random.Random, number: int) -> Event:
         node=chance.choice([NODE, NODE, CHILD]),
         type=chance.choice(["eventTypes/graffiti", "eventTypes/noise"]),
         loop=loop.name if loop else "loops/lost",
+        loop_version=loop.version if loop else 1,
         title=chance.choice(["Graffiti · d6", "50%_off \\ wall", "噪声 · 波特雷罗山", "NOISE"]),
         status=status,
         occurred_at=opened_at,

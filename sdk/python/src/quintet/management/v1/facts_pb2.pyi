@@ -125,6 +125,7 @@ class EventAdvanced(_message.Message):
     CLOSED_AT_FIELD_NUMBER: _builtins.int
     DEADLINES_FIELD_NUMBER: _builtins.int
     ASSIGNEE_FIELD_NUMBER: _builtins.int
+    RETURNS_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """event is the name of the event."""
     status: _builtins.str
@@ -141,6 +142,8 @@ class EventAdvanced(_message.Message):
     """node is the id of the node that handles it."""
     assignee: _builtins.str
     """assignee is the person who has the event after it; empty for nobody."""
+    returns: _builtins.int
+    """returns counts how often the event was sent back, this step counted."""
     @_builtins.property
     def step(self) -> _management_pb2.EventStep:
         """step is the step; its reason may be masked between nodes."""
@@ -167,10 +170,11 @@ class EventAdvanced(_message.Message):
         closed_at: _timestamp_pb2.Timestamp | None = ...,
         deadlines: _management_pb2.Deadlines | None = ...,
         assignee: _builtins.str = ...,
+        returns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "deadlines", b"deadlines", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "deadlines", b"deadlines", "event", b"event", "node", b"node", "organisation", b"organisation", "revision", b"revision", "status", b"status", "step", b"step", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "deadlines", b"deadlines", "event", b"event", "node", b"node", "organisation", b"organisation", "returns", b"returns", "revision", b"revision", "status", b"status", "step", b"step", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -334,117 +334,6 @@ class EventType(_message.Message):
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 @_typing.final
-class LoopAction(_message.Message):
-    """LoopAction is one declared transition of a loop."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ACTION_FIELD_NUMBER: _builtins.int
-    TITLE_FIELD_NUMBER: _builtins.int
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
-    PERMISSION_FIELD_NUMBER: _builtins.int
-    NEEDS_REASON_FIELD_NUMBER: _builtins.int
-    NEEDS_ORGANISATION_FIELD_NUMBER: _builtins.int
-    VOIDS_FIELD_NUMBER: _builtins.int
-    REOPENS_FIELD_NUMBER: _builtins.int
-    ON_REQUEST_ONLY_FIELD_NUMBER: _builtins.int
-    EXCEPTION_FIELD_NUMBER: _builtins.int
-    action: _builtins.str
-    """action is for example "dispatch"."""
-    to: _builtins.str
-    """to is the state after it."""
-    permission: _builtins.str
-    """permission is the right needed for the event's zone and organisation."""
-    needs_reason: _builtins.bool
-    """needs_reason is true when a reason must be given."""
-    needs_organisation: _builtins.bool
-    """needs_organisation is true when the event must have an organisation, given with the action or before."""
-    voids: _builtins.bool
-    """voids is true for the action that an approved request to void takes."""
-    reopens: _builtins.bool
-    """reopens is true for the action that a reopening takes."""
-    on_request_only: _builtins.bool
-    """on_request_only is true when nobody can take it at once: it needs an approved request, see ExceptionService."""
-    exception: _builtins.bool
-    """exception is true for what is not the next step of the ordinary way, such as voiding."""
-    @_builtins.property
-    def title(self) -> _common_pb2.LocalText:
-        """title is the name for people, for example 派遣."""
-
-    def __init__(
-        self,
-        *,
-        action: _builtins.str = ...,
-        title: _common_pb2.LocalText | None = ...,
-        to: _builtins.str = ...,
-        permission: _builtins.str = ...,
-        needs_reason: _builtins.bool = ...,
-        needs_organisation: _builtins.bool = ...,
-        voids: _builtins.bool = ...,
-        reopens: _builtins.bool = ...,
-        on_request_only: _builtins.bool = ...,
-        exception: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "exception", b"exception", "from", b"from", "needs_organisation", b"needs_organisation", "needs_reason", b"needs_reason", "on_request_only", b"on_request_only", "permission", b"permission", "reopens", b"reopens", "title", b"title", "to", b"to", "voids", b"voids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LoopAction: _TypeAlias = LoopAction  # noqa: Y015
-
-@_typing.final
-class Loop(_message.Message):
-    """Loop is a state machine for events (闭环)."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    TITLE_FIELD_NUMBER: _builtins.int
-    INITIAL_FIELD_NUMBER: _builtins.int
-    STATES_FIELD_NUMBER: _builtins.int
-    OPEN_STATES_FIELD_NUMBER: _builtins.int
-    ACTIONS_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """name is `loops/{id}`."""
-    initial: _builtins.str
-    """initial is the state of a new event."""
-    @_builtins.property
-    def title(self) -> _common_pb2.LocalText:
-        """title is the name for people."""
-
-    @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """states are all states, in the order of the loop."""
-
-    @_builtins.property
-    def open_states(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """open_states are the states in which an event takes further reports."""
-
-    @_builtins.property
-    def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoopAction]:
-        """actions are all transitions."""
-
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        title: _common_pb2.LocalText | None = ...,
-        initial: _builtins.str = ...,
-        states: _abc.Iterable[_builtins.str] | None = ...,
-        open_states: _abc.Iterable[_builtins.str] | None = ...,
-        actions: _abc.Iterable[Global___LoopAction] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "initial", b"initial", "name", b"name", "open_states", b"open_states", "states", b"states", "title", b"title"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Loop: _TypeAlias = Loop  # noqa: Y015
-
-@_typing.final
 class SubOrder(_message.Message):
     """SubOrder is one organisation's share of a joint disposal."""
 
@@ -527,6 +416,8 @@ class Event(_message.Message):
     REOPENS_FIELD_NUMBER: _builtins.int
     REOPEN_UNTIL_FIELD_NUMBER: _builtins.int
     ASSIGNEE_FIELD_NUMBER: _builtins.int
+    LOOP_FIELD_NUMBER: _builtins.int
+    LOOP_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/events/{id}`."""
     zone: _builtins.str
@@ -561,6 +452,10 @@ class Event(_message.Message):
     """assignee is the person who has taken it or was given it; empty while nobody has. It ends when another organisation
     gets the event, when the next step is another role's, and when the event is closed.
     """
+    loop: _builtins.str
+    """loop is the loop that it follows; empty for an event that another node handles."""
+    loop_version: _builtins.int
+    """loop_version is the version of the loop with which it was opened; 0 for an event that another node handles."""
     @_builtins.property
     def place(self) -> _common_pb2.Place:
         """place is where it is."""
@@ -647,10 +542,12 @@ class Event(_message.Message):
         reopens: _builtins.int = ...,
         reopen_until: _timestamp_pb2.Timestamp | None = ...,
         assignee: _builtins.str = ...,
+        loop: _builtins.str = ...,
+        loop_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "due_at", b"due_at", "first_due_at", b"first_due_at", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "place", b"place", "reopen_until", b"reopen_until", "routing", b"routing", "step_due_at", b"step_due_at", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "description", b"description", "due_at", b"due_at", "first_due_at", b"first_due_at", "flags", b"flags", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reopen_until", b"reopen_until", "reopens", b"reopens", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "status", b"status", "step_due_at", b"step_due_at", "sub_orders", b"sub_orders", "suspended_until", b"suspended_until", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "description", b"description", "due_at", b"due_at", "first_due_at", b"first_due_at", "flags", b"flags", "loop", b"loop", "loop_version", b"loop_version", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reopen_until", b"reopen_until", "reopens", b"reopens", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "status", b"status", "step_due_at", b"step_due_at", "sub_orders", b"sub_orders", "suspended_until", b"suspended_until", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -928,52 +825,6 @@ class ListEventTypesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEventTypesResponse: _TypeAlias = ListEventTypesResponse  # noqa: Y015
-
-@_typing.final
-class GetLoopRequest(_message.Message):
-    """GetLoopRequest asks for one loop."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """name is `loops/{id}`."""
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetLoopRequest: _TypeAlias = GetLoopRequest  # noqa: Y015
-
-@_typing.final
-class GetLoopResponse(_message.Message):
-    """GetLoopResponse answers GetLoop."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LOOP_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def loop(self) -> Global___Loop:
-        """loop is the loop."""
-
-    def __init__(
-        self,
-        *,
-        loop: Global___Loop | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["loop", b"loop"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["loop", b"loop"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetLoopResponse: _TypeAlias = GetLoopResponse  # noqa: Y015
 
 @_typing.final
 class OpenEventRequest(_message.Message):

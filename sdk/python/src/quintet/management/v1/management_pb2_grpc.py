@@ -50,11 +50,6 @@ class ManagementServiceStub:
                 request_serializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesRequest.SerializeToString,
                 response_deserializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesResponse.FromString,
                 _registered_method=True)
-        self.GetLoop = channel.unary_unary(
-                '/quintet.management.v1.ManagementService/GetLoop',
-                request_serializer=quintet_dot_management_dot_v1_dot_management__pb2.GetLoopRequest.SerializeToString,
-                response_deserializer=quintet_dot_management_dot_v1_dot_management__pb2.GetLoopResponse.FromString,
-                _registered_method=True)
         self.OpenEvent = channel.unary_unary(
                 '/quintet.management.v1.ManagementService/OpenEvent',
                 request_serializer=quintet_dot_management_dot_v1_dot_management__pb2.OpenEventRequest.SerializeToString,
@@ -112,13 +107,6 @@ class ManagementServiceServicer:
 
     def ListEventTypes(self, request, context):
         """ListEventTypes lists event types by name.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def GetLoop(self, request, context):
-        """GetLoop returns the state machine of a loop: its states and who may do what in each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,11 +182,6 @@ def add_ManagementServiceServicer_to_server(servicer, server):
                     servicer.ListEventTypes,
                     request_deserializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesRequest.FromString,
                     response_serializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesResponse.SerializeToString,
-            ),
-            'GetLoop': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetLoop,
-                    request_deserializer=quintet_dot_management_dot_v1_dot_management__pb2.GetLoopRequest.FromString,
-                    response_serializer=quintet_dot_management_dot_v1_dot_management__pb2.GetLoopResponse.SerializeToString,
             ),
             'OpenEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.OpenEvent,
@@ -318,33 +301,6 @@ class ManagementService:
             '/quintet.management.v1.ManagementService/ListEventTypes',
             quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesRequest.SerializeToString,
             quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetLoop(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/quintet.management.v1.ManagementService/GetLoop',
-            quintet_dot_management_dot_v1_dot_management__pb2.GetLoopRequest.SerializeToString,
-            quintet_dot_management_dot_v1_dot_management__pb2.GetLoopResponse.FromString,
             options,
             channel_credentials,
             insecure,

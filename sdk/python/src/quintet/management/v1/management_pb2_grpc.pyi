@@ -22,8 +22,6 @@ class ManagementServiceStub:
     """GetEventType returns one event type."""
     ListEventTypes: _aio.UnaryUnaryMultiCallable[_management_pb2.ListEventTypesRequest, _management_pb2.ListEventTypesResponse]
     """ListEventTypes lists event types by name."""
-    GetLoop: _aio.UnaryUnaryMultiCallable[_management_pb2.GetLoopRequest, _management_pb2.GetLoopResponse]
-    """GetLoop returns the state machine of a loop: its states and who may do what in each."""
     OpenEvent: _aio.UnaryUnaryMultiCallable[_management_pb2.OpenEventRequest, _management_pb2.OpenEventResponse]
     """OpenEvent opens an event that an officer saw, or merges it into an open one of the same type and place."""
     GetEvent: _aio.UnaryUnaryMultiCallable[_management_pb2.GetEventRequest, _management_pb2.GetEventResponse]
@@ -72,14 +70,6 @@ class ManagementServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_management_pb2.ListEventTypesRequest, _abc.Awaitable[_management_pb2.ListEventTypesResponse]],
     ) -> _abc.Awaitable[_management_pb2.ListEventTypesResponse]:
         """ListEventTypes lists event types by name."""
-
-    @_abc_1.abstractmethod
-    def GetLoop(
-        self,
-        request: _management_pb2.GetLoopRequest,
-        context: _aio.ServicerContext[_management_pb2.GetLoopRequest, _abc.Awaitable[_management_pb2.GetLoopResponse]],
-    ) -> _abc.Awaitable[_management_pb2.GetLoopResponse]:
-        """GetLoop returns the state machine of a loop: its states and who may do what in each."""
 
     @_abc_1.abstractmethod
     def OpenEvent(

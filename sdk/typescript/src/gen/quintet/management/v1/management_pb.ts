@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/management.proto.
  */
 export const file_quintet_management_v1_management: GenFile = /*@__PURE__*/
-  fileDesc("CiZxdWludGV0L21hbmFnZW1lbnQvdjEvbWFuYWdlbWVudC5wcm90bxIVcXVpbnRldC5tYW5hZ2VtZW50LnYxInIKBVJvdXRlEi0KBHpvbmUYASABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SOgoMb3JnYW5pc2F0aW9uGAIgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0iYQoLTWVyZ2VQb2xpY3kSKAoIcmFkaXVzX20YASABKAFCFtLzGBIxAAAAAAAAAAA5AAAAAACIs0ASKAoId2luZG93X2gYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABj9UAiUAoJQWxsb3dhbmNlEikKB21pbnV0ZXMYASABKAVCGNLzGBQIATEAAAAAAADwPzkAAAAAgBUgQRIYChBhcm91bmRfdGhlX2Nsb2NrGAIgASgIInUKDFN0ZXBEZWFkbGluZRIoCgVzdGF0ZRgBIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CglhbGxvd2FuY2UYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAEimAEKCFJlbWluZGVyEjcKBWNsb2NrGAEgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZEIG0vMYAggBEioKCm9mZnNldF9taW4YAiABKAVCFtLzGBIxAAAAAIAVIME5AAAAAIAVIEESJwoEcm9sZRgDIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfSLWAQoKRXNjYWxhdGlvbhI3CgVjbG9jaxgBIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmRCBtLzGAIIARIpCglhZnRlcl9taW4YAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAIAVIEESJwoEcm9sZRgDIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CgR0aWVyGAQgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyQgbS8xgCCAEigwUKCUV2ZW50VHlwZRItCgRuYW1lGAEgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EhQKBGNvZGUYAyABKAlCBtLzGAIQIBIgCgRsb29wGAQgASgJQhLS8xgOKgxsb29wcy97bG9vcH0SOgoIZGVhZGxpbmUYBSABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAESMQoFbWVyZ2UYBiABKAsyIi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VQb2xpY3kSNQoGcm91dGVzGAcgAygLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLlJvdXRlQgfS8xgDGPQDEg8KB3ZlcnNpb24YCCABKAUSDwoHcmV0aXJlZBgJIAEoCBIsCghjYWxlbmRhchgKIAEoCUIa0vMYFioUY2FsZW5kYXJzL3tjYWxlbmRhcn0SQwoOc3RlcF9kZWFkbGluZXMYCyADKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RlcERlYWRsaW5lQgbS8xgCGEASKwoLcmVvcGVuX2RheXMYDCABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAACYrEASOgoJcmVtaW5kZXJzGA0gAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlJlbWluZGVyQgbS8xgCGBQSPgoLZXNjYWxhdGlvbnMYDiADKAsyIS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXNjYWxhdGlvbkIG0vMYAhgUIvUBCgpMb29wQWN0aW9uEg4KBmFjdGlvbhgBIAEoCRIrCgV0aXRsZRgCIAEoCzIcLnF1aW50ZXQuY29tbW9uLnYxLkxvY2FsVGV4dBIMCgRmcm9tGAMgAygJEgoKAnRvGAQgASgJEhIKCnBlcm1pc3Npb24YBSABKAkSFAoMbmVlZHNfcmVhc29uGAYgASgIEhoKEm5lZWRzX29yZ2FuaXNhdGlvbhgHIAEoCBINCgV2b2lkcxgIIAEoCBIPCgdyZW9wZW5zGAkgASgIEhcKD29uX3JlcXVlc3Rfb25seRgKIAEoCBIRCglleGNlcHRpb24YCyABKAgiqwEKBExvb3ASDAoEbmFtZRgBIAEoCRIrCgV0aXRsZRgCIAEoCzIcLnF1aW50ZXQuY29tbW9uLnYxLkxvY2FsVGV4dBIPCgdpbml0aWFsGAMgASgJEg4KBnN0YXRlcxgEIAMoCRITCgtvcGVuX3N0YXRlcxgFIAMoCRIyCgdhY3Rpb25zGAYgAygLMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxvb3BBY3Rpb24imAEKCFN1Yk9yZGVyEgoKAmlkGAEgASgJEhQKDG9yZ2FuaXNhdGlvbhgCIAEoCRITCgtpbnN0cnVjdGlvbhgDIAEoCRIMCgRsZWFkGAQgASgIEgwKBGRvbmUYBSABKAgSKwoHZG9uZV9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEbm90ZRgHIAEoCSLlBgoFRXZlbnQSDAoEbmFtZRgBIAEoCRIMCgR6b25lGAIgASgJEgwKBG5vZGUYAyABKAkSDAoEdHlwZRgEIAEoCRIUCgx0eXBlX3ZlcnNpb24YBSABKAUSDQoFdGl0bGUYBiABKAkSEwoLZGVzY3JpcHRpb24YByABKAkSJwoFcGxhY2UYCCABKAsyGC5xdWludGV0LmNvbW1vbi52MS5QbGFjZRIOCgZzdGF0dXMYCSABKAkSFAoMb3JnYW5pc2F0aW9uGAogASgJEi8KB3JvdXRpbmcYCyABKAsyHi5xdWludGV0LmNvbW1vbi52MS5FeHBsYW5hdGlvbhIvCgtvY2N1cnJlZF9hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJb3BlbmVkX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgZkdWVfYXQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWNsb3NlZF9hdBgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YECABKAMSEAoIcmVxdWVzdHMYESADKAkSDwoHcmVwb3J0cxgSIAEoBRIPCgd3YXJuaW5nGBMgASgJEjMKCnN1Yl9vcmRlcnMYFCADKAsyHy5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3ViT3JkZXISJgoFZmxhZ3MYFSADKAsyFy5xdWludGV0LmNvbW1vbi52MS5GbGFnEg8KB3JldHVybnMYFiABKAUSDgoGYW5zd2VyGBcgASgJEjAKDGZpcnN0X2R1ZV9hdBgYIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLc3RlcF9kdWVfYXQYGSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3N1c3BlbmRlZF91bnRpbBgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmVvcGVucxgbIAEoBRIwCgxyZW9wZW5fdW50aWwYHCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGFzc2lnbmVlGB4gASgJIpICCglEZWFkbGluZXMSKgoGZHVlX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxmaXJzdF9kdWVfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3N0ZXBfZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9zdXNwZW5kZWRfdW50aWwYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Jlb3BlbnMYBSABKAUSMAoMcmVvcGVuX3VudGlsGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKlAgoJRXZlbnRTdGVwEhAKCHJldmlzaW9uGAEgASgDEg4KBmFjdGlvbhgCIAEoCRIMCgRmcm9tGAMgASgJEgoKAnRvGAQgASgJEg0KBWFjdG9yGAUgASgJEhQKDG9yZ2FuaXNhdGlvbhgGIAEoCRIOCgZyZWFzb24YByABKAkSMwoLZXhwbGFuYXRpb24YCCABKAsyHi5xdWludGV0LmNvbW1vbi52MS5FeHBsYW5hdGlvbhIvCgtvY2N1cnJlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVjb3JkZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGFzc2lnbmVlGA8gASgJIm8KE1B1dEV2ZW50VHlwZVJlcXVlc3QSPAoKZXZlbnRfdHlwZRgBIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFR5cGVCBtLzGAIIARIaCgpyZXF1ZXN0X2lkGAIgASgJQgbS8xgCEEAiXQoUUHV0RXZlbnRUeXBlUmVzcG9uc2USNAoKZXZlbnRfdHlwZRgBIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFR5cGUSDwoHY2hhbmdlZBgCIAEoCCJEChNHZXRFdmVudFR5cGVSZXF1ZXN0Ei0KBG5hbWUYASABKAlCH9LzGBsIASoXZXZlbnRUeXBlcy97ZXZlbnRfdHlwZX0iTAoUR2V0RXZlbnRUeXBlUmVzcG9uc2USNAoKZXZlbnRfdHlwZRgBIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFR5cGUiXwoVTGlzdEV2ZW50VHlwZXNSZXF1ZXN0EikKCXBhZ2Vfc2l6ZRgBIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAIgASgJQgfS8xgDEIAEImgKFkxpc3RFdmVudFR5cGVzUmVzcG9uc2USNQoLZXZlbnRfdHlwZXMYASADKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI0Cg5HZXRMb29wUmVxdWVzdBIiCgRuYW1lGAEgASgJQhTS8xgQCAEqDGxvb3BzL3tsb29wfSI8Cg9HZXRMb29wUmVzcG9uc2USKQoEbG9vcBgBIAEoCzIbLnF1aW50ZXQubWFuYWdlbWVudC52MS5Mb29wIv0BChBPcGVuRXZlbnRSZXF1ZXN0EiQKBnBhcmVudBgBIAEoCUIU0vMYEAgBKgx6b25lcy97em9uZX0SLQoEdHlwZRgCIAEoCUIf0vMYGwgBKhdldmVudFR5cGVzL3tldmVudF90eXBlfRIeCgtkZXNjcmlwdGlvbhgDIAEoCUIJ0vMYBQgBEKAfEicKBXBsYWNlGAQgASgLMhgucXVpbnRldC5jb21tb24udjEuUGxhY2USLwoLb2NjdXJyZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKCnJlcXVlc3RfaWQYBiABKAlCBtLzGAIQQCJQChFPcGVuRXZlbnRSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIOCgZtZXJnZWQYAiABKAgiRAoPR2V0RXZlbnRSZXF1ZXN0EjEKBG5hbWUYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9Ij8KEEdldEV2ZW50UmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQiygIKEUxpc3RFdmVudHNSZXF1ZXN0EiQKBnBhcmVudBgBIAEoCUIU0vMYEAgBKgx6b25lcy97em9uZX0SFgoGc3RhdHVzGAIgASgJQgbS8xgCECASKwoEdHlwZRgDIAEoCUId0vMYGSoXZXZlbnRUeXBlcy97ZXZlbnRfdHlwZX0SOAoMb3JnYW5pc2F0aW9uGAQgASgJQiLS8xgeKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259EjYKB3JlcXVlc3QYBSABKAlCJdLzGCEqH3pvbmVzL3t6b25lfS9yZXF1ZXN0cy97cmVxdWVzdH0SEAoIb3duX29ubHkYBiABKAgSKQoJcGFnZV9zaXplGAcgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQH9AEhsKCnBhZ2VfdG9rZW4YCCABKAlCB9LzGAMQgAQiWwoSTGlzdEV2ZW50c1Jlc3BvbnNlEiwKBmV2ZW50cxgBIAMoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkikgEKFUxpc3RFdmVudFN0ZXBzUmVxdWVzdBIxCgRuYW1lGAEgASgJQiPS8xgfCAEqG3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fRIpCglwYWdlX3NpemUYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgDIAEoCUIH0vMYAxCABCJiChZMaXN0RXZlbnRTdGVwc1Jlc3BvbnNlEi8KBXN0ZXBzGAEgAygLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50U3RlcBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiyQIKE0FkdmFuY2VFdmVudFJlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SKQoGYWN0aW9uGAIgASgJQhnS8xgVCAEiEVthLXpdW2Etel9dezAsMzF9EhcKBnJlYXNvbhgDIAEoCUIH0vMYAxDQDxI4CgxvcmdhbmlzYXRpb24YBCABKAlCItLzGB4qHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0SFwoGYW5zd2VyGAUgASgJQgfS8xgDEKAfEi8KC29jY3VycmVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIbCgRldGFnGAcgASgDQg3S8xgJMQAAAAAAAAAAEhoKCnJlcXVlc3RfaWQYCCABKAlCBtLzGAIQQCJDChRBZHZhbmNlRXZlbnRSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudCJrCg1TdWJPcmRlckRyYWZ0EjoKDG9yZ2FuaXNhdGlvbhgBIAEoCUIk0vMYIAgBKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259Eh4KC2luc3RydWN0aW9uGAIgASgJQgnS8xgFCAEQ0A8imgIKGVN0YXJ0Sm9pbnREaXNwb3NhbFJlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SMgoEbGVhZBgCIAEoCUIk0vMYIAgBKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259EkIKCnN1Yl9vcmRlcnMYAyADKAsyJC5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3ViT3JkZXJEcmFmdEII0vMYBAgBGBQSGQoGcmVhc29uGAQgASgJQgnS8xgFCAEQ0A8SGwoEZXRhZxgFIAEoA0IN0vMYCTEAAAAAAAAAABIaCgpyZXF1ZXN0X2lkGAYgASgJQgbS8xgCEEAiSQoaU3RhcnRKb2ludERpc3Bvc2FsUmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQiOAoSR2V0Q291bnRlcnNSZXF1ZXN0EiIKBHpvbmUYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9ItMBCgxab25lQ291bnRlcnMSDAoEem9uZRgBIAEoCRIMCgRub2RlGAIgASgJEg4KBmV2ZW50cxgDIAEoAxIOCgZtZXJnZWQYBCABKAMSEAoIcmVxdWVzdHMYBSABKAMSRAoJYnlfc3RhdHVzGAYgAygLMjEucXVpbnRldC5tYW5hZ2VtZW50LnYxLlpvbmVDb3VudGVycy5CeVN0YXR1c0VudHJ5Gi8KDUJ5U3RhdHVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASJ9ChNHZXRDb3VudGVyc1Jlc3BvbnNlEjIKBXpvbmVzGAEgAygLMiMucXVpbnRldC5tYW5hZ2VtZW50LnYxLlpvbmVDb3VudGVycxIyCgV0b3RhbBgCIAEoCzIjLnF1aW50ZXQubWFuYWdlbWVudC52MS5ab25lQ291bnRlcnMqVQoJQ2xvY2tLaW5kEhoKFkNMT0NLX0tJTkRfVU5TUEVDSUZJRUQQABIXChNDTE9DS19LSU5EX0JVU0lORVNTEAESEwoPQ0xPQ0tfS0lORF9TVEVQEAIqiAEKDkVzY2FsYXRpb25UaWVyEh8KG0VTQ0FMQVRJT05fVElFUl9VTlNQRUNJRklFRBAAEiAKHEVTQ0FMQVRJT05fVElFUl9PUkdBTklTQVRJT04QARIYChRFU0NBTEFUSU9OX1RJRVJfWk9ORRACEhkKFUVTQ0FMQVRJT05fVElFUl9BQk9WRRADMvoOChFNYW5hZ2VtZW50U2VydmljZRLBAQoMUHV0RXZlbnRUeXBlEioucXVpbnRldC5tYW5hZ2VtZW50LnYxLlB1dEV2ZW50VHlwZVJlcXVlc3QaKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuUHV0RXZlbnRUeXBlUmVzcG9uc2UiWMrzGB4KHG1hbmFnZW1lbnQuZXZlbnRfdHlwZXMud3JpdGWC0+STAjAaIi92MS97ZXZlbnRfdHlwZS5uYW1lPWV2ZW50VHlwZXMvKn06CmV2ZW50X3R5cGUSjgEKDEdldEV2ZW50VHlwZRIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudFR5cGVSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50VHlwZVJlc3BvbnNlIiXK8xgCEAGC0+STAhkSFy92MS97bmFtZT1ldmVudFR5cGVzLyp9EosBCg5MaXN0RXZlbnRUeXBlcxIsLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRUeXBlc1JlcXVlc3QaLS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50VHlwZXNSZXNwb25zZSIcyvMYAhABgtPkkwIQEg4vdjEvZXZlbnRUeXBlcxJ6CgdHZXRMb29wEiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldExvb3BSZXF1ZXN0GiYucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldExvb3BSZXNwb25zZSIgyvMYAhgBgtPkkwIUEhIvdjEve25hbWU9bG9vcHMvKn0SqgEKCU9wZW5FdmVudBInLnF1aW50ZXQubWFuYWdlbWVudC52MS5PcGVuRXZlbnRSZXF1ZXN0GigucXVpbnRldC5tYW5hZ2VtZW50LnYxLk9wZW5FdmVudFJlc3BvbnNlIkrK8xggChZtYW5hZ2VtZW50LmV2ZW50cy5vcGVuIgZwYXJlbnSC0+STAiAiGy92MS97cGFyZW50PXpvbmVzLyp9L2V2ZW50czoBKhKiAQoIR2V0RXZlbnQSJi5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnRSZXF1ZXN0GicucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50UmVzcG9uc2UiRcrzGB4KFm1hbmFnZW1lbnQuZXZlbnRzLnJlYWQiBG5hbWWC0+STAh0SGy92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qfRKqAQoKTGlzdEV2ZW50cxIoLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRzUmVxdWVzdBopLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRzUmVzcG9uc2UiR8rzGCAKFm1hbmFnZW1lbnQuZXZlbnRzLnJlYWQiBnBhcmVudILT5JMCHRIbL3YxL3twYXJlbnQ9em9uZXMvKn0vZXZlbnRzEroBCg5MaXN0RXZlbnRTdGVwcxIsLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRTdGVwc1JlcXVlc3QaLS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50U3RlcHNSZXNwb25zZSJLyvMYHgoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIEbmFtZYLT5JMCIxIhL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9L3N0ZXBzErwBCgxBZHZhbmNlRXZlbnQSKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWR2YW5jZUV2ZW50UmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5BZHZhbmNlRXZlbnRSZXNwb25zZSJTyvMYIQoZbWFuYWdlbWVudC5ldmVudHMuYWR2YW5jZSIEbmFtZYLT5JMCKCIjL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9OmFkdmFuY2U6ASoS2gEKElN0YXJ0Sm9pbnREaXNwb3NhbBIwLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdGFydEpvaW50RGlzcG9zYWxSZXF1ZXN0GjEucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN0YXJ0Sm9pbnREaXNwb3NhbFJlc3BvbnNlIl/K8xgiChptYW5hZ2VtZW50LmV2ZW50cy5kaXNwYXRjaCIEbmFtZYLT5JMCMyIuL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9OnN0YXJ0Sm9pbnREaXNwb3NhbDoBKhKtAQoLR2V0Q291bnRlcnMSKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0Q291bnRlcnNSZXF1ZXN0GioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldENvdW50ZXJzUmVzcG9uc2UiR8rzGCAKGG1hbmFnZW1lbnQuY291bnRlcnMucmVhZCIEem9uZYLT5JMCHRIbL3YxL3t6b25lPXpvbmVzLyp9L2NvdW50ZXJzYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_options_v1_options]);
+  fileDesc("CiZxdWludGV0L21hbmFnZW1lbnQvdjEvbWFuYWdlbWVudC5wcm90bxIVcXVpbnRldC5tYW5hZ2VtZW50LnYxInIKBVJvdXRlEi0KBHpvbmUYASABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SOgoMb3JnYW5pc2F0aW9uGAIgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0iYQoLTWVyZ2VQb2xpY3kSKAoIcmFkaXVzX20YASABKAFCFtLzGBIxAAAAAAAAAAA5AAAAAACIs0ASKAoId2luZG93X2gYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABj9UAiUAoJQWxsb3dhbmNlEikKB21pbnV0ZXMYASABKAVCGNLzGBQIATEAAAAAAADwPzkAAAAAgBUgQRIYChBhcm91bmRfdGhlX2Nsb2NrGAIgASgIInUKDFN0ZXBEZWFkbGluZRIoCgVzdGF0ZRgBIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CglhbGxvd2FuY2UYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAEimAEKCFJlbWluZGVyEjcKBWNsb2NrGAEgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZEIG0vMYAggBEioKCm9mZnNldF9taW4YAiABKAVCFtLzGBIxAAAAAIAVIME5AAAAAIAVIEESJwoEcm9sZRgDIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfSLWAQoKRXNjYWxhdGlvbhI3CgVjbG9jaxgBIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmRCBtLzGAIIARIpCglhZnRlcl9taW4YAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAIAVIEESJwoEcm9sZRgDIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CgR0aWVyGAQgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyQgbS8xgCCAEigwUKCUV2ZW50VHlwZRItCgRuYW1lGAEgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EhQKBGNvZGUYAyABKAlCBtLzGAIQIBIgCgRsb29wGAQgASgJQhLS8xgOKgxsb29wcy97bG9vcH0SOgoIZGVhZGxpbmUYBSABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAESMQoFbWVyZ2UYBiABKAsyIi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VQb2xpY3kSNQoGcm91dGVzGAcgAygLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLlJvdXRlQgfS8xgDGPQDEg8KB3ZlcnNpb24YCCABKAUSDwoHcmV0aXJlZBgJIAEoCBIsCghjYWxlbmRhchgKIAEoCUIa0vMYFioUY2FsZW5kYXJzL3tjYWxlbmRhcn0SQwoOc3RlcF9kZWFkbGluZXMYCyADKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RlcERlYWRsaW5lQgbS8xgCGEASKwoLcmVvcGVuX2RheXMYDCABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAACYrEASOgoJcmVtaW5kZXJzGA0gAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlJlbWluZGVyQgbS8xgCGBQSPgoLZXNjYWxhdGlvbnMYDiADKAsyIS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXNjYWxhdGlvbkIG0vMYAhgUIpgBCghTdWJPcmRlchIKCgJpZBgBIAEoCRIUCgxvcmdhbmlzYXRpb24YAiABKAkSEwoLaW5zdHJ1Y3Rpb24YAyABKAkSDAoEbGVhZBgEIAEoCBIMCgRkb25lGAUgASgIEisKB2RvbmVfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBG5vdGUYByABKAkiiQcKBUV2ZW50EgwKBG5hbWUYASABKAkSDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJEgwKBHR5cGUYBCABKAkSFAoMdHlwZV92ZXJzaW9uGAUgASgFEg0KBXRpdGxlGAYgASgJEhMKC2Rlc2NyaXB0aW9uGAcgASgJEicKBXBsYWNlGAggASgLMhgucXVpbnRldC5jb21tb24udjEuUGxhY2USDgoGc3RhdHVzGAkgASgJEhQKDG9yZ2FuaXNhdGlvbhgKIAEoCRIvCgdyb3V0aW5nGAsgASgLMh4ucXVpbnRldC5jb21tb24udjEuRXhwbGFuYXRpb24SLwoLb2NjdXJyZWRfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCW9wZW5lZF9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoGZHVlX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgljbG9zZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGBAgASgDEhAKCHJlcXVlc3RzGBEgAygJEg8KB3JlcG9ydHMYEiABKAUSDwoHd2FybmluZxgTIAEoCRIzCgpzdWJfb3JkZXJzGBQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEiYKBWZsYWdzGBUgAygLMhcucXVpbnRldC5jb21tb24udjEuRmxhZxIPCgdyZXR1cm5zGBYgASgFEg4KBmFuc3dlchgXIAEoCRIwCgxmaXJzdF9kdWVfYXQYGCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3N0ZXBfZHVlX2F0GBkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9zdXNwZW5kZWRfdW50aWwYGiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Jlb3BlbnMYGyABKAUSMAoMcmVvcGVuX3VudGlsGBwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghhc3NpZ25lZRgeIAEoCRIMCgRsb29wGCIgASgJEhQKDGxvb3BfdmVyc2lvbhgjIAEoBSKSAgoJRGVhZGxpbmVzEioKBmR1ZV9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMZmlyc3RfZHVlX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtzdGVwX2R1ZV9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPc3VzcGVuZGVkX3VudGlsGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZW9wZW5zGAUgASgFEjAKDHJlb3Blbl91bnRpbBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAipQIKCUV2ZW50U3RlcBIQCghyZXZpc2lvbhgBIAEoAxIOCgZhY3Rpb24YAiABKAkSDAoEZnJvbRgDIAEoCRIKCgJ0bxgEIAEoCRINCgVhY3RvchgFIAEoCRIUCgxvcmdhbmlzYXRpb24YBiABKAkSDgoGcmVhc29uGAcgASgJEjMKC2V4cGxhbmF0aW9uGAggASgLMh4ucXVpbnRldC5jb21tb24udjEuRXhwbGFuYXRpb24SLwoLb2NjdXJyZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3JlY29yZGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghhc3NpZ25lZRgPIAEoCSJvChNQdXRFdmVudFR5cGVSZXF1ZXN0EjwKCmV2ZW50X3R5cGUYASABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlQgbS8xgCCAESGgoKcmVxdWVzdF9pZBgCIAEoCUIG0vMYAhBAIl0KFFB1dEV2ZW50VHlwZVJlc3BvbnNlEjQKCmV2ZW50X3R5cGUYASABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlEg8KB2NoYW5nZWQYAiABKAgiRAoTR2V0RXZlbnRUeXBlUmVxdWVzdBItCgRuYW1lGAEgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9IkwKFEdldEV2ZW50VHlwZVJlc3BvbnNlEjQKCmV2ZW50X3R5cGUYASABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlIl8KFUxpc3RFdmVudFR5cGVzUmVxdWVzdBIpCglwYWdlX3NpemUYASABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgCIAEoCUIH0vMYAxCABCJoChZMaXN0RXZlbnRUeXBlc1Jlc3BvbnNlEjUKC2V2ZW50X3R5cGVzGAEgAygLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50VHlwZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki/QEKEE9wZW5FdmVudFJlcXVlc3QSJAoGcGFyZW50GAEgASgJQhTS8xgQCAEqDHpvbmVzL3t6b25lfRItCgR0eXBlGAIgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9Eh4KC2Rlc2NyaXB0aW9uGAMgASgJQgnS8xgFCAEQoB8SJwoFcGxhY2UYBCABKAsyGC5xdWludGV0LmNvbW1vbi52MS5QbGFjZRIvCgtvY2N1cnJlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGgoKcmVxdWVzdF9pZBgGIAEoCUIG0vMYAhBAIlAKEU9wZW5FdmVudFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50Eg4KBm1lcmdlZBgCIAEoCCJECg9HZXRFdmVudFJlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0iPwoQR2V0RXZlbnRSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudCLKAgoRTGlzdEV2ZW50c1JlcXVlc3QSJAoGcGFyZW50GAEgASgJQhTS8xgQCAEqDHpvbmVzL3t6b25lfRIWCgZzdGF0dXMYAiABKAlCBtLzGAIQIBIrCgR0eXBlGAMgASgJQh3S8xgZKhdldmVudFR5cGVzL3tldmVudF90eXBlfRI4CgxvcmdhbmlzYXRpb24YBCABKAlCItLzGB4qHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0SNgoHcmVxdWVzdBgFIAEoCUIl0vMYISofem9uZXMve3pvbmV9L3JlcXVlc3RzL3tyZXF1ZXN0fRIQCghvd25fb25seRgGIAEoCBIpCglwYWdlX3NpemUYByABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAf0ASGwoKcGFnZV90b2tlbhgIIAEoCUIH0vMYAxCABCJbChJMaXN0RXZlbnRzUmVzcG9uc2USLAoGZXZlbnRzGAEgAygLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKSAQoVTGlzdEV2ZW50U3RlcHNSZXF1ZXN0EjEKBG5hbWUYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EikKCXBhZ2Vfc2l6ZRgCIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAMgASgJQgfS8xgDEIAEImIKFkxpc3RFdmVudFN0ZXBzUmVzcG9uc2USLwoFc3RlcHMYASADKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRTdGVwEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLJAgoTQWR2YW5jZUV2ZW50UmVxdWVzdBIxCgRuYW1lGAEgASgJQiPS8xgfCAEqG3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fRIpCgZhY3Rpb24YAiABKAlCGdLzGBUIASIRW2Etel1bYS16X117MCwzMX0SFwoGcmVhc29uGAMgASgJQgfS8xgDENAPEjgKDG9yZ2FuaXNhdGlvbhgEIAEoCUIi0vMYHiocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufRIXCgZhbnN3ZXIYBSABKAlCB9LzGAMQoB8SLwoLb2NjdXJyZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKBGV0YWcYByABKANCDdLzGAkxAAAAAAAAAAASGgoKcmVxdWVzdF9pZBgIIAEoCUIG0vMYAhBAIkMKFEFkdmFuY2VFdmVudFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50ImsKDVN1Yk9yZGVyRHJhZnQSOgoMb3JnYW5pc2F0aW9uGAEgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0SHgoLaW5zdHJ1Y3Rpb24YAiABKAlCCdLzGAUIARDQDyKaAgoZU3RhcnRKb2ludERpc3Bvc2FsUmVxdWVzdBIxCgRuYW1lGAEgASgJQiPS8xgfCAEqG3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fRIyCgRsZWFkGAIgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0SQgoKc3ViX29yZGVycxgDIAMoCzIkLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlckRyYWZ0QgjS8xgECAEYFBIZCgZyZWFzb24YBCABKAlCCdLzGAUIARDQDxIbCgRldGFnGAUgASgDQg3S8xgJMQAAAAAAAAAAEhoKCnJlcXVlc3RfaWQYBiABKAlCBtLzGAIQQCJJChpTdGFydEpvaW50RGlzcG9zYWxSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudCI4ChJHZXRDb3VudGVyc1JlcXVlc3QSIgoEem9uZRgBIAEoCUIU0vMYEAgBKgx6b25lcy97em9uZX0i0wEKDFpvbmVDb3VudGVycxIMCgR6b25lGAEgASgJEgwKBG5vZGUYAiABKAkSDgoGZXZlbnRzGAMgASgDEg4KBm1lcmdlZBgEIAEoAxIQCghyZXF1ZXN0cxgFIAEoAxJECglieV9zdGF0dXMYBiADKAsyMS5xdWludGV0Lm1hbmFnZW1lbnQudjEuWm9uZUNvdW50ZXJzLkJ5U3RhdHVzRW50cnkaLwoNQnlTdGF0dXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIn0KE0dldENvdW50ZXJzUmVzcG9uc2USMgoFem9uZXMYASADKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuWm9uZUNvdW50ZXJzEjIKBXRvdGFsGAIgASgLMiMucXVpbnRldC5tYW5hZ2VtZW50LnYxLlpvbmVDb3VudGVycypVCglDbG9ja0tpbmQSGgoWQ0xPQ0tfS0lORF9VTlNQRUNJRklFRBAAEhcKE0NMT0NLX0tJTkRfQlVTSU5FU1MQARITCg9DTE9DS19LSU5EX1NURVAQAiqIAQoORXNjYWxhdGlvblRpZXISHwobRVNDQUxBVElPTl9USUVSX1VOU1BFQ0lGSUVEEAASIAocRVNDQUxBVElPTl9USUVSX09SR0FOSVNBVElPThABEhgKFEVTQ0FMQVRJT05fVElFUl9aT05FEAISGQoVRVNDQUxBVElPTl9USUVSX0FCT1ZFEAMy/g0KEU1hbmFnZW1lbnRTZXJ2aWNlEsEBCgxQdXRFdmVudFR5cGUSKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuUHV0RXZlbnRUeXBlUmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5QdXRFdmVudFR5cGVSZXNwb25zZSJYyvMYHgocbWFuYWdlbWVudC5ldmVudF90eXBlcy53cml0ZYLT5JMCMBoiL3YxL3tldmVudF90eXBlLm5hbWU9ZXZlbnRUeXBlcy8qfToKZXZlbnRfdHlwZRKOAQoMR2V0RXZlbnRUeXBlEioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50VHlwZVJlcXVlc3QaKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnRUeXBlUmVzcG9uc2UiJcrzGAIQAYLT5JMCGRIXL3YxL3tuYW1lPWV2ZW50VHlwZXMvKn0SiwEKDkxpc3RFdmVudFR5cGVzEiwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudFR5cGVzUmVxdWVzdBotLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRUeXBlc1Jlc3BvbnNlIhzK8xgCEAGC0+STAhASDi92MS9ldmVudFR5cGVzEqoBCglPcGVuRXZlbnQSJy5xdWludGV0Lm1hbmFnZW1lbnQudjEuT3BlbkV2ZW50UmVxdWVzdBooLnF1aW50ZXQubWFuYWdlbWVudC52MS5PcGVuRXZlbnRSZXNwb25zZSJKyvMYIAoWbWFuYWdlbWVudC5ldmVudHMub3BlbiIGcGFyZW50gtPkkwIgIhsvdjEve3BhcmVudD16b25lcy8qfS9ldmVudHM6ASoSogEKCEdldEV2ZW50EiYucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50UmVxdWVzdBonLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudFJlc3BvbnNlIkXK8xgeChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgRuYW1lgtPkkwIdEhsvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn0SqgEKCkxpc3RFdmVudHMSKC5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50c1JlcXVlc3QaKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50c1Jlc3BvbnNlIkfK8xggChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgZwYXJlbnSC0+STAh0SGy92MS97cGFyZW50PXpvbmVzLyp9L2V2ZW50cxK6AQoOTGlzdEV2ZW50U3RlcHMSLC5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50U3RlcHNSZXF1ZXN0Gi0ucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudFN0ZXBzUmVzcG9uc2UiS8rzGB4KFm1hbmFnZW1lbnQuZXZlbnRzLnJlYWQiBG5hbWWC0+STAiMSIS92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qfS9zdGVwcxK8AQoMQWR2YW5jZUV2ZW50EioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkFkdmFuY2VFdmVudFJlcXVlc3QaKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWR2YW5jZUV2ZW50UmVzcG9uc2UiU8rzGCEKGW1hbmFnZW1lbnQuZXZlbnRzLmFkdmFuY2UiBG5hbWWC0+STAigiIy92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qfTphZHZhbmNlOgEqEtoBChJTdGFydEpvaW50RGlzcG9zYWwSMC5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RhcnRKb2ludERpc3Bvc2FsUmVxdWVzdBoxLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdGFydEpvaW50RGlzcG9zYWxSZXNwb25zZSJfyvMYIgoabWFuYWdlbWVudC5ldmVudHMuZGlzcGF0Y2giBG5hbWWC0+STAjMiLi92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qfTpzdGFydEpvaW50RGlzcG9zYWw6ASoSrQEKC0dldENvdW50ZXJzEikucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldENvdW50ZXJzUmVxdWVzdBoqLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRDb3VudGVyc1Jlc3BvbnNlIkfK8xggChhtYW5hZ2VtZW50LmNvdW50ZXJzLnJlYWQiBHpvbmWC0+STAh0SGy92MS97em9uZT16b25lcy8qfS9jb3VudGVyc2IGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_options_v1_options]);
 
 /**
  * Route says which organisation handles events of a type in a zone.
@@ -323,153 +323,6 @@ export const EventTypeSchema: GenMessage<EventType> = /*@__PURE__*/
   messageDesc(file_quintet_management_v1_management, 6);
 
 /**
- * LoopAction is one declared transition of a loop.
- *
- * @generated from message quintet.management.v1.LoopAction
- */
-export type LoopAction = Message<"quintet.management.v1.LoopAction"> & {
-  /**
-   * action is for example "dispatch".
-   *
-   * @generated from field: string action = 1;
-   */
-  action: string;
-
-  /**
-   * title is the name for people, for example 派遣.
-   *
-   * @generated from field: quintet.common.v1.LocalText title = 2;
-   */
-  title?: LocalText | undefined;
-
-  /**
-   * from are the states in which it may be taken.
-   *
-   * @generated from field: repeated string from = 3;
-   */
-  from: string[];
-
-  /**
-   * to is the state after it.
-   *
-   * @generated from field: string to = 4;
-   */
-  to: string;
-
-  /**
-   * permission is the right needed for the event's zone and organisation.
-   *
-   * @generated from field: string permission = 5;
-   */
-  permission: string;
-
-  /**
-   * needs_reason is true when a reason must be given.
-   *
-   * @generated from field: bool needs_reason = 6;
-   */
-  needsReason: boolean;
-
-  /**
-   * needs_organisation is true when the event must have an organisation, given with the action or before.
-   *
-   * @generated from field: bool needs_organisation = 7;
-   */
-  needsOrganisation: boolean;
-
-  /**
-   * voids is true for the action that an approved request to void takes.
-   *
-   * @generated from field: bool voids = 8;
-   */
-  voids: boolean;
-
-  /**
-   * reopens is true for the action that a reopening takes.
-   *
-   * @generated from field: bool reopens = 9;
-   */
-  reopens: boolean;
-
-  /**
-   * on_request_only is true when nobody can take it at once: it needs an approved request, see ExceptionService.
-   *
-   * @generated from field: bool on_request_only = 10;
-   */
-  onRequestOnly: boolean;
-
-  /**
-   * exception is true for what is not the next step of the ordinary way, such as voiding.
-   *
-   * @generated from field: bool exception = 11;
-   */
-  exception: boolean;
-};
-
-/**
- * Describes the message quintet.management.v1.LoopAction.
- * Use `create(LoopActionSchema)` to create a new message.
- */
-export const LoopActionSchema: GenMessage<LoopAction> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 7);
-
-/**
- * Loop is a state machine for events (闭环).
- *
- * @generated from message quintet.management.v1.Loop
- */
-export type Loop = Message<"quintet.management.v1.Loop"> & {
-  /**
-   * name is `loops/{id}`.
-   *
-   * @generated from field: string name = 1;
-   */
-  name: string;
-
-  /**
-   * title is the name for people.
-   *
-   * @generated from field: quintet.common.v1.LocalText title = 2;
-   */
-  title?: LocalText | undefined;
-
-  /**
-   * initial is the state of a new event.
-   *
-   * @generated from field: string initial = 3;
-   */
-  initial: string;
-
-  /**
-   * states are all states, in the order of the loop.
-   *
-   * @generated from field: repeated string states = 4;
-   */
-  states: string[];
-
-  /**
-   * open_states are the states in which an event takes further reports.
-   *
-   * @generated from field: repeated string open_states = 5;
-   */
-  openStates: string[];
-
-  /**
-   * actions are all transitions.
-   *
-   * @generated from field: repeated quintet.management.v1.LoopAction actions = 6;
-   */
-  actions: LoopAction[];
-};
-
-/**
- * Describes the message quintet.management.v1.Loop.
- * Use `create(LoopSchema)` to create a new message.
- */
-export const LoopSchema: GenMessage<Loop> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 8);
-
-/**
  * SubOrder is one organisation's share of a joint disposal.
  *
  * @generated from message quintet.management.v1.SubOrder
@@ -530,7 +383,7 @@ export type SubOrder = Message<"quintet.management.v1.SubOrder"> & {
  * Use `create(SubOrderSchema)` to create a new message.
  */
 export const SubOrderSchema: GenMessage<SubOrder> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 9);
+  messageDesc(file_quintet_management_v1_management, 7);
 
 /**
  * Event is one thing that the city must deal with (事件).
@@ -742,6 +595,20 @@ export type Event = Message<"quintet.management.v1.Event"> & {
    * @generated from field: string assignee = 30;
    */
   assignee: string;
+
+  /**
+   * loop is the loop that it follows; empty for an event that another node handles.
+   *
+   * @generated from field: string loop = 34;
+   */
+  loop: string;
+
+  /**
+   * loop_version is the version of the loop with which it was opened; 0 for an event that another node handles.
+   *
+   * @generated from field: int32 loop_version = 35;
+   */
+  loopVersion: number;
 };
 
 /**
@@ -749,7 +616,7 @@ export type Event = Message<"quintet.management.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 10);
+  messageDesc(file_quintet_management_v1_management, 8);
 
 /**
  * Deadlines are the deadlines of an event, as facts carry them.
@@ -805,7 +672,7 @@ export type Deadlines = Message<"quintet.management.v1.Deadlines"> & {
  * Use `create(DeadlinesSchema)` to create a new message.
  */
 export const DeadlinesSchema: GenMessage<Deadlines> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 11);
+  messageDesc(file_quintet_management_v1_management, 9);
 
 /**
  * EventStep is one step that was taken.
@@ -896,7 +763,7 @@ export type EventStep = Message<"quintet.management.v1.EventStep"> & {
  * Use `create(EventStepSchema)` to create a new message.
  */
 export const EventStepSchema: GenMessage<EventStep> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 12);
+  messageDesc(file_quintet_management_v1_management, 10);
 
 /**
  * PutEventTypeRequest creates or replaces an event type.
@@ -924,7 +791,7 @@ export type PutEventTypeRequest = Message<"quintet.management.v1.PutEventTypeReq
  * Use `create(PutEventTypeRequestSchema)` to create a new message.
  */
 export const PutEventTypeRequestSchema: GenMessage<PutEventTypeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 13);
+  messageDesc(file_quintet_management_v1_management, 11);
 
 /**
  * PutEventTypeResponse answers PutEventType.
@@ -952,7 +819,7 @@ export type PutEventTypeResponse = Message<"quintet.management.v1.PutEventTypeRe
  * Use `create(PutEventTypeResponseSchema)` to create a new message.
  */
 export const PutEventTypeResponseSchema: GenMessage<PutEventTypeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 14);
+  messageDesc(file_quintet_management_v1_management, 12);
 
 /**
  * GetEventTypeRequest asks for one event type.
@@ -973,7 +840,7 @@ export type GetEventTypeRequest = Message<"quintet.management.v1.GetEventTypeReq
  * Use `create(GetEventTypeRequestSchema)` to create a new message.
  */
 export const GetEventTypeRequestSchema: GenMessage<GetEventTypeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 15);
+  messageDesc(file_quintet_management_v1_management, 13);
 
 /**
  * GetEventTypeResponse answers GetEventType.
@@ -994,7 +861,7 @@ export type GetEventTypeResponse = Message<"quintet.management.v1.GetEventTypeRe
  * Use `create(GetEventTypeResponseSchema)` to create a new message.
  */
 export const GetEventTypeResponseSchema: GenMessage<GetEventTypeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 16);
+  messageDesc(file_quintet_management_v1_management, 14);
 
 /**
  * ListEventTypesRequest asks for a page of event types.
@@ -1022,7 +889,7 @@ export type ListEventTypesRequest = Message<"quintet.management.v1.ListEventType
  * Use `create(ListEventTypesRequestSchema)` to create a new message.
  */
 export const ListEventTypesRequestSchema: GenMessage<ListEventTypesRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 17);
+  messageDesc(file_quintet_management_v1_management, 15);
 
 /**
  * ListEventTypesResponse is a page of event types.
@@ -1050,49 +917,7 @@ export type ListEventTypesResponse = Message<"quintet.management.v1.ListEventTyp
  * Use `create(ListEventTypesResponseSchema)` to create a new message.
  */
 export const ListEventTypesResponseSchema: GenMessage<ListEventTypesResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 18);
-
-/**
- * GetLoopRequest asks for one loop.
- *
- * @generated from message quintet.management.v1.GetLoopRequest
- */
-export type GetLoopRequest = Message<"quintet.management.v1.GetLoopRequest"> & {
-  /**
-   * name is `loops/{id}`.
-   *
-   * @generated from field: string name = 1;
-   */
-  name: string;
-};
-
-/**
- * Describes the message quintet.management.v1.GetLoopRequest.
- * Use `create(GetLoopRequestSchema)` to create a new message.
- */
-export const GetLoopRequestSchema: GenMessage<GetLoopRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 19);
-
-/**
- * GetLoopResponse answers GetLoop.
- *
- * @generated from message quintet.management.v1.GetLoopResponse
- */
-export type GetLoopResponse = Message<"quintet.management.v1.GetLoopResponse"> & {
-  /**
-   * loop is the loop.
-   *
-   * @generated from field: quintet.management.v1.Loop loop = 1;
-   */
-  loop?: Loop | undefined;
-};
-
-/**
- * Describes the message quintet.management.v1.GetLoopResponse.
- * Use `create(GetLoopResponseSchema)` to create a new message.
- */
-export const GetLoopResponseSchema: GenMessage<GetLoopResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 20);
+  messageDesc(file_quintet_management_v1_management, 16);
 
 /**
  * OpenEventRequest opens an event.
@@ -1148,7 +973,7 @@ export type OpenEventRequest = Message<"quintet.management.v1.OpenEventRequest">
  * Use `create(OpenEventRequestSchema)` to create a new message.
  */
 export const OpenEventRequestSchema: GenMessage<OpenEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 21);
+  messageDesc(file_quintet_management_v1_management, 17);
 
 /**
  * OpenEventResponse answers OpenEvent.
@@ -1176,7 +1001,7 @@ export type OpenEventResponse = Message<"quintet.management.v1.OpenEventResponse
  * Use `create(OpenEventResponseSchema)` to create a new message.
  */
 export const OpenEventResponseSchema: GenMessage<OpenEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 22);
+  messageDesc(file_quintet_management_v1_management, 18);
 
 /**
  * GetEventRequest asks for one event.
@@ -1197,7 +1022,7 @@ export type GetEventRequest = Message<"quintet.management.v1.GetEventRequest"> &
  * Use `create(GetEventRequestSchema)` to create a new message.
  */
 export const GetEventRequestSchema: GenMessage<GetEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 23);
+  messageDesc(file_quintet_management_v1_management, 19);
 
 /**
  * GetEventResponse answers GetEvent.
@@ -1218,7 +1043,7 @@ export type GetEventResponse = Message<"quintet.management.v1.GetEventResponse">
  * Use `create(GetEventResponseSchema)` to create a new message.
  */
 export const GetEventResponseSchema: GenMessage<GetEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 24);
+  messageDesc(file_quintet_management_v1_management, 20);
 
 /**
  * ListEventsRequest asks for a page of events.
@@ -1288,7 +1113,7 @@ export type ListEventsRequest = Message<"quintet.management.v1.ListEventsRequest
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 25);
+  messageDesc(file_quintet_management_v1_management, 21);
 
 /**
  * ListEventsResponse is a page of events.
@@ -1316,7 +1141,7 @@ export type ListEventsResponse = Message<"quintet.management.v1.ListEventsRespon
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 26);
+  messageDesc(file_quintet_management_v1_management, 22);
 
 /**
  * ListEventStepsRequest asks for the steps of an event.
@@ -1351,7 +1176,7 @@ export type ListEventStepsRequest = Message<"quintet.management.v1.ListEventStep
  * Use `create(ListEventStepsRequestSchema)` to create a new message.
  */
 export const ListEventStepsRequestSchema: GenMessage<ListEventStepsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 27);
+  messageDesc(file_quintet_management_v1_management, 23);
 
 /**
  * ListEventStepsResponse is a page of steps.
@@ -1379,7 +1204,7 @@ export type ListEventStepsResponse = Message<"quintet.management.v1.ListEventSte
  * Use `create(ListEventStepsResponseSchema)` to create a new message.
  */
 export const ListEventStepsResponseSchema: GenMessage<ListEventStepsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 28);
+  messageDesc(file_quintet_management_v1_management, 24);
 
 /**
  * AdvanceEventRequest takes one step.
@@ -1451,7 +1276,7 @@ export type AdvanceEventRequest = Message<"quintet.management.v1.AdvanceEventReq
  * Use `create(AdvanceEventRequestSchema)` to create a new message.
  */
 export const AdvanceEventRequestSchema: GenMessage<AdvanceEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 29);
+  messageDesc(file_quintet_management_v1_management, 25);
 
 /**
  * AdvanceEventResponse answers AdvanceEvent.
@@ -1472,7 +1297,7 @@ export type AdvanceEventResponse = Message<"quintet.management.v1.AdvanceEventRe
  * Use `create(AdvanceEventResponseSchema)` to create a new message.
  */
 export const AdvanceEventResponseSchema: GenMessage<AdvanceEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 30);
+  messageDesc(file_quintet_management_v1_management, 26);
 
 /**
  * SubOrderDraft is one share of a joint disposal to be.
@@ -1500,7 +1325,7 @@ export type SubOrderDraft = Message<"quintet.management.v1.SubOrderDraft"> & {
  * Use `create(SubOrderDraftSchema)` to create a new message.
  */
 export const SubOrderDraftSchema: GenMessage<SubOrderDraft> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 31);
+  messageDesc(file_quintet_management_v1_management, 27);
 
 /**
  * StartJointDisposalRequest gives sub-orders to several organisations.
@@ -1556,7 +1381,7 @@ export type StartJointDisposalRequest = Message<"quintet.management.v1.StartJoin
  * Use `create(StartJointDisposalRequestSchema)` to create a new message.
  */
 export const StartJointDisposalRequestSchema: GenMessage<StartJointDisposalRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 32);
+  messageDesc(file_quintet_management_v1_management, 28);
 
 /**
  * StartJointDisposalResponse answers StartJointDisposal.
@@ -1577,7 +1402,7 @@ export type StartJointDisposalResponse = Message<"quintet.management.v1.StartJoi
  * Use `create(StartJointDisposalResponseSchema)` to create a new message.
  */
 export const StartJointDisposalResponseSchema: GenMessage<StartJointDisposalResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 33);
+  messageDesc(file_quintet_management_v1_management, 29);
 
 /**
  * GetCountersRequest asks for the counters of a zone.
@@ -1598,7 +1423,7 @@ export type GetCountersRequest = Message<"quintet.management.v1.GetCountersReque
  * Use `create(GetCountersRequestSchema)` to create a new message.
  */
 export const GetCountersRequestSchema: GenMessage<GetCountersRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 34);
+  messageDesc(file_quintet_management_v1_management, 30);
 
 /**
  * ZoneCounters are the counters of one zone alone.
@@ -1654,7 +1479,7 @@ export type ZoneCounters = Message<"quintet.management.v1.ZoneCounters"> & {
  * Use `create(ZoneCountersSchema)` to create a new message.
  */
 export const ZoneCountersSchema: GenMessage<ZoneCounters> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 35);
+  messageDesc(file_quintet_management_v1_management, 31);
 
 /**
  * GetCountersResponse answers GetCounters.
@@ -1682,7 +1507,7 @@ export type GetCountersResponse = Message<"quintet.management.v1.GetCountersResp
  * Use `create(GetCountersResponseSchema)` to create a new message.
  */
 export const GetCountersResponseSchema: GenMessage<GetCountersResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 36);
+  messageDesc(file_quintet_management_v1_management, 32);
 
 /**
  * ClockKind says which clock of an event is meant.
@@ -1794,16 +1619,6 @@ export const ManagementService: GenService<{
     methodKind: "unary";
     input: typeof ListEventTypesRequestSchema;
     output: typeof ListEventTypesResponseSchema;
-  },
-  /**
-   * GetLoop returns the state machine of a loop: its states and who may do what in each.
-   *
-   * @generated from rpc quintet.management.v1.ManagementService.GetLoop
-   */
-  getLoop: {
-    methodKind: "unary";
-    input: typeof GetLoopRequestSchema;
-    output: typeof GetLoopResponseSchema;
   },
   /**
    * OpenEvent opens an event that an officer saw, or merges it into an open one of the same type and place.

@@ -1,7 +1,7 @@
 """Background work of a service: what crashes is logged, started again after growing delays, and makes it not ready."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
@@ -11,10 +11,33 @@ from libs.backoff import Backoff
 RESTART_DELAY_FIRST_S = 0.5
 RESTART_DELAY_MAX_S = 30.0
 STABLE_S = 5.0  # a restarted task counts as healthy after this time
+# Longer than tidying up takes: servers are given libs.rpc.STOP_GRACE_S.
+CANCEL_AGAIN_S = 12.0
+CANCELS_MAX = 3
 
 Work = Callable[[], Awaitable[None]]
 
 log = structlog.get_logger()
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks in their order and wait for their end, however they end.
+
+    One that has lost its cancellation, as code of others may let happen, is cancelled again, CANCELS_MAX times in all.
+    """
+    left = list(tasks)
+    for _ in range(CANCELS_MAX):
+        for task in left:
+            task.cancel()
+        if not left:
+            return
+        done, waiting = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # seen
+        left = [task for task in left if task in waiting]
+    if left:
+        log.error("tasks.do_not_end", tasks=[task.get_name() for task in left])
 
 
 class Supervisor:
@@ -38,9 +61,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Cancel everything, the last started first, and wait for its end."""
-        for task in reversed(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(reversed(self._tasks))
         self._tasks.clear()
 
     async def _keep_running(self, name: str, run: Work) -> None:

@@ -54,7 +54,8 @@ class ZoneDirectory:
                 continue
             backoff.reset()
             try:
-                await asyncio.wait_for(self._wanted.wait(), REFRESH_S)
+                async with asyncio.timeout(REFRESH_S):
+                    await self._wanted.wait()
             except TimeoutError:
                 continue
 

@@ -1,9 +1,10 @@
 import asyncio
 
 import pytest
+import structlog.testing
 
 from libs import supervisor
-from libs.supervisor import Supervisor
+from libs.supervisor import CANCELS_MAX, Supervisor, end
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +64,33 @@ async def test_stop_waits_for_the_end_of_the_work() -> None:
     await started.wait()
     await watched.stop()
     assert ended == ["tidy"]
+
+
+async def test_work_that_has_lost_its_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "CANCEL_AGAIN_S", 0.01)
+    losses = 0
+
+    async def loses(times: int) -> None:
+        nonlocal losses
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                losses += 1
+                if losses > times:
+                    raise
+
+    watched = Supervisor("test", lambda: None)
+    watched.start({"loses": lambda: loses(1)})
+    await asyncio.sleep(0)
+    await watched.stop()
+    assert losses == 2
+
+    losses = 0
+    stubborn = asyncio.create_task(loses(CANCELS_MAX), name="stubborn")
+    await asyncio.sleep(0)
+    with structlog.testing.capture_logs() as logs:
+        await end([stubborn])
+    assert [(entry["event"], entry["tasks"]) for entry in logs] == [("tasks.do_not_end", ["stubborn"])]
+    stubborn.cancel()
+    await asyncio.wait([stubborn])

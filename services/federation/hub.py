@@ -11,6 +11,7 @@ import structlog
 
 from libs.backoff import Backoff
 from libs.errors import Away, DomainError, Reason, WrongState
+from libs.supervisor import end
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2, link_pb2_grpc
 from services.federation import lanes_store, peers_store, pki
@@ -157,10 +158,7 @@ class Hub:
             # The server of the link port waits for the streams that peers opened: they would hold up the node's end.
             for session in self.sessions():
                 session.close()
-            tasks = list(self._dialling.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(self._dialling.values())
             self._dialling.clear()
 
     def _start(self, peer: Peer) -> None:
@@ -179,7 +177,8 @@ class Hub:
             self._dials_at[node] = self._parts.transactions.clock.now() + timedelta(seconds=delay_s)
             # The peer may call us meanwhile; then the waiting starts from the beginning after the next break.
             try:
-                await asyncio.wait_for(contact.wait(), delay_s)
+                async with asyncio.timeout(delay_s):
+                    await contact.wait()
             except TimeoutError:
                 continue
 
@@ -189,7 +188,8 @@ class Hub:
             return
         try:
             async with grpc.aio.secure_channel(peer.link_address, self._credentials(peer), _options(node)) as channel:
-                await asyncio.wait_for(channel.channel_ready(), CONNECT_TIMEOUT_S)
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await channel.channel_ready()
                 call = link_pb2_grpc.LinkServiceStub(channel).Exchange()
                 await self.serve(peer, _client_wire(call), dialled_by=self._parts.node)
         except LINK_ERRORS as error:

@@ -20,6 +20,7 @@ __all__ = [
     "GATEWAY",
     "PARTS",
     "ConfigError",
+    "EvidenceSection",
     "FederationSection",
     "GatewaySection",
     "NatsSection",
@@ -148,6 +149,13 @@ class WebhooksSection:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceSection:
+    """folder is where the evidence of events is kept; all replicas of management must see the same."""
+
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
 class TelemetrySection:
     """otlp_endpoint None: traces are not exported. trace_ratio is the share of new traces that is kept, 0 to 1."""
 
@@ -168,6 +176,7 @@ class NodeConfig:
     services: Mapping[str, str]
     federation: FederationSection
     telemetry: TelemetrySection
+    evidence: EvidenceSection
     webhooks: WebhooksSection = WebhooksSection()
 
     @property
@@ -209,9 +218,10 @@ def load_config(path: Path) -> NodeConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, [str(error)]) from error
     reader = _Reader(document, path.resolve().parent)
+    node = _node(reader)
     config = NodeConfig(
         path=path.resolve(),
-        node=_node(reader),
+        node=node,
         postgres=PostgresSection(
             port=reader.optional_port("postgres.port"), dsn=reader.url("postgres.dsn", ("postgresql", "postgres"))
         ),
@@ -240,6 +250,7 @@ def load_config(path: Path) -> NodeConfig:
             trace_ratio=reader.ratio("telemetry.trace_ratio", default=0.1),
             log_level=reader.text("telemetry.log_level", default="info", pattern="debug|info|warning|error"),
         ),
+        evidence=EvidenceSection(reader.path("evidence.folder", required=False) or node.state / "evidence"),
         webhooks=WebhooksSection(private=reader.boolean("webhooks.private", default=False)),
     )
     reader.finish(path)

@@ -87,7 +87,12 @@ class Reason(StrEnum):
     NOT_ASSIGNED = "NOT_ASSIGNED"  # nobody has the event, or not the person named
     ASSIGNEE_NOT_ENTITLED = "ASSIGNEE_NOT_ENTITLED"  # who is to get the event may not handle it
     SAVED_FILTER_NOT_FOUND = "SAVED_FILTER_NOT_FOUND"
-    EVIDENCE_MISSING = "EVIDENCE_MISSING"
+    EVIDENCE_MISSING = "EVIDENCE_MISSING"  # the step must show more
+    EVIDENCE_NOT_FOUND = "EVIDENCE_NOT_FOUND"
+    EVIDENCE_DAMAGED = "EVIDENCE_DAMAGED"  # what is kept is not what was uploaded
+    UPLOAD_NOT_FOUND = "UPLOAD_NOT_FOUND"
+    UPLOAD_CLOSED = "UPLOAD_CLOSED"  # it takes no more parts
+    UPLOAD_INCOMPLETE = "UPLOAD_INCOMPLETE"  # parts are still to come
     ZONE_DELEGATED = "ZONE_DELEGATED"  # another node is authoritative there
     NOT_AUTHORITATIVE = "NOT_AUTHORITATIVE"  # another node handles this very event
     INDICATOR_NOT_FOUND = "INDICATOR_NOT_FOUND"

@@ -19,6 +19,7 @@ from services.management.model import (
     Explanation,
     Flag,
     MergePolicy,
+    Need,
     Place,
     Reminder,
     Route,
@@ -184,6 +185,7 @@ def step_pb(step: Step) -> pb.EventStep:
         occurred_at=time_pb(step.occurred_at),
         recorded_at=time_pb(step.recorded_at),
         assignee=step.assignee,
+        evidence=step.evidence,
     )
     setattr(found, "from", step.from_status)  # a keyword in Python
     return found
@@ -204,6 +206,7 @@ def step_of(step: pb.EventStep, *, revision: int, fallback: datetime) -> Step:
         occurred_at=occurred_at,
         recorded_at=time_of(step, "recorded_at") or fallback,
         assignee=step.assignee,
+        evidence=tuple(step.evidence),
     )
 
 
@@ -255,6 +258,7 @@ def type_of(event_type: pb.EventType) -> EventType:
             for each in event_type.escalations
         ),
         step_deadlines={step.state: allowance_of(step.allowance) for step in event_type.step_deadlines},
+        evidence={need.action: Need(need.evidence, need.photos) for need in event_type.evidence},
     )
 
 
@@ -299,6 +303,10 @@ def type_pb(event_type: EventType) -> pb.EventType:
         step_deadlines=[
             pb.StepDeadline(state=state, allowance=allowance_pb(allowance))
             for state, allowance in event_type.step_deadlines.items()
+        ],
+        evidence=[
+            pb.EvidenceNeed(action=action, evidence=need.evidence, photos=need.photos)
+            for action, need in event_type.evidence.items()
         ],
     )
 

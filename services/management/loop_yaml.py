@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import yaml
 
 from services.management.model import StepAction
-from services.management.model_loop import Action, Loop
+from services.management.model_loop import EVIDENCE_PER_STEP_MAX, Action, Loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +18,7 @@ LOOP_BYTES_MAX = 64 * 1024
 STATES_MAX = 64
 ACTIONS_MAX = 128
 LOOP_NAME = re.compile(r"loops/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_COUNT = re.compile(r"[0-9]{1,4}")
 WORD = re.compile(r"[a-z][a-z_]{0,31}")
 # What an action may ask for: the rights to events that posts can give (services/identity/policy.csv).
 PERMISSIONS = (
@@ -38,7 +39,8 @@ _SWITCHES = (
     "needs_reason", "needs_organisation", "needs_sub_orders_done", "sets_answer", "releases_organisation",
     "counts_return", "voids", "reopens", "on_request_only", "exception",
 )  # fmt: skip
-_ACTION_KEYS = ("action", "title", "from", "to", "permission", *_SWITCHES)
+_COUNTS = ("needs_evidence", "needs_photos")
+_ACTION_KEYS = ("action", "title", "from", "to", "permission", *_SWITCHES, *_COUNTS)
 
 
 class Fault(NamedTuple):
@@ -165,6 +167,14 @@ class _Reader:
             self.problem(_line(node), key, "must be true or false")
         return str(node.value).lower() in {"true", "yes", "on"}
 
+    def count(self, node: yaml.Node | None, key: str, most: int) -> int:
+        if node is None:
+            return 0
+        if node.tag != "tag:yaml.org,2002:int" or not _COUNT.fullmatch(str(node.value)) or int(node.value) > most:
+            self.problem(_line(node), key, f"must be a number from 0 to {most}")
+            return 0
+        return int(node.value)
+
     def title(self, node: yaml.Node | None, key: str, line: int) -> tuple[str, str]:
         if node is None:
             self.problem(line, key, "is required")
@@ -237,6 +247,10 @@ def _action(reader: _Reader, node: yaml.Node, key: str, states: tuple[str, ...])
         reader.problem(line, f"{key}.action", f"{name!r} is declared in line {reader.lines[f'action {name}']} already")
     reader.lines.setdefault(f"action {name}", line)
     title_zh, title_en = reader.title(found.get("title"), f"{key}.title", line)
+    counts = [reader.count(found.get(count), f"{key}.{count}", EVIDENCE_PER_STEP_MAX) for count in _COUNTS]
+    switches = {switch: reader.switch(found.get(switch), f"{key}.{switch}") for switch in _SWITCHES}
+    if switches["on_request_only"] and any(counts):
+        reader.problem(line, key, "nobody shows evidence with what is taken on request only")
     return Action(
         action=name,
         title_zh=title_zh,
@@ -244,7 +258,9 @@ def _action(reader: _Reader, node: yaml.Node, key: str, states: tuple[str, ...])
         sources=reader.states(found.get("from"), f"{key}.from", line, states),
         target=reader.state(found.get("to"), f"{key}.to", line, states),
         permission=_permission(reader, found.get("permission"), f"{key}.permission", line),
-        **{switch: reader.switch(found.get(switch), f"{key}.{switch}") for switch in _SWITCHES},
+        needs_evidence=counts[0],
+        needs_photos=counts[1],
+        **switches,
     )
 
 

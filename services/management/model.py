@@ -143,10 +143,19 @@ class Escalation:
 
 
 @dataclass(frozen=True, slots=True)
+class Need:
+    """How many pieces of evidence a step must show, and how many of them photos."""
+
+    evidence: int = 0
+    photos: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EventType:
     """One version of a kind of event. `deadline` is None only for a type that the catalogue does not have.
 
-    `calendar` is that of the business clock, "" for the node's. `step_deadlines` are allowances by state.
+    `calendar` is that of the business clock, "" for the node's. `step_deadlines` are allowances by state,
+    `evidence` is what steps must show by action.
     """
 
     name: str
@@ -164,6 +173,7 @@ class EventType:
     reopen_days: int = 0
     reminders: tuple[Reminder, ...] = ()
     escalations: tuple[Escalation, ...] = ()
+    evidence: Mapping[str, Need] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +275,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One entry of an event's history: what made its `revision`. `assignee` is who was given the event by it."""
+    """One entry of an event's history: what made its `revision`. `assignee` is who was given the event by it.
+
+    `evidence` are the names of what it shows.
+    """
 
     revision: int
     action: str
@@ -278,6 +291,7 @@ class Step:
     reason: str = ""
     explanation: Explanation | None = None
     assignee: str = ""
+    evidence: tuple[str, ...] = ()
 
 
 class ReportKind(StrEnum):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LOOP_DEFAULT = "loops/seven-step"
 # Clocks of callers may run this far ahead of ours; beyond it a time lies in the future.
 CLOCK_AHEAD_MAX_S = 5
+EVIDENCE_PER_STEP_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Action:
     sets_answer: the reporters are told something. releases_organisation: nobody handles it afterwards.
     counts_return: it was sent back. voids, reopens: what an approved request to do so takes. on_request_only: nobody
     takes it without one. exception: not the next step of the ordinary way, so nobody's work list holds an event for its
-    sake.
+    sake. needs_evidence, needs_photos: how many pieces of evidence the step must show, and how many of them photos.
     """
 
     action: str
@@ -46,6 +47,8 @@ class Action:
     reopens: bool = False
     on_request_only: bool = False
     exception: bool = False
+    needs_evidence: int = 0
+    needs_photos: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,10 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What an actor asks for. `occurred_at` None means `now`. `on_request` takes what a request was approved for."""
+    """What an actor asks for. `occurred_at` None means `now`. `on_request` takes what a request was approved for.
+
+    `evidence` is what the step shows; whether it is enough and may be shown is checked by model_evidence.
+    """
 
     action: str
     actor: str
@@ -103,6 +109,7 @@ class Command:
     answer: str = ""
     occurred_at: datetime | None = None
     on_request: bool = False
+    evidence: tuple[str, ...] = ()
 
 
 def advance(loop: Loop, event: Event, command: Command) -> tuple[Event, Step]:
@@ -147,6 +154,7 @@ def advance(loop: Loop, event: Event, command: Command) -> tuple[Event, Step]:
         occurred_at=occurred_at,
         recorded_at=command.now,
         reason=command.reason,
+        evidence=command.evidence,
     )
 
 

@@ -11,6 +11,8 @@ from libs.access import current_caller
 from libs.errors import NotFound, Reason, WrongState
 from quintet.management.v1 import management_pb2 as pb
 from services.management import convert, stated, store_counters, store_events, store_joint, store_lists, store_types
+from services.management.evidence import store_evidence
+from services.management.evidence.model_evidence import check_shown, needed
 from services.management.model import ReportKind
 from services.management.model_loop import Command, advance, said_time
 from services.management.model_report import Report
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from libs.db import Connection
     from libs.tx import Tx
     from services.management.model import Event, Step, SubOrder
+    from services.management.model_loop import Action
 
 EVENTS_PAGE_SIZE = 50
 EVENTS_PAGE_SIZE_MAX = 500
@@ -72,12 +75,20 @@ class EventMethods(Methods):
             organisation=request.organisation,
             answer=request.answer,
             occurred_at=convert.time_of(request, "occurred_at"),
+            evidence=tuple(request.evidence),
         )
         after, step = advance(loop, event, command)
+        if action is not None:
+            await self._check_evidence(tx, event, action, request)
         after = await self._book.advanced(tx.conn, event, after, loop)
         requests = await store_events.update(tx.conn, after, step)
         stated.advanced(tx, after, step, answer=after.answer if action is not None and action.sets_answer else "")
         return pb.AdvanceEventResponse(event=convert.event_pb(after, requests, await _shares(tx.conn, after)))
+
+    async def _check_evidence(self, tx: Tx, event: Event, action: Action, request: pb.AdvanceEventRequest) -> None:
+        need = needed(action, await self._book.type_of(tx.conn, event))
+        shown = await store_evidence.shown(tx.conn, event.id, request.evidence) if request.evidence else []
+        check_shown(action.action, need, request.evidence, shown)
 
     async def GetEvent(self, request: pb.GetEventRequest, _context: Context) -> pb.GetEventResponse:
         async def read(conn: Connection) -> tuple[Event, list[str], list[SubOrder]]:

@@ -37,6 +37,12 @@ class EventTypeMethods(Methods):
             raise Invalid("eventType.stepDeadlines", f"{strange[0]} is not a state of {wanted.loop}")
         if len(wanted.step_deadlines) < len(request.event_type.step_deadlines):
             raise Invalid("eventType.stepDeadlines", "must have one deadline per state")
+        if len(wanted.evidence) < len(request.event_type.evidence):
+            raise Invalid("eventType.evidence", "must name each action once")
+        for name in wanted.evidence:
+            action = loop.by_name.get(name)
+            if action is None or action.on_request_only:
+                raise Invalid("eventType.evidence", f"{name} is not an action of {wanted.loop} that anybody takes")
         if wanted.calendar and wanted.calendar not in (await self._book.calendars(tx.conn)).by_name:
             raise Invalid("eventType.calendar", f"{wanted.calendar} is not a calendar of this node")
         # A type counts in the whole node, so whoever writes it needs the right in the whole node.

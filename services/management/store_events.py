@@ -55,7 +55,8 @@ SELECT id FROM event"""
 # One statement writes the change, its step and the counters, and reads the requests for the answer.
 _UPDATE = f"""
 WITH step AS (
-    {_STEP} VALUES ($1, {parameters(2, len(STEP_COLUMNS))})
+    INSERT INTO event_steps (event_id, {", ".join(STEP_COLUMNS)}, evidence)
+    VALUES ($1, {parameters(2, len(STEP_COLUMNS))}, $31)
 ), counted AS (
     INSERT INTO counter_deltas (zone, node, status, events, requests, merged)
     SELECT $12, $13, status, change, 0, 0 FROM (VALUES ($4, -1), ($5, 1)) AS moved (status, change) WHERE $4 <> $5
@@ -102,7 +103,7 @@ async def update(conn: Connection, event: Event, step: Step) -> list[str]:
         event.deadlines.due_at, event.deadlines.step_due_at, clocks_json(event.clocks),
         event.deadlines.suspended_until, event.deadlines.reopens, event.deadlines.reopen_until,
         event.clocks.next_at,
-        event.assignee, event.assigned_as,
+        event.assignee, event.assigned_as, list(step.evidence),
     )  # fmt: skip
     return list(requests or [])
 

@@ -71,8 +71,9 @@ _CHANGE = f"""
 WITH old AS (
     SELECT id, zone, node, status, revision < $3 AS newer FROM events WHERE name = $1 AND node = $2 FOR UPDATE
 ), step AS (
-    {_STEP}
-    SELECT id, $3, $4, coalesce(nullif($5, ''), status), coalesce(nullif($6, ''), status), {parameters(7, 6)} FROM old
+    INSERT INTO event_steps (event_id, {", ".join(STEP_COLUMNS)}, evidence)
+    SELECT id, $3, $4, coalesce(nullif($5, ''), status), coalesce(nullif($6, ''), status), {parameters(7, 6)}, $31
+    FROM old
     ON CONFLICT DO NOTHING RETURNING event_id
 ), report AS (
     INSERT INTO event_reports (event_id, revision, kind, source, merged)
@@ -149,7 +150,7 @@ async def change(conn: Connection, said: Change) -> int | None:
         said.answer, said.reports, due.due_at, said.returns, said.kind or "", said.source,
         flags_json((time_reversed(step.action),)), said.organisation, due.first_due_at, due.step_due_at,
         said.deadlines is not None, due.suspended_until, due.reopen_until, due.reopens,
-        said.assignee,
+        said.assignee, list(step.evidence),
     )  # fmt: skip
     return event_id
 

@@ -18,6 +18,7 @@ from services.management.model import (
     Explanation,
     Flag,
     MergePolicy,
+    Need,
     Place,
     Reminder,
     Route,
@@ -46,7 +47,7 @@ STEP_COLUMNS = (
     "revision", "action", "from_status", "to_status", "actor", "organisation", "reason", "explanation", "occurred_at",
     "recorded_at",
 )  # fmt: skip
-STEP_SELECTED = ", ".join((*STEP_COLUMNS, "assignee"))
+STEP_SELECTED = ", ".join((*STEP_COLUMNS, "assignee", "evidence"))
 
 
 # The fields of Clocks that JSON holds as they are.
@@ -150,6 +151,7 @@ def step_of(row: Record) -> Step:
         occurred_at=row["occurred_at"],
         recorded_at=row["recorded_at"],
         assignee=row["assignee"],
+        evidence=tuple(row["evidence"]),
     )
 
 
@@ -230,6 +232,7 @@ def type_json(event_type: EventType) -> str:
         "reopen_days": event_type.reopen_days,
         "reminders": [[each.clock, each.offset_min, each.role] for each in event_type.reminders],
         "escalations": [[each.clock, each.after_min, each.role, each.tier] for each in event_type.escalations],
+        "evidence": {action: [need.evidence, need.photos] for action, need in event_type.evidence.items()},
         "step_deadlines": {state: _allowance_json(allowance) for state, allowance in event_type.step_deadlines.items()},
     }
     return json.dumps(found, ensure_ascii=False)
@@ -251,6 +254,7 @@ def type_of(row: Record) -> EventType:
             Escalation(ClockKind(clock), after_min, role, Tier(tier))
             for clock, after_min, role, tier in found.pop("escalations")
         ),
+        evidence={action: Need(*need) for action, need in found.pop("evidence").items()},
         step_deadlines={state: Allowance(*each) for state, each in found.pop("step_deadlines").items()},
         **found,
     )

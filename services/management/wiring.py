@@ -18,6 +18,7 @@ from services.management.deadlines.book import Book
 from services.management.deadlines.clockwork import ClockTask
 from services.management.deadlines.facts import LedgerHandlers
 from services.management.deadlines.ledger import Ledger
+from services.management.evidence.wiring import with_evidence
 from services.management.facts import FactHandlers, handlers
 from services.management.facts_mirrored import MirrorHandlers
 from services.management.importing.service import ImportServicer
@@ -75,7 +76,7 @@ async def build(host: Host) -> Wired:
         },
     )
     # The centre comes last: its indicators read what all the others hear.
-    return with_warnings(with_plans(wired, host), host)
+    return with_warnings(with_plans(with_evidence(wired, host), host), host)
 
 
 PART = Part("management", MIGRATIONS, build)

@@ -9,6 +9,7 @@ import { IdentityService } from "./gen/quintet/identity/v1/identity_pb.js";
 import { AnalysisService } from "./gen/quintet/management/v1/analysis_pb.js";
 import { CalendarService } from "./gen/quintet/management/v1/calendars_pb.js";
 import { DeadlineService } from "./gen/quintet/management/v1/deadlines_pb.js";
+import { EvidenceService } from "./gen/quintet/management/v1/evidence_pb.js";
 import { ExceptionService } from "./gen/quintet/management/v1/exceptions_pb.js";
 import { ImportService } from "./gen/quintet/management/v1/imports_pb.js";
 import { IndicatorService } from "./gen/quintet/management/v1/indicators_pb.js";
@@ -42,6 +43,7 @@ export interface Quintet {
   readonly sharing: Client<typeof SharingService>;
   readonly management: Client<typeof ManagementService>;
   readonly analysis: Client<typeof AnalysisService>;
+  readonly evidence: Client<typeof EvidenceService>;
   readonly loops: Client<typeof LoopService>;
   readonly calendars: Client<typeof CalendarService>;
   readonly deadlines: Client<typeof DeadlineService>;
@@ -76,6 +78,7 @@ export function connect(options: Options): Quintet {
     sharing: createClient(SharingService, transport),
     management: createClient(ManagementService, transport),
     analysis: createClient(AnalysisService, transport),
+    evidence: createClient(EvidenceService, transport),
     loops: createClient(LoopService, transport),
     calendars: createClient(CalendarService, transport),
     deadlines: createClient(DeadlineService, transport),

@@ -53,6 +53,8 @@ def _action_pb(action: Action) -> pb.LoopAction:
         reopens=action.reopens,
         on_request_only=action.on_request_only,
         exception=action.exception,
+        needs_evidence=action.needs_evidence,
+        needs_photos=action.needs_photos,
     )
     getattr(found, "from").extend(action.sources)  # a keyword in Python
     return found

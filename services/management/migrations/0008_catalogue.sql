@@ -19,3 +19,46 @@ CREATE TABLE loop_versions (
 
 -- The version of its loop with which an event was opened; 0 for an event of another node.
 ALTER TABLE events ADD COLUMN loop_version integer NOT NULL DEFAULT 1;
+
+-- What steps show: names of evidence, that of other nodes' events among them.
+ALTER TABLE event_steps ADD COLUMN evidence text[] NOT NULL DEFAULT '{}';
+
+-- Photos and files of the node's own events. The bytes are in the object store, under `object`.
+CREATE TABLE evidence (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL CONSTRAINT evidence_name_key UNIQUE,
+    event_id bigint NOT NULL REFERENCES events,
+    object text NOT NULL,
+    file_name text NOT NULL,
+    media_type text NOT NULL,
+    size_bytes integer NOT NULL,
+    sha256 bytea NOT NULL,
+    uploaded_by text NOT NULL,
+    uploaded_at timestamptz NOT NULL
+);
+CREATE INDEX evidence_event ON evidence (event_id, id);
+
+-- Files on their way. The row is there before the object and goes when the evidence comes, so that no object is without a row.
+CREATE TABLE evidence_uploads (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL CONSTRAINT evidence_uploads_name_key UNIQUE,
+    event_id bigint NOT NULL REFERENCES events,
+    object text NOT NULL,
+    file_name text NOT NULL,
+    size_bytes integer NOT NULL,
+    started_by text NOT NULL,
+    started_at timestamptz NOT NULL,
+    -- All parts are there and stay as they are: whoever finishes it, and however often, makes the same of them.
+    closed boolean NOT NULL DEFAULT false,
+    -- Nobody may finish it any more; its object is being removed.
+    abandoned boolean NOT NULL DEFAULT false
+);
+CREATE INDEX evidence_uploads_started ON evidence_uploads (started_at);
+CREATE INDEX evidence_uploads_starter ON evidence_uploads (started_by);
+CREATE TABLE evidence_parts (
+    upload_id bigint NOT NULL REFERENCES evidence_uploads ON DELETE CASCADE,
+    number integer NOT NULL,
+    -- Photos do not get smaller.
+    content bytea STORAGE EXTERNAL NOT NULL,
+    PRIMARY KEY (upload_id, number)
+);

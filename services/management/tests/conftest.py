@@ -32,6 +32,7 @@ from quintet.management.v1 import facts_pb2
 from quintet.management.v1.analysis_pb2_grpc import AnalysisServiceStub
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
+from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
 from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.loops_pb2_grpc import LoopServiceStub
@@ -57,6 +58,7 @@ STUBS = (
     ManagementServiceStub,
     CalendarServiceStub,
     DeadlineServiceStub,
+    EvidenceServiceStub,
     ExceptionServiceStub,
     ImportServiceStub,
     LoopServiceStub,
@@ -93,7 +95,14 @@ def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
             member[person] = [organisation]
             held[person] = [
                 Grant(f"management.{verb}", Scope.ORGANISATION, "us-ca-sf", organisation)
-                for verb in ("events.read", "events.advance", "events.dispose", "work.claim", "exceptions.ask")
+                for verb in (
+                    "events.read",
+                    "events.advance",
+                    "events.dispose",
+                    "work.claim",
+                    "exceptions.ask",
+                    "evidence.write",
+                )
             ]
     for person, zone in (("people/admin", "us-ca-sf"), ("people/admin.d10", "us-ca-sf-d10")):
         held[person] = [
@@ -102,7 +111,8 @@ def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
         ]
     held["people/resident.01"] = []
     for role in ROLES:
-        held[f"people/{role}"].append(Grant("management.exceptions.ask", Scope.ZONE, "us-ca-sf"))
+        for what in ("exceptions.ask", "evidence.write"):
+            held[f"people/{role}"].append(Grant(f"management.{what}", Scope.ZONE, "us-ca-sf"))
     held["people/leader"] = [Grant("management.events.read", Scope.ZONE, "us-ca-sf")]
     for subject in ("people/supervisor", "people/leader"):
         held[subject].append(Grant("management.exceptions.decide", Scope.ZONE, "us-ca-sf"))

@@ -16,6 +16,7 @@ from quintet.management.v1.analysis_pb2_grpc import AnalysisServiceStub
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
 from quintet.management.v1.channels_pb2_grpc import WarningChannelServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
+from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
 from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.indicators_pb2_grpc import IndicatorServiceStub
@@ -64,6 +65,7 @@ class Client:
         self.management = ManagementServiceStub(self._channel)
         self.loops = LoopServiceStub(self._channel)
         self.deadlines = DeadlineServiceStub(self._channel)
+        self.evidence = EvidenceServiceStub(self._channel)
         self.exceptions = ExceptionServiceStub(self._channel)
         self.imports = ImportServiceStub(self._channel)
         self.analysis = AnalysisServiceStub(self._channel)

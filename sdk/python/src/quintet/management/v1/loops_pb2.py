@@ -28,7 +28,7 @@ from quintet.common.v1 import common_pb2 as quintet_dot_common_dot_v1_dot_common
 from quintet.options.v1 import options_pb2 as quintet_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quintet/management/v1/loops.proto\x12\x15quintet.management.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1equintet/common/v1/common.proto\x1a quintet/options/v1/options.proto\"\xf5\x01\n\nLoopAction\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12+\n\x05title\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x0c\n\x04\x66rom\x18\x03 \x03(\t\x12\n\n\x02to\x18\x04 \x01(\t\x12\x12\n\npermission\x18\x05 \x01(\t\x12\x14\n\x0cneeds_reason\x18\x06 \x01(\x08\x12\x1a\n\x12needs_organisation\x18\x07 \x01(\x08\x12\r\n\x05voids\x18\x08 \x01(\x08\x12\x0f\n\x07reopens\x18\t \x01(\x08\x12\x17\n\x0fon_request_only\x18\n \x01(\x08\x12\x11\n\texception\x18\x0b \x01(\x08\"\xbf\x02\n\x04Loop\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05title\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x0f\n\x07initial\x18\x03 \x01(\t\x12\x0e\n\x06states\x18\x04 \x03(\t\x12\x13\n\x0bopen_states\x18\x05 \x03(\t\x12\x32\n\x07\x61\x63tions\x18\x06 \x03(\x0b\x32!.quintet.management.v1.LoopAction\x12\x14\n\x0cjoint_states\x18\x07 \x03(\t\x12\x16\n\x0eroutes_at_once\x18\x08 \x01(\x08\x12\x0f\n\x07version\x18\t \x01(\x05\x12\x0f\n\x07shipped\x18\n \x01(\x08\x12\x12\n\nchanged_by\x18\x0b \x01(\t\x12.\n\nchanged_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x0ePutLoopRequest\x12\x1e\n\ndefinition\x18\x01 \x01(\tB\n\xd2\xf3\x18\x06\x08\x01\x10\x80\x80\x04\x12\x1a\n\nrequest_id\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"M\n\x0fPutLoopResponse\x12)\n\x04loop\x18\x01 \x01(\x0b\x32\x1b.quintet.management.v1.Loop\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"T\n\x0eGetLoopRequest\x12\"\n\x04name\x18\x01 \x01(\tB\x14\xd2\xf3\x18\x10\x08\x01*\x0cloops/{loop}\x12\x1e\n\x07version\x18\x02 \x01(\x05\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\"P\n\x0fGetLoopResponse\x12)\n\x04loop\x18\x01 \x01(\x0b\x32\x1b.quintet.management.v1.Loop\x12\x12\n\ndefinition\x18\x02 \x01(\t\"Z\n\x10ListLoopsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\"X\n\x11ListLoopsResponse\x12*\n\x05loops\x18\x01 \x03(\x0b\x32\x1b.quintet.management.v1.Loop\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x8f\x03\n\x0bLoopService\x12\x8a\x01\n\x07PutLoop\x12%.quintet.management.v1.PutLoopRequest\x1a&.quintet.management.v1.PutLoopResponse\"0\xca\xf3\x18\x18\n\x16management.loops.write\x82\xd3\xe4\x93\x02\x0e\"\t/v1/loops:\x01*\x12z\n\x07GetLoop\x12%.quintet.management.v1.GetLoopRequest\x1a&.quintet.management.v1.GetLoopResponse\" \xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=loops/*}\x12w\n\tListLoops\x12\'.quintet.management.v1.ListLoopsRequest\x1a(.quintet.management.v1.ListLoopsResponse\"\x17\xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/loopsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quintet/management/v1/loops.proto\x12\x15quintet.management.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1equintet/common/v1/common.proto\x1a quintet/options/v1/options.proto\"\xa3\x02\n\nLoopAction\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12+\n\x05title\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x0c\n\x04\x66rom\x18\x03 \x03(\t\x12\n\n\x02to\x18\x04 \x01(\t\x12\x12\n\npermission\x18\x05 \x01(\t\x12\x14\n\x0cneeds_reason\x18\x06 \x01(\x08\x12\x1a\n\x12needs_organisation\x18\x07 \x01(\x08\x12\r\n\x05voids\x18\x08 \x01(\x08\x12\x0f\n\x07reopens\x18\t \x01(\x08\x12\x17\n\x0fon_request_only\x18\n \x01(\x08\x12\x11\n\texception\x18\x0b \x01(\x08\x12\x16\n\x0eneeds_evidence\x18\x0c \x01(\x05\x12\x14\n\x0cneeds_photos\x18\r \x01(\x05\"\xbf\x02\n\x04Loop\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05title\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x0f\n\x07initial\x18\x03 \x01(\t\x12\x0e\n\x06states\x18\x04 \x03(\t\x12\x13\n\x0bopen_states\x18\x05 \x03(\t\x12\x32\n\x07\x61\x63tions\x18\x06 \x03(\x0b\x32!.quintet.management.v1.LoopAction\x12\x14\n\x0cjoint_states\x18\x07 \x03(\t\x12\x16\n\x0eroutes_at_once\x18\x08 \x01(\x08\x12\x0f\n\x07version\x18\t \x01(\x05\x12\x0f\n\x07shipped\x18\n \x01(\x08\x12\x12\n\nchanged_by\x18\x0b \x01(\t\x12.\n\nchanged_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x0ePutLoopRequest\x12\x1e\n\ndefinition\x18\x01 \x01(\tB\n\xd2\xf3\x18\x06\x08\x01\x10\x80\x80\x04\x12\x1a\n\nrequest_id\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"M\n\x0fPutLoopResponse\x12)\n\x04loop\x18\x01 \x01(\x0b\x32\x1b.quintet.management.v1.Loop\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"T\n\x0eGetLoopRequest\x12\"\n\x04name\x18\x01 \x01(\tB\x14\xd2\xf3\x18\x10\x08\x01*\x0cloops/{loop}\x12\x1e\n\x07version\x18\x02 \x01(\x05\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\"P\n\x0fGetLoopResponse\x12)\n\x04loop\x18\x01 \x01(\x0b\x32\x1b.quintet.management.v1.Loop\x12\x12\n\ndefinition\x18\x02 \x01(\t\"Z\n\x10ListLoopsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\"X\n\x11ListLoopsResponse\x12*\n\x05loops\x18\x01 \x03(\x0b\x32\x1b.quintet.management.v1.Loop\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x8f\x03\n\x0bLoopService\x12\x8a\x01\n\x07PutLoop\x12%.quintet.management.v1.PutLoopRequest\x1a&.quintet.management.v1.PutLoopResponse\"0\xca\xf3\x18\x18\n\x16management.loops.write\x82\xd3\xe4\x93\x02\x0e\"\t/v1/loops:\x01*\x12z\n\x07GetLoop\x12%.quintet.management.v1.GetLoopRequest\x1a&.quintet.management.v1.GetLoopResponse\" \xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=loops/*}\x12w\n\tListLoops\x12\'.quintet.management.v1.ListLoopsRequest\x1a(.quintet.management.v1.ListLoopsResponse\"\x17\xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/loopsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,21 +54,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOOPSERVICE'].methods_by_name['ListLoops']._loaded_options = None
   _globals['_LOOPSERVICE'].methods_by_name['ListLoops']._serialized_options = b'\312\363\030\002\030\001\202\323\344\223\002\013\022\t/v1/loops'
   _globals['_LOOPACTION']._serialized_start=190
-  _globals['_LOOPACTION']._serialized_end=435
-  _globals['_LOOP']._serialized_start=438
-  _globals['_LOOP']._serialized_end=757
-  _globals['_PUTLOOPREQUEST']._serialized_start=759
-  _globals['_PUTLOOPREQUEST']._serialized_end=835
-  _globals['_PUTLOOPRESPONSE']._serialized_start=837
-  _globals['_PUTLOOPRESPONSE']._serialized_end=914
-  _globals['_GETLOOPREQUEST']._serialized_start=916
-  _globals['_GETLOOPREQUEST']._serialized_end=1000
-  _globals['_GETLOOPRESPONSE']._serialized_start=1002
-  _globals['_GETLOOPRESPONSE']._serialized_end=1082
-  _globals['_LISTLOOPSREQUEST']._serialized_start=1084
-  _globals['_LISTLOOPSREQUEST']._serialized_end=1174
-  _globals['_LISTLOOPSRESPONSE']._serialized_start=1176
-  _globals['_LISTLOOPSRESPONSE']._serialized_end=1264
-  _globals['_LOOPSERVICE']._serialized_start=1267
-  _globals['_LOOPSERVICE']._serialized_end=1666
+  _globals['_LOOPACTION']._serialized_end=481
+  _globals['_LOOP']._serialized_start=484
+  _globals['_LOOP']._serialized_end=803
+  _globals['_PUTLOOPREQUEST']._serialized_start=805
+  _globals['_PUTLOOPREQUEST']._serialized_end=881
+  _globals['_PUTLOOPRESPONSE']._serialized_start=883
+  _globals['_PUTLOOPRESPONSE']._serialized_end=960
+  _globals['_GETLOOPREQUEST']._serialized_start=962
+  _globals['_GETLOOPREQUEST']._serialized_end=1046
+  _globals['_GETLOOPRESPONSE']._serialized_start=1048
+  _globals['_GETLOOPRESPONSE']._serialized_end=1128
+  _globals['_LISTLOOPSREQUEST']._serialized_start=1130
+  _globals['_LISTLOOPSREQUEST']._serialized_end=1220
+  _globals['_LISTLOOPSRESPONSE']._serialized_start=1222
+  _globals['_LISTLOOPSRESPONSE']._serialized_end=1310
+  _globals['_LOOPSERVICE']._serialized_start=1313
+  _globals['_LOOPSERVICE']._serialized_end=1712
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,8 @@ class LoopAction(_message.Message):
     REOPENS_FIELD_NUMBER: _builtins.int
     ON_REQUEST_ONLY_FIELD_NUMBER: _builtins.int
     EXCEPTION_FIELD_NUMBER: _builtins.int
+    NEEDS_EVIDENCE_FIELD_NUMBER: _builtins.int
+    NEEDS_PHOTOS_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """action is for example "dispatch"."""
     to: _builtins.str
@@ -55,6 +57,10 @@ class LoopAction(_message.Message):
     """on_request_only is true when nobody can take it at once: it needs an approved request, see ExceptionService."""
     exception: _builtins.bool
     """exception is true for what is not the next step of the ordinary way, such as voiding."""
+    needs_evidence: _builtins.int
+    """needs_evidence is how many pieces of evidence the step must show, photos among them."""
+    needs_photos: _builtins.int
+    """needs_photos is how many photos it must show."""
     @_builtins.property
     def title(self) -> _common_pb2.LocalText:
         """title is the name for people, for example 派遣."""
@@ -72,10 +78,12 @@ class LoopAction(_message.Message):
         reopens: _builtins.bool = ...,
         on_request_only: _builtins.bool = ...,
         exception: _builtins.bool = ...,
+        needs_evidence: _builtins.int = ...,
+        needs_photos: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "exception", b"exception", "from", b"from", "needs_organisation", b"needs_organisation", "needs_reason", b"needs_reason", "on_request_only", b"on_request_only", "permission", b"permission", "reopens", b"reopens", "title", b"title", "to", b"to", "voids", b"voids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "exception", b"exception", "from", b"from", "needs_evidence", b"needs_evidence", "needs_organisation", b"needs_organisation", "needs_photos", b"needs_photos", "needs_reason", b"needs_reason", "on_request_only", b"on_request_only", "permission", b"permission", "reopens", b"reopens", "title", b"title", "to", b"to", "voids", b"voids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -246,6 +246,36 @@ class Escalation(_message.Message):
 Global___Escalation: _TypeAlias = Escalation  # noqa: Y015
 
 @_typing.final
+class EvidenceNeed(_message.Message):
+    """EvidenceNeed says what a step must show; where the loop asks for more, that counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    PHOTOS_FIELD_NUMBER: _builtins.int
+    action: _builtins.str
+    """action is an action of the type's loop that anybody takes at once."""
+    evidence: _builtins.int
+    """evidence is how many pieces of evidence, photos among them."""
+    photos: _builtins.int
+    """photos is how many photos."""
+    def __init__(
+        self,
+        *,
+        action: _builtins.str = ...,
+        evidence: _builtins.int = ...,
+        photos: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "evidence", b"evidence", "photos", b"photos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvidenceNeed: _TypeAlias = EvidenceNeed  # noqa: Y015
+
+@_typing.final
 class EventType(_message.Message):
     """EventType is a kind of event (事件类型) with its loop, deadline and routing."""
 
@@ -265,6 +295,7 @@ class EventType(_message.Message):
     REOPEN_DAYS_FIELD_NUMBER: _builtins.int
     REMINDERS_FIELD_NUMBER: _builtins.int
     ESCALATIONS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `eventTypes/{id}`."""
     code: _builtins.str
@@ -307,6 +338,10 @@ class EventType(_message.Message):
     def escalations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Escalation]:
         """escalations are the ladder; each rung stands in the ledger when it is climbed."""
 
+    @_builtins.property
+    def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvidenceNeed]:
+        """evidence is what steps must show, once per action at most."""
+
     def __init__(
         self,
         *,
@@ -324,10 +359,11 @@ class EventType(_message.Message):
         reopen_days: _builtins.int = ...,
         reminders: _abc.Iterable[Global___Reminder] | None = ...,
         escalations: _abc.Iterable[Global___Escalation] | None = ...,
+        evidence: _abc.Iterable[Global___EvidenceNeed] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "merge", b"merge", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "code", b"code", "deadline", b"deadline", "escalations", b"escalations", "loop", b"loop", "merge", b"merge", "name", b"name", "reminders", b"reminders", "reopen_days", b"reopen_days", "retired", b"retired", "routes", b"routes", "step_deadlines", b"step_deadlines", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "code", b"code", "deadline", b"deadline", "escalations", b"escalations", "evidence", b"evidence", "loop", b"loop", "merge", b"merge", "name", b"name", "reminders", b"reminders", "reopen_days", b"reopen_days", "retired", b"retired", "routes", b"routes", "step_deadlines", b"step_deadlines", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -622,6 +658,7 @@ class EventStep(_message.Message):
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     ASSIGNEE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """revision is the event's revision after it."""
     action: _builtins.str
@@ -648,6 +685,10 @@ class EventStep(_message.Message):
     def recorded_at(self) -> _timestamp_pb2.Timestamp:
         """recorded_at is when the node recorded it."""
 
+    @_builtins.property
+    def evidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """evidence is what it shows; of another node's event it can be read there only."""
+
     def __init__(
         self,
         *,
@@ -661,10 +702,11 @@ class EventStep(_message.Message):
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
         recorded_at: _timestamp_pb2.Timestamp | None = ...,
         assignee: _builtins.str = ...,
+        evidence: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "occurred_at", b"occurred_at", "recorded_at", b"recorded_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "assignee", b"assignee", "explanation", b"explanation", "from", b"from", "occurred_at", b"occurred_at", "organisation", b"organisation", "reason", b"reason", "recorded_at", b"recorded_at", "revision", b"revision", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "assignee", b"assignee", "evidence", b"evidence", "explanation", b"explanation", "from", b"from", "occurred_at", b"occurred_at", "organisation", b"organisation", "reason", b"reason", "recorded_at", b"recorded_at", "revision", b"revision", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1096,6 +1138,7 @@ class AdvanceEventRequest(_message.Message):
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/events/{id}`."""
     action: _builtins.str
@@ -1118,6 +1161,10 @@ class AdvanceEventRequest(_message.Message):
         flagged.
         """
 
+    @_builtins.property
+    def evidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """evidence is what the step shows: evidence of the event that no earlier step has shown."""
+
     def __init__(
         self,
         *,
@@ -1129,10 +1176,11 @@ class AdvanceEventRequest(_message.Message):
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        evidence: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "answer", b"answer", "etag", b"etag", "name", b"name", "occurred_at", b"occurred_at", "organisation", b"organisation", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "answer", b"answer", "etag", b"etag", "evidence", b"evidence", "name", b"name", "occurred_at", b"occurred_at", "organisation", b"organisation", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

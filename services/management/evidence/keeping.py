@@ -1,0 +1,54 @@
+"""Removes what uploads left behind that nobody finished."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from libs.errors import DomainError
+from services.management.evidence import store_evidence
+from services.management.evidence.model_evidence import UPLOAD_KEPT
+
+if TYPE_CHECKING:
+    from libs.tx import Transactions
+    from services.management.evidence.files import Folder
+
+SWEEP_INTERVAL_S = 600.0
+UPLOADS_PER_SWEEP_MAX = 200
+
+log = structlog.get_logger()
+
+
+class UploadKeeper:
+    """Background work that every replica may do at the same time."""
+
+    def __init__(self, transactions: Transactions, files: Folder) -> None:
+        self._transactions = transactions
+        self._files = files
+
+    async def run(self) -> None:
+        """Sweep every SWEEP_INTERVAL_S until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except DomainError as error:
+                log.warning("evidence.sweep_failed", error=str(error))
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+
+    async def sweep(self) -> int:
+        """Remove uploads that were begun UPLOAD_KEPT ago, at most UPLOADS_PER_SWEEP_MAX; return how many.
+
+        First they are marked, so that none is finished while its object goes; the rows go last, so that an object is
+        found again when this was interrupted.
+        """
+        before = self._transactions.clock.now() - UPLOAD_KEPT
+        found = await self._transactions.run(
+            lambda tx: store_evidence.abandon(tx.conn, before, UPLOADS_PER_SWEEP_MAX)
+        )  # fmt: skip
+        for _, name in found:
+            await self._files.delete(name)
+        if found:
+            await self._transactions.run(lambda tx: store_evidence.forget(tx.conn, [row for row, _ in found]))
+        return len(found)

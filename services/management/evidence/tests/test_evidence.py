@@ -1,0 +1,305 @@
+"""Evidence from upload to the step that shows it."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from libs.errors import Exhausted, Forbidden, Invalid, NotFound, Reason, WrongState
+from quintet.common.v1 import common_pb2
+from quintet.management.v1 import evidence_pb2, loops_pb2
+from quintet.management.v1 import management_pb2 as pb
+from services.management.evidence.files import Folder
+from services.management.evidence.keeping import UploadKeeper
+from services.management.evidence.model_evidence import PART_BYTES_MAX, UPLOADS_PER_PERSON_MAX
+from services.management.tests.samples import WORKS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.management.tests.conftest import MakeNode, Node
+
+HANDLER, OTHER, OFFICER = "people/handler.works", "people/handler.works.2", "people/duty-officer"
+JPEG = b"\xff\xd8\xff\xe0" + b"a wall" * 100
+PDF = b"%PDF-1.7\n" + b"a plan" * 100
+LOOP = """
+name: loops/shown
+title: {zh: 留痕, en: Shown}
+initial: found
+states: [found, done]
+open_states: [found]
+routes_at_once: true
+actions:
+  - action: dispose
+    title: {zh: 处置, en: Dispose}
+    from: [found]
+    to: done
+    permission: management.events.dispose
+    needs_photos: 1
+  - action: reopen
+    title: {zh: 重开, en: Open again}
+    from: [done]
+    to: found
+    permission: management.events.dispose
+"""
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """Where the node `sf` keeps evidence."""
+    return tmp_path / "state" / "evidence"
+
+
+async def opened(node: Node, *needs: pb.EvidenceNeed, zone: str = "us-ca-sf-d6") -> str:
+    """An event that the public works have, of a type with needs of its own."""
+    await node.call("PutLoop", loops_pb2.PutLoopRequest(definition=LOOP), "people/admin")
+    wanted = pb.EventType(
+        name="eventTypes/wall",
+        title=common_pb2.LocalText(zh="墙", en="Wall"),
+        loop="loops/shown",
+        deadline=pb.Allowance(minutes=60),
+        routes=[pb.Route(zone=node.zones.root, organisation=WORKS)],
+        evidence=needs,
+    )
+    await node.call("PutEventType", pb.PutEventTypeRequest(event_type=wanted), "people/admin")
+    request = pb.OpenEventRequest(parent=f"zones/{zone}", type="eventTypes/wall", description="a wall")
+    name: str = (await node.call("OpenEvent", request, OFFICER)).event.name
+    return name
+
+
+async def start(node: Node, event: str, size: int, subject: str = HANDLER, **more: Any) -> evidence_pb2.Upload:
+    request = evidence_pb2.StartUploadRequest(parent=event, file_name="照片.jpg", size_bytes=size, **more)
+    upload: evidence_pb2.Upload = (await node.call("StartUpload", request, subject)).upload
+    return upload
+
+
+async def part(node: Node, upload: str, number: int, content: bytes, subject: str = HANDLER) -> list[int]:
+    request = evidence_pb2.UploadPartRequest(name=upload, number=number, content=content)
+    return list((await node.call("UploadPart", request, subject)).missing)
+
+
+async def finish(node: Node, upload: str, subject: str = HANDLER) -> evidence_pb2.Evidence:
+    request = evidence_pb2.FinishUploadRequest(name=upload)
+    evidence: evidence_pb2.Evidence = (await node.call("FinishUpload", request, subject)).evidence
+    return evidence
+
+
+async def uploaded(node: Node, event: str, content: bytes = JPEG, subject: str = HANDLER) -> str:
+    upload = await start(node, event, len(content), subject)
+    for number in range(1, upload.parts + 1):
+        await part(node, upload.name, number, content[(number - 1) * PART_BYTES_MAX :][:PART_BYTES_MAX], subject)
+    return (await finish(node, upload.name, subject)).name
+
+
+async def read(node: Node, name: str, subject: str = HANDLER) -> tuple[evidence_pb2.Evidence, bytes]:
+    found: list[evidence_pb2.GetEvidenceResponse] = [
+        answer async for answer in node.begin("GetEvidence", evidence_pb2.GetEvidenceRequest(name=name), subject)
+    ]
+    assert not any(answer.HasField("evidence") for answer in found[1:])
+    return found[0].evidence, b"".join(answer.content for answer in found)
+
+
+async def dispose(node: Node, event: str, *evidence: str) -> pb.Event:
+    request = pb.AdvanceEventRequest(name=event, action="dispose", evidence=evidence)
+    after: pb.Event = (await node.call("AdvanceEvent", request, HANDLER)).event
+    return after
+
+
+async def listed(node: Node, event: str, subject: str = OFFICER) -> list[evidence_pb2.Evidence]:
+    request = evidence_pb2.ListEvidenceRequest(parent=event, page_size=1)
+    found: list[evidence_pb2.Evidence] = []
+    while True:
+        page = await node.call("ListEvidence", request, subject)
+        found += page.evidence
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            return found
+
+
+# ------------------------------------------------------------------------------------------------------------- uploads
+
+
+async def test_a_file_in_parts_comes_back_whole(city: Node) -> None:
+    event = await opened(city)
+    content = JPEG + bytes(range(256)) * (PART_BYTES_MAX // 100)
+    upload = await start(city, event, len(content))
+    assert (upload.part_bytes, upload.parts) == (PART_BYTES_MAX, 3)
+    last = content[2 * PART_BYTES_MAX :]
+    assert await part(city, upload.name, 3, last) == [1, 2]
+    assert await part(city, upload.name, 3, last) == [1, 2]
+    assert await part(city, upload.name, 1, content[:PART_BYTES_MAX]) == [2]
+    with pytest.raises(WrongState) as caught:
+        await finish(city, upload.name)
+    assert caught.value.reason == Reason.UPLOAD_INCOMPLETE
+    assert await part(city, upload.name, 2, content[PART_BYTES_MAX : 2 * PART_BYTES_MAX]) == []
+    evidence = await finish(city, upload.name)
+    assert await finish(city, upload.name) == evidence
+    assert (evidence.media_type, evidence.size_bytes, evidence.file_name) == ("image/jpeg", len(content), "照片.jpg")
+    assert evidence.sha256 == hashlib.sha256(content).digest()
+    assert (evidence.uploaded_by, evidence.step) == (HANDLER, 0)
+    assert await read(city, evidence.name, OFFICER) == (evidence, content)
+
+
+async def test_parts_must_fit(city: Node) -> None:
+    event = await opened(city)
+    upload = await start(city, event, PART_BYTES_MAX + 5)
+    for number, content, problem in (
+        (1, b"x", f"part 1 must be {PART_BYTES_MAX} bytes, not 1"),
+        (2, b"x" * 6, "part 2 must be 5 bytes, not 6"),
+        (3, b"", "must be at most 2"),
+        (0, b"", "number"),
+    ):
+        with pytest.raises(Invalid, match=problem):
+            await part(city, upload.name, number, content)
+    with pytest.raises(Invalid, match="sizeBytes"):
+        await start(city, event, 21 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"<html><script>", b"MZ\x90\x00", b"#!/bin/sh\n", b"PK\x03\x04", b"GIF89a", b"\x00\x00\x00\x18ftypevil", b"x"],
+)
+async def test_what_a_file_is_its_bytes_say(city: Node, content: bytes) -> None:
+    event = await opened(city)
+    upload = await start(city, event, len(content))
+    await part(city, upload.name, 1, content)
+    with pytest.raises(Invalid, match="is none of image/jpeg, "):
+        await finish(city, upload.name)
+    assert await listed(city, event) == []
+
+
+async def test_only_who_handles_an_event_adds_to_it_and_only_to_uploads_of_their_own(city: Node) -> None:
+    event = await opened(city)
+    for subject in ("people/resident.01", "people/handler.parks", "people/leader"):
+        with pytest.raises(Forbidden):
+            await start(city, event, 10, subject)
+    with pytest.raises(NotFound):
+        await start(city, "zones/us-ca-sf-d6/events/none", 10)
+    upload = await start(city, event, len(JPEG))
+    for attempt in (part(city, upload.name, 1, JPEG, OTHER), finish(city, upload.name, OTHER)):
+        with pytest.raises(NotFound) as caught:
+            await attempt
+        assert caught.value.reason == Reason.UPLOAD_NOT_FOUND
+    assert await part(city, upload.name, 1, JPEG) == []
+
+
+async def test_nobody_fills_the_store_with_uploads(city: Node) -> None:
+    event = await opened(city)
+    for _ in range(UPLOADS_PER_PERSON_MAX):
+        await start(city, event, 10)
+    with pytest.raises(Exhausted):
+        await start(city, event, 10)
+    await start(city, event, 10, OTHER)
+
+
+async def test_an_upload_is_begun_once(city: Node) -> None:
+    event = await opened(city)
+    first = await start(city, event, 10, request_id="one")
+    assert (await start(city, event, 10, request_id="one")).name == first.name
+
+
+async def test_what_nobody_finishes_is_removed(city: Node, kept: Path) -> None:
+    event = await opened(city)
+    done = await uploaded(city, event)
+    left = await start(city, event, len(JPEG))
+    await part(city, left.name, 1, JPEG)
+    files = Folder(kept)
+    # Its file was written, and then the node went down.
+    (row,) = await city.rows("SELECT object FROM evidence_uploads")
+    await files.put(row["object"], JPEG)
+    keeper = UploadKeeper(city.transactions, files)
+    assert await keeper.sweep() == 0
+    city.clock.advance(timedelta(hours=24, seconds=1))
+    assert await keeper.sweep() == 1
+    assert await files.get(row["object"]) is None
+    assert await city.rows("SELECT FROM evidence_uploads") == await city.rows("SELECT FROM evidence_parts") == []
+    with pytest.raises(NotFound):
+        await finish(city, left.name)
+    assert (await read(city, done))[1] == JPEG
+
+
+async def test_damage_is_seen(city: Node, kept: Path) -> None:
+    name = await uploaded(city, await opened(city))
+    (row,) = await city.rows("SELECT object FROM evidence")
+    path = kept / row["object"]
+    for damage in (lambda: path.write_bytes(JPEG[:-1] + b"!"), path.unlink):
+        damage()
+        with pytest.raises(WrongState) as caught:
+            await read(city, name)
+        assert caught.value.reason == Reason.EVIDENCE_DAMAGED
+
+
+# --------------------------------------------------------------------------------------------------------------- steps
+
+
+async def test_a_step_shows_its_evidence(city: Node) -> None:
+    event = await opened(city)
+    plan, photo = await uploaded(city, event, PDF), await uploaded(city, event)
+    with pytest.raises(Invalid, match="dispose needs 1 photos, new ones; there are 0") as caught:
+        await dispose(city, event, plan)
+    assert caught.value.reason == Reason.EVIDENCE_MISSING
+    assert (await dispose(city, event, plan, photo)).status == "done"
+    steps = await city.call("ListEventSteps", pb.ListEventStepsRequest(name=event), OFFICER)
+    assert [list(step.evidence) for step in steps.steps] == [[], [plan, photo]]
+    assert [(each.name, each.step) for each in await listed(city, event)] == [(plan, 2), (photo, 2)]
+    fact, message = (await city.stated())[-1]
+    assert (fact.type.rpartition(".")[2], list(message.step.evidence)) == ("EventAdvanced", [plan, photo])
+
+
+async def test_old_photos_do_not_show_new_work(city: Node) -> None:
+    event = await opened(city)
+    photo = await uploaded(city, event)
+    await dispose(city, event, photo)
+    again = pb.AdvanceEventRequest(name=event, action="reopen")
+    await city.call("AdvanceEvent", again, HANDLER)
+    with pytest.raises(WrongState, match="is shown by step 2 already"):
+        await dispose(city, event, photo)
+    assert (await dispose(city, event, await uploaded(city, event))).status == "done"
+
+
+async def test_evidence_is_of_the_event_and_named_once(city: Node) -> None:
+    event, other = await opened(city), await opened(city)
+    photo, strange = await uploaded(city, event), await uploaded(city, other)
+    for names in ((photo, strange), (photo, photo), (photo, f"{event}/evidence/none")):
+        with pytest.raises(Invalid, match=r"evidence\[1\]: must be evidence of this event, named once"):
+            await dispose(city, event, *names)
+
+
+async def test_a_type_may_ask_for_more_than_its_loop(city: Node) -> None:
+    event = await opened(city, pb.EvidenceNeed(action="dispose", evidence=3, photos=0))
+    names = [await uploaded(city, event, content) for content in (JPEG, PDF)]
+    with pytest.raises(Invalid, match="dispose needs 3 pieces of evidence, new ones; there are 2"):
+        await dispose(city, event, *names)
+    assert (await dispose(city, event, *names, await uploaded(city, event, PDF))).status == "done"
+    with pytest.raises(Invalid, match="weld is not an action of loops/shown"):
+        await opened(city, pb.EvidenceNeed(action="weld", photos=1))
+
+
+async def test_who_may_read_an_event_may_read_its_evidence_and_nobody_else(city: Node) -> None:
+    event = await opened(city)
+    photo = await uploaded(city, event)
+    for subject in ("people/resident.01", "people/handler.parks"):
+        with pytest.raises(Forbidden):
+            await read(city, photo, subject)
+        with pytest.raises(Forbidden):
+            await listed(city, event, subject)
+    with pytest.raises(NotFound) as caught:
+        await read(city, f"{event}/evidence/none")
+    assert caught.value.reason == Reason.EVIDENCE_NOT_FOUND
+
+
+async def test_the_tier_above_knows_that_there_is_evidence(make_node: MakeNode) -> None:
+    city, district = await make_node(), await make_node("sf-d6", root="us-ca-sf-d6")
+    event = await opened(district)
+    photo = await uploaded(district, event)
+    await dispose(district, event, photo)
+    await district.report_to(city)
+    steps = await city.call("ListEventSteps", pb.ListEventStepsRequest(name=event), OFFICER)
+    assert list(steps.steps[-1].evidence) == [photo]
+    assert await listed(city, event) == []
+    with pytest.raises(WrongState) as caught:
+        await start(city, event, 10, OFFICER)
+    assert caught.value.reason == Reason.NOT_AUTHORITATIVE

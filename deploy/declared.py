@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from deploy.lines import child, line_of
 from quintet.identity.v1.directory_pb2 import Organisation, Person, Role, ServiceAccount, Zone
 from quintet.management.v1.calendars_pb2 import Calendar
+from quintet.management.v1.catalogue_pb2 import ComponentType
 from quintet.management.v1.indicators_pb2 import Indicator
 from quintet.management.v1.loops_pb2 import PutLoopRequest
 from quintet.management.v1.management_pb2 import EventType
@@ -43,6 +44,7 @@ KINDS: Mapping[str, type[Message]] = {
     "calendars": Calendar,
     LOOPS: PutLoopRequest,
     "event_types": EventType,
+    "component_types": ComponentType,
     "device_models": DeviceModel,
     "devices": Device,
     "rules": Rule,
@@ -50,9 +52,12 @@ KINDS: Mapping[str, type[Message]] = {
     "indicators": Indicator,
     "plans": Plan,
 }
+# Types that a department deals with, and the field that says with whom it has people where.
+_ROUTED = {"event_types": "routes", "component_types": "owners"}
 _PREFIXES = {
     "service_accounts": "serviceAccounts",
     "event_types": "eventTypes",
+    "component_types": "componentTypes",
     "device_models": "deviceModels",
 }
 
@@ -243,7 +248,7 @@ def _convert(raw: _Raw, routes: Mapping[str, Any]) -> Entry:
     where = f"{raw.section} {identifier}"
     if "name" in content:
         raise raw.wrong(f"{where}, name", "is made of the id; leave it out", "name")
-    if raw.section == "event_types":
+    if raw.section in _ROUTED:
         _resolve_routes(raw, where, routes)
     content["name"] = _name(raw, where, identifier)
     message = KINDS[raw.section]()
@@ -265,15 +270,16 @@ def _name(raw: _Raw, where: str, identifier: str) -> str:
 
 
 def _resolve_routes(raw: _Raw, where: str, routes: Mapping[str, Any]) -> None:
-    """A shared file says which department deals with a type; the node says where that department has its people."""
+    """A shared file says whose a type is; the node says where that department has its people."""
     department = raw.content.pop(DEPARTMENT, None)
     if department is None:
         return
-    if "routes" in raw.content:
-        raise raw.wrong(f"{where}, {DEPARTMENT}", "cannot stand beside routes", DEPARTMENT)
+    key = _ROUTED[raw.section]
+    if key in raw.content:
+        raise raw.wrong(f"{where}, {DEPARTMENT}", f"cannot stand beside {key}", DEPARTMENT)
     if department not in routes:
         raise raw.wrong(f"{where}, {DEPARTMENT}", f"no file has {ROUTES} for {department!r}", DEPARTMENT)
-    raw.content["routes"] = routes[department]
+    raw.content[key] = routes[department]
 
 
 def _parents_first(zones: list[Entry]) -> list[Entry]:

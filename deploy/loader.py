@@ -17,6 +17,7 @@ from deploy.declared import KINDS, LOOPS, SERVICE_ITEMS, DeclarationError, Decla
 from quintet.delivery.v1.delivery_pb2 import PutServiceItemsRequest, ServiceItem
 from quintet.identity.v1 import directory_pb2 as directory
 from quintet.management.v1 import calendars_pb2 as calendars
+from quintet.management.v1 import catalogue_pb2 as catalogue
 from quintet.management.v1 import indicators_pb2 as indicators
 from quintet.management.v1 import loops_pb2 as loops
 from quintet.management.v1 import management_pb2 as management
@@ -104,6 +105,10 @@ _WAYS: Mapping[str, _Way] = {
     "event_types": _Way(
         *("management", "PutEventType", management.PutEventTypeRequest, "event_type"),
         *("event_types", management.ListEventTypesRequest),
+    ),
+    "component_types": _Way(
+        *("component_types", "PutComponentType", catalogue.PutComponentTypeRequest, "component_type"),
+        *("component_types", catalogue.ListComponentTypesRequest),
     ),
     "device_models": _Way(
         *("perception", "PutDeviceModel", perception.PutDeviceModelRequest, "device_model"),

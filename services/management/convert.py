@@ -18,6 +18,7 @@ from services.management.model import (
     EventType,
     Explanation,
     Flag,
+    MajorClass,
     MergePolicy,
     Need,
     Place,
@@ -258,6 +259,7 @@ def type_of(event_type: pb.EventType) -> EventType:
             for each in event_type.escalations
         ),
         step_deadlines={step.state: allowance_of(step.allowance) for step in event_type.step_deadlines},
+        major=major_of(event_type.major_class),
         evidence={need.action: Need(need.evidence, need.photos) for need in event_type.evidence},
     )
 
@@ -276,6 +278,15 @@ def allowance_of(allowance: pb.Allowance) -> Allowance:
 
 def allowance_pb(allowance: Allowance | None) -> pb.Allowance | None:
     return pb.Allowance(minutes=allowance.minutes, around_the_clock=allowance.around_the_clock) if allowance else None
+
+
+def major_of(major: pb.MajorClass) -> MajorClass:
+    return MajorClass(major.code, major.title.zh, major.title.en)
+
+
+def major_pb(major: MajorClass) -> pb.MajorClass | None:
+    title = common_pb2.LocalText(zh=major.title_zh, en=major.title_en)
+    return pb.MajorClass(code=major.code, title=title) if major.code else None
 
 
 def type_pb(event_type: EventType) -> pb.EventType:
@@ -304,6 +315,7 @@ def type_pb(event_type: EventType) -> pb.EventType:
             pb.StepDeadline(state=state, allowance=allowance_pb(allowance))
             for state, allowance in event_type.step_deadlines.items()
         ],
+        major_class=major_pb(event_type.major),
         evidence=[
             pb.EvidenceNeed(action=action, evidence=need.evidence, photos=need.photos)
             for action, need in event_type.evidence.items()

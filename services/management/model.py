@@ -143,6 +143,15 @@ class Escalation:
 
 
 @dataclass(frozen=True, slots=True)
+class MajorClass:
+    """A class of the catalogue that types belong to; "" for the code of none."""
+
+    code: str = ""
+    title_zh: str = ""
+    title_en: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Need:
     """How many pieces of evidence a step must show, and how many of them photos."""
 
@@ -174,6 +183,7 @@ class EventType:
     reminders: tuple[Reminder, ...] = ()
     escalations: tuple[Escalation, ...] = ()
     evidence: Mapping[str, Need] = field(default_factory=dict)
+    major: MajorClass = MajorClass()
 
 
 @dataclass(frozen=True, slots=True)

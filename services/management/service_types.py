@@ -13,7 +13,9 @@ from services.management import convert, store_types
 from services.management.service_base import Context, Methods
 
 if TYPE_CHECKING:
+    from libs.db import Connection
     from libs.tx import Tx
+    from services.management.model import EventType
 
 _TYPES_LIST = "event types"
 
@@ -54,9 +56,14 @@ class EventTypeMethods(Methods):
         return pb.PutEventTypeResponse(event_type=convert.type_pb(stored), changed=changed)
 
     async def GetEventType(self, request: pb.GetEventTypeRequest, _context: Context) -> pb.GetEventTypeResponse:
-        found = await self._transactions.read(lambda conn: store_types.get_type(conn, request.name))
+        async def read(conn: Connection) -> EventType | None:
+            if request.version:
+                return await store_types.get_version(conn, request.name, request.version)
+            return await store_types.get_type(conn, request.name)
+
+        found = await self._transactions.look(read)
         if found is None:
-            raise NotFound(Reason.EVENT_TYPE_NOT_FOUND, f"{request.name} does not exist", name=request.name)
+            raise _missing(request.name, request.version)
         return pb.GetEventTypeResponse(event_type=convert.type_pb(found))
 
     async def ListEventTypes(self, request: pb.ListEventTypesRequest, _context: Context) -> pb.ListEventTypesResponse:
@@ -67,3 +74,30 @@ class EventTypeMethods(Methods):
         )
         page, token = paging.page(rows, size, lambda found: (found.name,), of=_TYPES_LIST)
         return pb.ListEventTypesResponse(event_types=[convert.type_pb(each) for each in page], next_page_token=token)
+
+    async def ListEventTypeVersions(
+        self, request: pb.ListEventTypeVersionsRequest, _context: Context
+    ) -> pb.ListEventTypeVersionsResponse:
+        size = paging.size(request.page_size)
+        of = f"versions {request.name}"
+        after = paging.after(request.page_token, int, of=of)
+        rows = await self._transactions.look(
+            lambda conn: store_types.list_versions(conn, request.name, before=after[0] if after else 0, limit=size + 1)
+        )
+        if not rows and not after:
+            raise _missing(request.name)
+        page, token = paging.page(rows, size, lambda found: (found.type.version,), of=of)
+        versions = [
+            pb.EventTypeVersion(
+                event_type=convert.type_pb(each.type),
+                changed_by=each.changed_by,
+                changed_at=convert.time_pb(each.changed_at),
+            )
+            for each in page
+        ]
+        return pb.ListEventTypeVersionsResponse(versions=versions, next_page_token=token)
+
+
+def _missing(name: str, version: int = 0) -> NotFound:
+    text = f"{name} does not exist" + (f" in version {version}" if version else "")
+    return NotFound(Reason.EVENT_TYPE_NOT_FOUND, text, name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from services.management.model import (
     EventType,
     Explanation,
     Flag,
+    MajorClass,
     MergePolicy,
     Need,
     Place,
@@ -232,6 +234,7 @@ def type_json(event_type: EventType) -> str:
         "reopen_days": event_type.reopen_days,
         "reminders": [[each.clock, each.offset_min, each.role] for each in event_type.reminders],
         "escalations": [[each.clock, each.after_min, each.role, each.tier] for each in event_type.escalations],
+        "major": asdict(event_type.major),
         "evidence": {action: [need.evidence, need.photos] for action, need in event_type.evidence.items()},
         "step_deadlines": {state: _allowance_json(allowance) for state, allowance in event_type.step_deadlines.items()},
     }
@@ -254,6 +257,7 @@ def type_of(row: Record) -> EventType:
             Escalation(ClockKind(clock), after_min, role, Tier(tier))
             for clock, after_min, role, tier in found.pop("escalations")
         ),
+        major=MajorClass(**found.pop("major")),
         evidence={action: Need(*need) for action, need in found.pop("evidence").items()},
         step_deadlines={state: Allowance(*each) for state, each in found.pop("step_deadlines").items()},
         **found,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from services.management.model import EventType
 from services.management.store_rows import type_json, type_of
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Collection
 
     from libs.db import Connection
-    from services.management.model import EventType
 
 _PRESENT = "SELECT t.name, t.version, v.definition FROM event_types t JOIN event_type_versions v USING (name, version)"
 
@@ -27,6 +28,33 @@ async def get_version(conn: Connection, name: str, version: int) -> EventType | 
     query = "SELECT name, version, definition FROM event_type_versions WHERE name = $1 AND version = $2"
     row = await conn.fetchrow(query, name, version)
     return type_of(row) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class TypeVersion:
+    """One version of a type, with who made it when."""
+
+    type: EventType
+    changed_by: str
+    changed_at: datetime
+
+
+async def list_versions(conn: Connection, name: str, *, before: int, limit: int) -> list[TypeVersion]:
+    """Return versions of a type, the newest first, those before a version; all of them before 0."""
+    rows = await conn.fetch(
+        """SELECT name, version, definition, changed_by, changed_at FROM event_type_versions
+        WHERE name = $1 AND ($2 = 0 OR version < $2) ORDER BY version DESC LIMIT $3""",
+        name,
+        before,
+        limit,
+    )
+    return [TypeVersion(type_of(row), row["changed_by"], row["changed_at"]) for row in rows]
+
+
+async def there(conn: Connection, names: Collection[str]) -> set[str]:
+    """Return those of some types that there are."""
+    rows = await conn.fetch("SELECT name FROM event_types WHERE name = ANY($1::text[])", list(names))
+    return {row["name"] for row in rows}
 
 
 async def list_types(conn: Connection, *, after: str, limit: int) -> list[EventType]:

@@ -8,6 +8,7 @@ import { DirectoryService } from "./gen/quintet/identity/v1/directory_pb.js";
 import { IdentityService } from "./gen/quintet/identity/v1/identity_pb.js";
 import { AnalysisService } from "./gen/quintet/management/v1/analysis_pb.js";
 import { CalendarService } from "./gen/quintet/management/v1/calendars_pb.js";
+import { ComponentTypeService } from "./gen/quintet/management/v1/catalogue_pb.js";
 import { DeadlineService } from "./gen/quintet/management/v1/deadlines_pb.js";
 import { EvidenceService } from "./gen/quintet/management/v1/evidence_pb.js";
 import { ExceptionService } from "./gen/quintet/management/v1/exceptions_pb.js";
@@ -44,6 +45,7 @@ export interface Quintet {
   readonly management: Client<typeof ManagementService>;
   readonly analysis: Client<typeof AnalysisService>;
   readonly evidence: Client<typeof EvidenceService>;
+  readonly componentTypes: Client<typeof ComponentTypeService>;
   readonly loops: Client<typeof LoopService>;
   readonly calendars: Client<typeof CalendarService>;
   readonly deadlines: Client<typeof DeadlineService>;
@@ -79,6 +81,7 @@ export function connect(options: Options): Quintet {
     management: createClient(ManagementService, transport),
     analysis: createClient(AnalysisService, transport),
     evidence: createClient(EvidenceService, transport),
+    componentTypes: createClient(ComponentTypeService, transport),
     loops: createClient(LoopService, transport),
     calendars: createClient(CalendarService, transport),
     deadlines: createClient(DeadlineService, transport),

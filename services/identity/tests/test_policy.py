@@ -21,6 +21,7 @@ from quintet.identity.v1 import directory_pb2, identity_pb2
 from quintet.management.v1 import (
     analysis_pb2,
     calendars_pb2,
+    catalogue_pb2,
     channels_pb2,
     deadlines_pb2,
     evidence_pb2,
@@ -45,6 +46,7 @@ FILES = [
     directory_pb2, identity_pb2,
     analysis_pb2,
     calendars_pb2,
+    catalogue_pb2,
     channels_pb2,
     deadlines_pb2,
     evidence_pb2,

@@ -62,3 +62,21 @@ CREATE TABLE evidence_parts (
     content bytea STORAGE EXTERNAL NOT NULL,
     PRIMARY KEY (upload_id, number)
 );
+
+-- Kinds of components, in versions like those of events.
+CREATE TABLE component_types (
+    name text PRIMARY KEY,
+    -- The present version; 0 only inside the transaction that makes the first one.
+    version integer NOT NULL,
+    -- Of the present version: the types of events that can be reported of it.
+    event_types text[] NOT NULL DEFAULT '{}'
+);
+CREATE INDEX component_types_event_types ON component_types USING gin (event_types);
+CREATE TABLE component_type_versions (
+    name text NOT NULL REFERENCES component_types,
+    version integer NOT NULL,
+    definition jsonb NOT NULL,
+    changed_by text NOT NULL,
+    changed_at timestamptz NOT NULL,
+    PRIMARY KEY (name, version)
+);

@@ -31,6 +31,7 @@ from quintet.identity.v1.identity_pb2_grpc import add_IdentityServiceServicer_to
 from quintet.management.v1 import facts_pb2
 from quintet.management.v1.analysis_pb2_grpc import AnalysisServiceStub
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
+from quintet.management.v1.catalogue_pb2_grpc import ComponentTypeServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
@@ -57,6 +58,7 @@ SIGNER = ServiceSigner("management", callers.SERVICE_KEYS["management"])
 STUBS = (
     ManagementServiceStub,
     CalendarServiceStub,
+    ComponentTypeServiceStub,
     DeadlineServiceStub,
     EvidenceServiceStub,
     ExceptionServiceStub,
@@ -107,7 +109,14 @@ def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
     for person, zone in (("people/admin", "us-ca-sf"), ("people/admin.d10", "us-ca-sf-d10")):
         held[person] = [
             Grant(f"management.{what}", Scope.ZONE, zone)
-            for what in ("event_types.write", "loops.write", "calendars.write", "events.import")
+            for what in (
+                "event_types.write",
+                "event_types.read",
+                "component_types.write",
+                "loops.write",
+                "calendars.write",
+                "events.import",
+            )
         ]
     held["people/resident.01"] = []
     for role in ROLES:

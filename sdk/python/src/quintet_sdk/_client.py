@@ -14,6 +14,7 @@ from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
 from quintet.identity.v1.identity_pb2_grpc import IdentityServiceStub
 from quintet.management.v1.analysis_pb2_grpc import AnalysisServiceStub
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
+from quintet.management.v1.catalogue_pb2_grpc import ComponentTypeServiceStub
 from quintet.management.v1.channels_pb2_grpc import WarningChannelServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceStub
@@ -63,6 +64,7 @@ class Client:
         self.perception = PerceptionServiceStub(self._channel)
         self.sharing = SharingServiceStub(self._channel)
         self.management = ManagementServiceStub(self._channel)
+        self.component_types = ComponentTypeServiceStub(self._channel)
         self.loops = LoopServiceStub(self._channel)
         self.deadlines = DeadlineServiceStub(self._channel)
         self.evidence = EvidenceServiceStub(self._channel)

@@ -246,6 +246,34 @@ class Escalation(_message.Message):
 Global___Escalation: _TypeAlias = Escalation  # noqa: Y015
 
 @_typing.final
+class MajorClass(_message.Message):
+    """MajorClass is a class of the catalogue that types belong to (大类); the type itself is the minor class (小类)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """code is its code in the catalogue."""
+    @_builtins.property
+    def title(self) -> _common_pb2.LocalText:
+        """title is its name for people."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        title: _common_pb2.LocalText | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MajorClass: _TypeAlias = MajorClass  # noqa: Y015
+
+@_typing.final
 class EvidenceNeed(_message.Message):
     """EvidenceNeed says what a step must show; where the loop asks for more, that counts."""
 
@@ -295,6 +323,7 @@ class EventType(_message.Message):
     REOPEN_DAYS_FIELD_NUMBER: _builtins.int
     REMINDERS_FIELD_NUMBER: _builtins.int
     ESCALATIONS_FIELD_NUMBER: _builtins.int
+    MAJOR_CLASS_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `eventTypes/{id}`."""
@@ -339,6 +368,10 @@ class EventType(_message.Message):
         """escalations are the ladder; each rung stands in the ledger when it is climbed."""
 
     @_builtins.property
+    def major_class(self) -> Global___MajorClass:
+        """major_class is the class of the catalogue that it belongs to; unset for none."""
+
+    @_builtins.property
     def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvidenceNeed]:
         """evidence is what steps must show, once per action at most."""
 
@@ -359,11 +392,12 @@ class EventType(_message.Message):
         reopen_days: _builtins.int = ...,
         reminders: _abc.Iterable[Global___Reminder] | None = ...,
         escalations: _abc.Iterable[Global___Escalation] | None = ...,
+        major_class: Global___MajorClass | None = ...,
         evidence: _abc.Iterable[Global___EvidenceNeed] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "merge", b"merge", "title", b"title"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "major_class", b"major_class", "merge", b"merge", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "code", b"code", "deadline", b"deadline", "escalations", b"escalations", "evidence", b"evidence", "loop", b"loop", "merge", b"merge", "name", b"name", "reminders", b"reminders", "reopen_days", b"reopen_days", "retired", b"retired", "routes", b"routes", "step_deadlines", b"step_deadlines", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "code", b"code", "deadline", b"deadline", "escalations", b"escalations", "evidence", b"evidence", "loop", b"loop", "major_class", b"major_class", "merge", b"merge", "name", b"name", "reminders", b"reminders", "reopen_days", b"reopen_days", "retired", b"retired", "routes", b"routes", "step_deadlines", b"step_deadlines", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -775,16 +809,20 @@ class GetEventTypeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `eventTypes/{id}`."""
+    version: _builtins.int
+    """version is the version wanted; 0 for the present one."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -813,6 +851,98 @@ class GetEventTypeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetEventTypeResponse: _TypeAlias = GetEventTypeResponse  # noqa: Y015
+
+@_typing.final
+class ListEventTypeVersionsRequest(_message.Message):
+    """ListEventTypeVersionsRequest asks for a page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `eventTypes/{id}`."""
+    page_size: _builtins.int
+    """page_size is 100 by default, at most 1000."""
+    page_token: _builtins.str
+    """page_token continues a list."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventTypeVersionsRequest: _TypeAlias = ListEventTypeVersionsRequest  # noqa: Y015
+
+@_typing.final
+class EventTypeVersion(_message.Message):
+    """EventTypeVersion is one version of an event type."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    CHANGED_BY_FIELD_NUMBER: _builtins.int
+    CHANGED_AT_FIELD_NUMBER: _builtins.int
+    changed_by: _builtins.str
+    """changed_by is the person who made the version."""
+    @_builtins.property
+    def event_type(self) -> Global___EventType:
+        """event_type is the type as it was."""
+
+    @_builtins.property
+    def changed_at(self) -> _timestamp_pb2.Timestamp:
+        """changed_at is when."""
+
+    def __init__(
+        self,
+        *,
+        event_type: Global___EventType | None = ...,
+        changed_by: _builtins.str = ...,
+        changed_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "event_type", b"event_type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "changed_by", b"changed_by", "event_type", b"event_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventTypeVersion: _TypeAlias = EventTypeVersion  # noqa: Y015
+
+@_typing.final
+class ListEventTypeVersionsResponse(_message.Message):
+    """ListEventTypeVersionsResponse is a page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token continues the list; empty at the end."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventTypeVersion]:
+        """versions are the newest first."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___EventTypeVersion] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventTypeVersionsResponse: _TypeAlias = ListEventTypeVersionsResponse  # noqa: Y015
 
 @_typing.final
 class ListEventTypesRequest(_message.Message):

@@ -50,6 +50,11 @@ class ManagementServiceStub:
                 request_serializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesRequest.SerializeToString,
                 response_deserializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesResponse.FromString,
                 _registered_method=True)
+        self.ListEventTypeVersions = channel.unary_unary(
+                '/quintet.management.v1.ManagementService/ListEventTypeVersions',
+                request_serializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypeVersionsRequest.SerializeToString,
+                response_deserializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypeVersionsResponse.FromString,
+                _registered_method=True)
         self.OpenEvent = channel.unary_unary(
                 '/quintet.management.v1.ManagementService/OpenEvent',
                 request_serializer=quintet_dot_management_dot_v1_dot_management__pb2.OpenEventRequest.SerializeToString,
@@ -99,7 +104,7 @@ class ManagementServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEventType(self, request, context):
-        """GetEventType returns one event type.
+        """GetEventType returns one event type as it is now, or an earlier version of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,6 +112,13 @@ class ManagementServiceServicer:
 
     def ListEventTypes(self, request, context):
         """ListEventTypes lists event types by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEventTypeVersions(self, request, context):
+        """ListEventTypeVersions lists the versions of an event type, the newest first, with who made each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -182,6 +194,11 @@ def add_ManagementServiceServicer_to_server(servicer, server):
                     servicer.ListEventTypes,
                     request_deserializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesRequest.FromString,
                     response_serializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesResponse.SerializeToString,
+            ),
+            'ListEventTypeVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEventTypeVersions,
+                    request_deserializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypeVersionsRequest.FromString,
+                    response_serializer=quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypeVersionsResponse.SerializeToString,
             ),
             'OpenEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.OpenEvent,
@@ -301,6 +318,33 @@ class ManagementService:
             '/quintet.management.v1.ManagementService/ListEventTypes',
             quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesRequest.SerializeToString,
             quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEventTypeVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.management.v1.ManagementService/ListEventTypeVersions',
+            quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypeVersionsRequest.SerializeToString,
+            quintet_dot_management_dot_v1_dot_management__pb2.ListEventTypeVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,9 +19,11 @@ class ManagementServiceStub:
     PutEventType: _aio.UnaryUnaryMultiCallable[_management_pb2.PutEventTypeRequest, _management_pb2.PutEventTypeResponse]
     """PutEventType creates or replaces an event type. Events in flight keep the version with which they were opened."""
     GetEventType: _aio.UnaryUnaryMultiCallable[_management_pb2.GetEventTypeRequest, _management_pb2.GetEventTypeResponse]
-    """GetEventType returns one event type."""
+    """GetEventType returns one event type as it is now, or an earlier version of it."""
     ListEventTypes: _aio.UnaryUnaryMultiCallable[_management_pb2.ListEventTypesRequest, _management_pb2.ListEventTypesResponse]
     """ListEventTypes lists event types by name."""
+    ListEventTypeVersions: _aio.UnaryUnaryMultiCallable[_management_pb2.ListEventTypeVersionsRequest, _management_pb2.ListEventTypeVersionsResponse]
+    """ListEventTypeVersions lists the versions of an event type, the newest first, with who made each."""
     OpenEvent: _aio.UnaryUnaryMultiCallable[_management_pb2.OpenEventRequest, _management_pb2.OpenEventResponse]
     """OpenEvent opens an event that an officer saw, or merges it into an open one of the same type and place."""
     GetEvent: _aio.UnaryUnaryMultiCallable[_management_pb2.GetEventRequest, _management_pb2.GetEventResponse]
@@ -61,7 +63,7 @@ class ManagementServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _management_pb2.GetEventTypeRequest,
         context: _aio.ServicerContext[_management_pb2.GetEventTypeRequest, _abc.Awaitable[_management_pb2.GetEventTypeResponse]],
     ) -> _abc.Awaitable[_management_pb2.GetEventTypeResponse]:
-        """GetEventType returns one event type."""
+        """GetEventType returns one event type as it is now, or an earlier version of it."""
 
     @_abc_1.abstractmethod
     def ListEventTypes(
@@ -70,6 +72,14 @@ class ManagementServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_management_pb2.ListEventTypesRequest, _abc.Awaitable[_management_pb2.ListEventTypesResponse]],
     ) -> _abc.Awaitable[_management_pb2.ListEventTypesResponse]:
         """ListEventTypes lists event types by name."""
+
+    @_abc_1.abstractmethod
+    def ListEventTypeVersions(
+        self,
+        request: _management_pb2.ListEventTypeVersionsRequest,
+        context: _aio.ServicerContext[_management_pb2.ListEventTypeVersionsRequest, _abc.Awaitable[_management_pb2.ListEventTypeVersionsResponse]],
+    ) -> _abc.Awaitable[_management_pb2.ListEventTypeVersionsResponse]:
+        """ListEventTypeVersions lists the versions of an event type, the newest first, with who made each."""
 
     @_abc_1.abstractmethod
     def OpenEvent(

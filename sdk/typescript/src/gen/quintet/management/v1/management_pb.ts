@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/management.proto.
  */
 export const file_quintet_management_v1_management: GenFile = /*@__PURE__*/
-  fileDesc("CiZxdWludGV0L21hbmFnZW1lbnQvdjEvbWFuYWdlbWVudC5wcm90bxIVcXVpbnRldC5tYW5hZ2VtZW50LnYxInIKBVJvdXRlEi0KBHpvbmUYASABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SOgoMb3JnYW5pc2F0aW9uGAIgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0iYQoLTWVyZ2VQb2xpY3kSKAoIcmFkaXVzX20YASABKAFCFtLzGBIxAAAAAAAAAAA5AAAAAACIs0ASKAoId2luZG93X2gYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABj9UAiUAoJQWxsb3dhbmNlEikKB21pbnV0ZXMYASABKAVCGNLzGBQIATEAAAAAAADwPzkAAAAAgBUgQRIYChBhcm91bmRfdGhlX2Nsb2NrGAIgASgIInUKDFN0ZXBEZWFkbGluZRIoCgVzdGF0ZRgBIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CglhbGxvd2FuY2UYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAEimAEKCFJlbWluZGVyEjcKBWNsb2NrGAEgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZEIG0vMYAggBEioKCm9mZnNldF9taW4YAiABKAVCFtLzGBIxAAAAAIAVIME5AAAAAIAVIEESJwoEcm9sZRgDIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfSLWAQoKRXNjYWxhdGlvbhI3CgVjbG9jaxgBIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmRCBtLzGAIIARIpCglhZnRlcl9taW4YAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAIAVIEESJwoEcm9sZRgDIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CgR0aWVyGAQgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyQgbS8xgCCAEiiwEKDEV2aWRlbmNlTmVlZBIpCgZhY3Rpb24YASABKAlCGdLzGBUIASIRW2Etel1bYS16X117MCwzMX0SKAoIZXZpZGVuY2UYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAAAANEASJgoGcGhvdG9zGAMgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAADRAIsIFCglFdmVudFR5cGUSLQoEbmFtZRgBIAEoCUIf0vMYGwgBKhdldmVudFR5cGVzL3tldmVudF90eXBlfRIrCgV0aXRsZRgCIAEoCzIcLnF1aW50ZXQuY29tbW9uLnYxLkxvY2FsVGV4dBIUCgRjb2RlGAMgASgJQgbS8xgCECASIAoEbG9vcBgEIAEoCUIS0vMYDioMbG9vcHMve2xvb3B9EjoKCGRlYWRsaW5lGAUgASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkFsbG93YW5jZUIG0vMYAggBEjEKBW1lcmdlGAYgASgLMiIucXVpbnRldC5tYW5hZ2VtZW50LnYxLk1lcmdlUG9saWN5EjUKBnJvdXRlcxgHIAMoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5Sb3V0ZUIH0vMYAxj0AxIPCgd2ZXJzaW9uGAggASgFEg8KB3JldGlyZWQYCSABKAgSLAoIY2FsZW5kYXIYCiABKAlCGtLzGBYqFGNhbGVuZGFycy97Y2FsZW5kYXJ9EkMKDnN0ZXBfZGVhZGxpbmVzGAsgAygLMiMucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN0ZXBEZWFkbGluZUIG0vMYAhhAEisKC3Jlb3Blbl9kYXlzGAwgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAmKxAEjoKCXJlbWluZGVycxgNIAMoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5SZW1pbmRlckIG0vMYAhgUEj4KC2VzY2FsYXRpb25zGA4gAygLMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25CBtLzGAIYFBI9CghldmlkZW5jZRgZIAMoCzIjLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmlkZW5jZU5lZWRCBtLzGAIYQCKYAQoIU3ViT3JkZXISCgoCaWQYASABKAkSFAoMb3JnYW5pc2F0aW9uGAIgASgJEhMKC2luc3RydWN0aW9uGAMgASgJEgwKBGxlYWQYBCABKAgSDAoEZG9uZRgFIAEoCBIrCgdkb25lX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRub3RlGAcgASgJIokHCgVFdmVudBIMCgRuYW1lGAEgASgJEgwKBHpvbmUYAiABKAkSDAoEbm9kZRgDIAEoCRIMCgR0eXBlGAQgASgJEhQKDHR5cGVfdmVyc2lvbhgFIAEoBRINCgV0aXRsZRgGIAEoCRITCgtkZXNjcmlwdGlvbhgHIAEoCRInCgVwbGFjZRgIIAEoCzIYLnF1aW50ZXQuY29tbW9uLnYxLlBsYWNlEg4KBnN0YXR1cxgJIAEoCRIUCgxvcmdhbmlzYXRpb24YCiABKAkSLwoHcm91dGluZxgLIAEoCzIeLnF1aW50ZXQuY29tbW9uLnYxLkV4cGxhbmF0aW9uEi8KC29jY3VycmVkX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCglvcGVuZWRfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBmR1ZV9hdBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJY2xvc2VkX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgQIAEoAxIQCghyZXF1ZXN0cxgRIAMoCRIPCgdyZXBvcnRzGBIgASgFEg8KB3dhcm5pbmcYEyABKAkSMwoKc3ViX29yZGVycxgUIAMoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchImCgVmbGFncxgVIAMoCzIXLnF1aW50ZXQuY29tbW9uLnYxLkZsYWcSDwoHcmV0dXJucxgWIAEoBRIOCgZhbnN3ZXIYFyABKAkSMAoMZmlyc3RfZHVlX2F0GBggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtzdGVwX2R1ZV9hdBgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPc3VzcGVuZGVkX3VudGlsGBogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZW9wZW5zGBsgASgFEjAKDHJlb3Blbl91bnRpbBgcIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIYXNzaWduZWUYHiABKAkSDAoEbG9vcBgiIAEoCRIUCgxsb29wX3ZlcnNpb24YIyABKAUikgIKCURlYWRsaW5lcxIqCgZkdWVfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGZpcnN0X2R1ZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLc3RlcF9kdWVfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3N1c3BlbmRlZF91bnRpbBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmVvcGVucxgFIAEoBRIwCgxyZW9wZW5fdW50aWwYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIrcCCglFdmVudFN0ZXASEAoIcmV2aXNpb24YASABKAMSDgoGYWN0aW9uGAIgASgJEgwKBGZyb20YAyABKAkSCgoCdG8YBCABKAkSDQoFYWN0b3IYBSABKAkSFAoMb3JnYW5pc2F0aW9uGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIzCgtleHBsYW5hdGlvbhgIIAEoCzIeLnF1aW50ZXQuY29tbW9uLnYxLkV4cGxhbmF0aW9uEi8KC29jY3VycmVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZWNvcmRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIYXNzaWduZWUYDyABKAkSEAoIZXZpZGVuY2UYFSADKAkibwoTUHV0RXZlbnRUeXBlUmVxdWVzdBI8CgpldmVudF90eXBlGAEgASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50VHlwZUIG0vMYAggBEhoKCnJlcXVlc3RfaWQYAiABKAlCBtLzGAIQQCJdChRQdXRFdmVudFR5cGVSZXNwb25zZRI0CgpldmVudF90eXBlGAEgASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50VHlwZRIPCgdjaGFuZ2VkGAIgASgIIkQKE0dldEV2ZW50VHlwZVJlcXVlc3QSLQoEbmFtZRgBIAEoCUIf0vMYGwgBKhdldmVudFR5cGVzL3tldmVudF90eXBlfSJMChRHZXRFdmVudFR5cGVSZXNwb25zZRI0CgpldmVudF90eXBlGAEgASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50VHlwZSJfChVMaXN0RXZlbnRUeXBlc1JlcXVlc3QSKQoJcGFnZV9zaXplGAEgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YAiABKAlCB9LzGAMQgAQiaAoWTGlzdEV2ZW50VHlwZXNSZXNwb25zZRI1CgtldmVudF90eXBlcxgBIAMoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFR5cGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIv0BChBPcGVuRXZlbnRSZXF1ZXN0EiQKBnBhcmVudBgBIAEoCUIU0vMYEAgBKgx6b25lcy97em9uZX0SLQoEdHlwZRgCIAEoCUIf0vMYGwgBKhdldmVudFR5cGVzL3tldmVudF90eXBlfRIeCgtkZXNjcmlwdGlvbhgDIAEoCUIJ0vMYBQgBEKAfEicKBXBsYWNlGAQgASgLMhgucXVpbnRldC5jb21tb24udjEuUGxhY2USLwoLb2NjdXJyZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKCnJlcXVlc3RfaWQYBiABKAlCBtLzGAIQQCJQChFPcGVuRXZlbnRSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIOCgZtZXJnZWQYAiABKAgiRAoPR2V0RXZlbnRSZXF1ZXN0EjEKBG5hbWUYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9Ij8KEEdldEV2ZW50UmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQiygIKEUxpc3RFdmVudHNSZXF1ZXN0EiQKBnBhcmVudBgBIAEoCUIU0vMYEAgBKgx6b25lcy97em9uZX0SFgoGc3RhdHVzGAIgASgJQgbS8xgCECASKwoEdHlwZRgDIAEoCUId0vMYGSoXZXZlbnRUeXBlcy97ZXZlbnRfdHlwZX0SOAoMb3JnYW5pc2F0aW9uGAQgASgJQiLS8xgeKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259EjYKB3JlcXVlc3QYBSABKAlCJdLzGCEqH3pvbmVzL3t6b25lfS9yZXF1ZXN0cy97cmVxdWVzdH0SEAoIb3duX29ubHkYBiABKAgSKQoJcGFnZV9zaXplGAcgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQH9AEhsKCnBhZ2VfdG9rZW4YCCABKAlCB9LzGAMQgAQiWwoSTGlzdEV2ZW50c1Jlc3BvbnNlEiwKBmV2ZW50cxgBIAMoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkikgEKFUxpc3RFdmVudFN0ZXBzUmVxdWVzdBIxCgRuYW1lGAEgASgJQiPS8xgfCAEqG3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fRIpCglwYWdlX3NpemUYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgDIAEoCUIH0vMYAxCABCJiChZMaXN0RXZlbnRTdGVwc1Jlc3BvbnNlEi8KBXN0ZXBzGAEgAygLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50U3RlcBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkilAMKE0FkdmFuY2VFdmVudFJlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SKQoGYWN0aW9uGAIgASgJQhnS8xgVCAEiEVthLXpdW2Etel9dezAsMzF9EhcKBnJlYXNvbhgDIAEoCUIH0vMYAxDQDxI4CgxvcmdhbmlzYXRpb24YBCABKAlCItLzGB4qHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0SFwoGYW5zd2VyGAUgASgJQgfS8xgDEKAfEi8KC29jY3VycmVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIbCgRldGFnGAcgASgDQg3S8xgJMQAAAAAAAAAAEhoKCnJlcXVlc3RfaWQYCCABKAlCBtLzGAIQQBJJCghldmlkZW5jZRgVIAMoCUI30vMYMxgUKi96b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0vZXZpZGVuY2Uve2V2aWRlbmNlfSJDChRBZHZhbmNlRXZlbnRSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudCJrCg1TdWJPcmRlckRyYWZ0EjoKDG9yZ2FuaXNhdGlvbhgBIAEoCUIk0vMYIAgBKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259Eh4KC2luc3RydWN0aW9uGAIgASgJQgnS8xgFCAEQ0A8imgIKGVN0YXJ0Sm9pbnREaXNwb3NhbFJlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SMgoEbGVhZBgCIAEoCUIk0vMYIAgBKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259EkIKCnN1Yl9vcmRlcnMYAyADKAsyJC5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3ViT3JkZXJEcmFmdEII0vMYBAgBGBQSGQoGcmVhc29uGAQgASgJQgnS8xgFCAEQ0A8SGwoEZXRhZxgFIAEoA0IN0vMYCTEAAAAAAAAAABIaCgpyZXF1ZXN0X2lkGAYgASgJQgbS8xgCEEAiSQoaU3RhcnRKb2ludERpc3Bvc2FsUmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQiOAoSR2V0Q291bnRlcnNSZXF1ZXN0EiIKBHpvbmUYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9ItMBCgxab25lQ291bnRlcnMSDAoEem9uZRgBIAEoCRIMCgRub2RlGAIgASgJEg4KBmV2ZW50cxgDIAEoAxIOCgZtZXJnZWQYBCABKAMSEAoIcmVxdWVzdHMYBSABKAMSRAoJYnlfc3RhdHVzGAYgAygLMjEucXVpbnRldC5tYW5hZ2VtZW50LnYxLlpvbmVDb3VudGVycy5CeVN0YXR1c0VudHJ5Gi8KDUJ5U3RhdHVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASJ9ChNHZXRDb3VudGVyc1Jlc3BvbnNlEjIKBXpvbmVzGAEgAygLMiMucXVpbnRldC5tYW5hZ2VtZW50LnYxLlpvbmVDb3VudGVycxIyCgV0b3RhbBgCIAEoCzIjLnF1aW50ZXQubWFuYWdlbWVudC52MS5ab25lQ291bnRlcnMqVQoJQ2xvY2tLaW5kEhoKFkNMT0NLX0tJTkRfVU5TUEVDSUZJRUQQABIXChNDTE9DS19LSU5EX0JVU0lORVNTEAESEwoPQ0xPQ0tfS0lORF9TVEVQEAIqiAEKDkVzY2FsYXRpb25UaWVyEh8KG0VTQ0FMQVRJT05fVElFUl9VTlNQRUNJRklFRBAAEiAKHEVTQ0FMQVRJT05fVElFUl9PUkdBTklTQVRJT04QARIYChRFU0NBTEFUSU9OX1RJRVJfWk9ORRACEhkKFUVTQ0FMQVRJT05fVElFUl9BQk9WRRADMv4NChFNYW5hZ2VtZW50U2VydmljZRLBAQoMUHV0RXZlbnRUeXBlEioucXVpbnRldC5tYW5hZ2VtZW50LnYxLlB1dEV2ZW50VHlwZVJlcXVlc3QaKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuUHV0RXZlbnRUeXBlUmVzcG9uc2UiWMrzGB4KHG1hbmFnZW1lbnQuZXZlbnRfdHlwZXMud3JpdGWC0+STAjAaIi92MS97ZXZlbnRfdHlwZS5uYW1lPWV2ZW50VHlwZXMvKn06CmV2ZW50X3R5cGUSjgEKDEdldEV2ZW50VHlwZRIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudFR5cGVSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50VHlwZVJlc3BvbnNlIiXK8xgCEAGC0+STAhkSFy92MS97bmFtZT1ldmVudFR5cGVzLyp9EosBCg5MaXN0RXZlbnRUeXBlcxIsLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRUeXBlc1JlcXVlc3QaLS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50VHlwZXNSZXNwb25zZSIcyvMYAhABgtPkkwIQEg4vdjEvZXZlbnRUeXBlcxKqAQoJT3BlbkV2ZW50EicucXVpbnRldC5tYW5hZ2VtZW50LnYxLk9wZW5FdmVudFJlcXVlc3QaKC5xdWludGV0Lm1hbmFnZW1lbnQudjEuT3BlbkV2ZW50UmVzcG9uc2UiSsrzGCAKFm1hbmFnZW1lbnQuZXZlbnRzLm9wZW4iBnBhcmVudILT5JMCICIbL3YxL3twYXJlbnQ9em9uZXMvKn0vZXZlbnRzOgEqEqIBCghHZXRFdmVudBImLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudFJlcXVlc3QaJy5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnRSZXNwb25zZSJFyvMYHgoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIEbmFtZYLT5JMCHRIbL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyp9EqoBCgpMaXN0RXZlbnRzEigucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudHNSZXF1ZXN0GikucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudHNSZXNwb25zZSJHyvMYIAoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIGcGFyZW50gtPkkwIdEhsvdjEve3BhcmVudD16b25lcy8qfS9ldmVudHMSugEKDkxpc3RFdmVudFN0ZXBzEiwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudFN0ZXBzUmVxdWVzdBotLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRTdGVwc1Jlc3BvbnNlIkvK8xgeChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgRuYW1lgtPkkwIjEiEvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn0vc3RlcHMSvAEKDEFkdmFuY2VFdmVudBIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5BZHZhbmNlRXZlbnRSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLkFkdmFuY2VFdmVudFJlc3BvbnNlIlPK8xghChltYW5hZ2VtZW50LmV2ZW50cy5hZHZhbmNlIgRuYW1lgtPkkwIoIiMvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn06YWR2YW5jZToBKhLaAQoSU3RhcnRKb2ludERpc3Bvc2FsEjAucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN0YXJ0Sm9pbnREaXNwb3NhbFJlcXVlc3QaMS5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RhcnRKb2ludERpc3Bvc2FsUmVzcG9uc2UiX8rzGCIKGm1hbmFnZW1lbnQuZXZlbnRzLmRpc3BhdGNoIgRuYW1lgtPkkwIzIi4vdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn06c3RhcnRKb2ludERpc3Bvc2FsOgEqEq0BCgtHZXRDb3VudGVycxIpLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRDb3VudGVyc1JlcXVlc3QaKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0Q291bnRlcnNSZXNwb25zZSJHyvMYIAoYbWFuYWdlbWVudC5jb3VudGVycy5yZWFkIgR6b25lgtPkkwIdEhsvdjEve3pvbmU9em9uZXMvKn0vY291bnRlcnNiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_options_v1_options]);
+  fileDesc("CiZxdWludGV0L21hbmFnZW1lbnQvdjEvbWFuYWdlbWVudC5wcm90bxIVcXVpbnRldC5tYW5hZ2VtZW50LnYxInIKBVJvdXRlEi0KBHpvbmUYASABKAlCH9LzGBsIASIXW2EtejAtOV1bYS16MC05LV17MCw2Mn0SOgoMb3JnYW5pc2F0aW9uGAIgASgJQiTS8xggCAEqHG9yZ2FuaXNhdGlvbnMve29yZ2FuaXNhdGlvbn0iYQoLTWVyZ2VQb2xpY3kSKAoIcmFkaXVzX20YASABKAFCFtLzGBIxAAAAAAAAAAA5AAAAAACIs0ASKAoId2luZG93X2gYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABj9UAiUAoJQWxsb3dhbmNlEikKB21pbnV0ZXMYASABKAVCGNLzGBQIATEAAAAAAADwPzkAAAAAgBUgQRIYChBhcm91bmRfdGhlX2Nsb2NrGAIgASgIInUKDFN0ZXBEZWFkbGluZRIoCgVzdGF0ZRgBIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CglhbGxvd2FuY2UYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAEimAEKCFJlbWluZGVyEjcKBWNsb2NrGAEgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZEIG0vMYAggBEioKCm9mZnNldF9taW4YAiABKAVCFtLzGBIxAAAAAIAVIME5AAAAAIAVIEESJwoEcm9sZRgDIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfSLWAQoKRXNjYWxhdGlvbhI3CgVjbG9jaxgBIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmRCBtLzGAIIARIpCglhZnRlcl9taW4YAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAIAVIEESJwoEcm9sZRgDIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRI7CgR0aWVyGAQgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyQgbS8xgCCAEiUQoKTWFqb3JDbGFzcxIWCgRjb2RlGAEgASgJQgjS8xgECAEQIBIrCgV0aXRsZRgCIAEoCzIcLnF1aW50ZXQuY29tbW9uLnYxLkxvY2FsVGV4dCKLAQoMRXZpZGVuY2VOZWVkEikKBmFjdGlvbhgBIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRIoCghldmlkZW5jZRgCIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAAA0QBImCgZwaG90b3MYAyABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAAAANEAi+gUKCUV2ZW50VHlwZRItCgRuYW1lGAEgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EhQKBGNvZGUYAyABKAlCBtLzGAIQIBIgCgRsb29wGAQgASgJQhLS8xgOKgxsb29wcy97bG9vcH0SOgoIZGVhZGxpbmUYBSABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWxsb3dhbmNlQgbS8xgCCAESMQoFbWVyZ2UYBiABKAsyIi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VQb2xpY3kSNQoGcm91dGVzGAcgAygLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLlJvdXRlQgfS8xgDGPQDEg8KB3ZlcnNpb24YCCABKAUSDwoHcmV0aXJlZBgJIAEoCBIsCghjYWxlbmRhchgKIAEoCUIa0vMYFioUY2FsZW5kYXJzL3tjYWxlbmRhcn0SQwoOc3RlcF9kZWFkbGluZXMYCyADKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RlcERlYWRsaW5lQgbS8xgCGEASKwoLcmVvcGVuX2RheXMYDCABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAACYrEASOgoJcmVtaW5kZXJzGA0gAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlJlbWluZGVyQgbS8xgCGBQSPgoLZXNjYWxhdGlvbnMYDiADKAsyIS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXNjYWxhdGlvbkIG0vMYAhgUEjYKC21ham9yX2NsYXNzGBggASgLMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLk1ham9yQ2xhc3MSPQoIZXZpZGVuY2UYGSADKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZpZGVuY2VOZWVkQgbS8xgCGEAimAEKCFN1Yk9yZGVyEgoKAmlkGAEgASgJEhQKDG9yZ2FuaXNhdGlvbhgCIAEoCRITCgtpbnN0cnVjdGlvbhgDIAEoCRIMCgRsZWFkGAQgASgIEgwKBGRvbmUYBSABKAgSKwoHZG9uZV9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEbm90ZRgHIAEoCSKJBwoFRXZlbnQSDAoEbmFtZRgBIAEoCRIMCgR6b25lGAIgASgJEgwKBG5vZGUYAyABKAkSDAoEdHlwZRgEIAEoCRIUCgx0eXBlX3ZlcnNpb24YBSABKAUSDQoFdGl0bGUYBiABKAkSEwoLZGVzY3JpcHRpb24YByABKAkSJwoFcGxhY2UYCCABKAsyGC5xdWludGV0LmNvbW1vbi52MS5QbGFjZRIOCgZzdGF0dXMYCSABKAkSFAoMb3JnYW5pc2F0aW9uGAogASgJEi8KB3JvdXRpbmcYCyABKAsyHi5xdWludGV0LmNvbW1vbi52MS5FeHBsYW5hdGlvbhIvCgtvY2N1cnJlZF9hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJb3BlbmVkX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgZkdWVfYXQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWNsb3NlZF9hdBgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YECABKAMSEAoIcmVxdWVzdHMYESADKAkSDwoHcmVwb3J0cxgSIAEoBRIPCgd3YXJuaW5nGBMgASgJEjMKCnN1Yl9vcmRlcnMYFCADKAsyHy5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3ViT3JkZXISJgoFZmxhZ3MYFSADKAsyFy5xdWludGV0LmNvbW1vbi52MS5GbGFnEg8KB3JldHVybnMYFiABKAUSDgoGYW5zd2VyGBcgASgJEjAKDGZpcnN0X2R1ZV9hdBgYIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLc3RlcF9kdWVfYXQYGSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3N1c3BlbmRlZF91bnRpbBgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmVvcGVucxgbIAEoBRIwCgxyZW9wZW5fdW50aWwYHCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGFzc2lnbmVlGB4gASgJEgwKBGxvb3AYIiABKAkSFAoMbG9vcF92ZXJzaW9uGCMgASgFIpICCglEZWFkbGluZXMSKgoGZHVlX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxmaXJzdF9kdWVfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3N0ZXBfZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9zdXNwZW5kZWRfdW50aWwYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Jlb3BlbnMYBSABKAUSMAoMcmVvcGVuX3VudGlsGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK3AgoJRXZlbnRTdGVwEhAKCHJldmlzaW9uGAEgASgDEg4KBmFjdGlvbhgCIAEoCRIMCgRmcm9tGAMgASgJEgoKAnRvGAQgASgJEg0KBWFjdG9yGAUgASgJEhQKDG9yZ2FuaXNhdGlvbhgGIAEoCRIOCgZyZWFzb24YByABKAkSMwoLZXhwbGFuYXRpb24YCCABKAsyHi5xdWludGV0LmNvbW1vbi52MS5FeHBsYW5hdGlvbhIvCgtvY2N1cnJlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVjb3JkZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGFzc2lnbmVlGA8gASgJEhAKCGV2aWRlbmNlGBUgAygJIm8KE1B1dEV2ZW50VHlwZVJlcXVlc3QSPAoKZXZlbnRfdHlwZRgBIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFR5cGVCBtLzGAIIARIaCgpyZXF1ZXN0X2lkGAIgASgJQgbS8xgCEEAiXQoUUHV0RXZlbnRUeXBlUmVzcG9uc2USNAoKZXZlbnRfdHlwZRgBIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFR5cGUSDwoHY2hhbmdlZBgCIAEoCCJkChNHZXRFdmVudFR5cGVSZXF1ZXN0Ei0KBG5hbWUYASABKAlCH9LzGBsIASoXZXZlbnRUeXBlcy97ZXZlbnRfdHlwZX0SHgoHdmVyc2lvbhgCIAEoBUIN0vMYCTEAAAAAAAAAACJMChRHZXRFdmVudFR5cGVSZXNwb25zZRI0CgpldmVudF90eXBlGAEgASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50VHlwZSKVAQocTGlzdEV2ZW50VHlwZVZlcnNpb25zUmVxdWVzdBItCgRuYW1lGAEgASgJQh/S8xgbCAEqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EikKCXBhZ2Vfc2l6ZRgCIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAMgASgJQgfS8xgDEIAEIowBChBFdmVudFR5cGVWZXJzaW9uEjQKCmV2ZW50X3R5cGUYASABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlEhIKCmNoYW5nZWRfYnkYAiABKAkSLgoKY2hhbmdlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAicwodTGlzdEV2ZW50VHlwZVZlcnNpb25zUmVzcG9uc2USOQoIdmVyc2lvbnMYASADKAsyJy5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlVmVyc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiXwoVTGlzdEV2ZW50VHlwZXNSZXF1ZXN0EikKCXBhZ2Vfc2l6ZRgBIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAIgASgJQgfS8xgDEIAEImgKFkxpc3RFdmVudFR5cGVzUmVzcG9uc2USNQoLZXZlbnRfdHlwZXMYASADKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRUeXBlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSL9AQoQT3BlbkV2ZW50UmVxdWVzdBIkCgZwYXJlbnQYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9Ei0KBHR5cGUYAiABKAlCH9LzGBsIASoXZXZlbnRUeXBlcy97ZXZlbnRfdHlwZX0SHgoLZGVzY3JpcHRpb24YAyABKAlCCdLzGAUIARCgHxInCgVwbGFjZRgEIAEoCzIYLnF1aW50ZXQuY29tbW9uLnYxLlBsYWNlEi8KC29jY3VycmVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIaCgpyZXF1ZXN0X2lkGAYgASgJQgbS8xgCEEAiUAoRT3BlbkV2ZW50UmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQSDgoGbWVyZ2VkGAIgASgIIkQKD0dldEV2ZW50UmVxdWVzdBIxCgRuYW1lGAEgASgJQiPS8xgfCAEqG3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fSI/ChBHZXRFdmVudFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50IsoCChFMaXN0RXZlbnRzUmVxdWVzdBIkCgZwYXJlbnQYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9EhYKBnN0YXR1cxgCIAEoCUIG0vMYAhAgEisKBHR5cGUYAyABKAlCHdLzGBkqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EjgKDG9yZ2FuaXNhdGlvbhgEIAEoCUIi0vMYHiocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufRI2CgdyZXF1ZXN0GAUgASgJQiXS8xghKh96b25lcy97em9uZX0vcmVxdWVzdHMve3JlcXVlc3R9EhAKCG93bl9vbmx5GAYgASgIEikKCXBhZ2Vfc2l6ZRgHIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAEB/QBIbCgpwYWdlX3Rva2VuGAggASgJQgfS8xgDEIAEIlsKEkxpc3RFdmVudHNSZXNwb25zZRIsCgZldmVudHMYASADKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpIBChVMaXN0RXZlbnRTdGVwc1JlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SKQoJcGFnZV9zaXplGAIgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YAyABKAlCB9LzGAMQgAQiYgoWTGlzdEV2ZW50U3RlcHNSZXNwb25zZRIvCgVzdGVwcxgBIAMoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpQDChNBZHZhbmNlRXZlbnRSZXF1ZXN0EjEKBG5hbWUYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EikKBmFjdGlvbhgCIAEoCUIZ0vMYFQgBIhFbYS16XVthLXpfXXswLDMxfRIXCgZyZWFzb24YAyABKAlCB9LzGAMQ0A8SOAoMb3JnYW5pc2F0aW9uGAQgASgJQiLS8xgeKhxvcmdhbmlzYXRpb25zL3tvcmdhbmlzYXRpb259EhcKBmFuc3dlchgFIAEoCUIH0vMYAxCgHxIvCgtvY2N1cnJlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGwoEZXRhZxgHIAEoA0IN0vMYCTEAAAAAAAAAABIaCgpyZXF1ZXN0X2lkGAggASgJQgbS8xgCEEASSQoIZXZpZGVuY2UYFSADKAlCN9LzGDMYFCovem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9L2V2aWRlbmNlL3tldmlkZW5jZX0iQwoUQWR2YW5jZUV2ZW50UmVzcG9uc2USKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQiawoNU3ViT3JkZXJEcmFmdBI6CgxvcmdhbmlzYXRpb24YASABKAlCJNLzGCAIASocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufRIeCgtpbnN0cnVjdGlvbhgCIAEoCUIJ0vMYBQgBENAPIpoCChlTdGFydEpvaW50RGlzcG9zYWxSZXF1ZXN0EjEKBG5hbWUYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EjIKBGxlYWQYAiABKAlCJNLzGCAIASocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufRJCCgpzdWJfb3JkZXJzGAMgAygLMiQucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyRHJhZnRCCNLzGAQIARgUEhkKBnJlYXNvbhgEIAEoCUIJ0vMYBQgBENAPEhsKBGV0YWcYBSABKANCDdLzGAkxAAAAAAAAAAASGgoKcmVxdWVzdF9pZBgGIAEoCUIG0vMYAhBAIkkKGlN0YXJ0Sm9pbnREaXNwb3NhbFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50IjgKEkdldENvdW50ZXJzUmVxdWVzdBIiCgR6b25lGAEgASgJQhTS8xgQCAEqDHpvbmVzL3t6b25lfSLTAQoMWm9uZUNvdW50ZXJzEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCRIOCgZldmVudHMYAyABKAMSDgoGbWVyZ2VkGAQgASgDEhAKCHJlcXVlc3RzGAUgASgDEkQKCWJ5X3N0YXR1cxgGIAMoCzIxLnF1aW50ZXQubWFuYWdlbWVudC52MS5ab25lQ291bnRlcnMuQnlTdGF0dXNFbnRyeRovCg1CeVN0YXR1c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEifQoTR2V0Q291bnRlcnNSZXNwb25zZRIyCgV6b25lcxgBIAMoCzIjLnF1aW50ZXQubWFuYWdlbWVudC52MS5ab25lQ291bnRlcnMSMgoFdG90YWwYAiABKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuWm9uZUNvdW50ZXJzKlUKCUNsb2NrS2luZBIaChZDTE9DS19LSU5EX1VOU1BFQ0lGSUVEEAASFwoTQ0xPQ0tfS0lORF9CVVNJTkVTUxABEhMKD0NMT0NLX0tJTkRfU1RFUBACKogBCg5Fc2NhbGF0aW9uVGllchIfChtFU0NBTEFUSU9OX1RJRVJfVU5TUEVDSUZJRUQQABIgChxFU0NBTEFUSU9OX1RJRVJfT1JHQU5JU0FUSU9OEAESGAoURVNDQUxBVElPTl9USUVSX1pPTkUQAhIZChVFU0NBTEFUSU9OX1RJRVJfQUJPVkUQAzLODwoRTWFuYWdlbWVudFNlcnZpY2USwQEKDFB1dEV2ZW50VHlwZRIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5QdXRFdmVudFR5cGVSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLlB1dEV2ZW50VHlwZVJlc3BvbnNlIljK8xgeChxtYW5hZ2VtZW50LmV2ZW50X3R5cGVzLndyaXRlgtPkkwIwGiIvdjEve2V2ZW50X3R5cGUubmFtZT1ldmVudFR5cGVzLyp9OgpldmVudF90eXBlEo4BCgxHZXRFdmVudFR5cGUSKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZlbnRUeXBlUmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudFR5cGVSZXNwb25zZSIlyvMYAhABgtPkkwIZEhcvdjEve25hbWU9ZXZlbnRUeXBlcy8qfRKLAQoOTGlzdEV2ZW50VHlwZXMSLC5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50VHlwZXNSZXF1ZXN0Gi0ucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudFR5cGVzUmVzcG9uc2UiHMrzGAIQAYLT5JMCEBIOL3YxL2V2ZW50VHlwZXMSzQEKFUxpc3RFdmVudFR5cGVWZXJzaW9ucxIzLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZlbnRUeXBlVmVyc2lvbnNSZXF1ZXN0GjQucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudFR5cGVWZXJzaW9uc1Jlc3BvbnNlIknK8xgdChttYW5hZ2VtZW50LmV2ZW50X3R5cGVzLnJlYWSC0+STAiISIC92MS97bmFtZT1ldmVudFR5cGVzLyp9L3ZlcnNpb25zEqoBCglPcGVuRXZlbnQSJy5xdWludGV0Lm1hbmFnZW1lbnQudjEuT3BlbkV2ZW50UmVxdWVzdBooLnF1aW50ZXQubWFuYWdlbWVudC52MS5PcGVuRXZlbnRSZXNwb25zZSJKyvMYIAoWbWFuYWdlbWVudC5ldmVudHMub3BlbiIGcGFyZW50gtPkkwIgIhsvdjEve3BhcmVudD16b25lcy8qfS9ldmVudHM6ASoSogEKCEdldEV2ZW50EiYucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2ZW50UmVxdWVzdBonLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmVudFJlc3BvbnNlIkXK8xgeChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgRuYW1lgtPkkwIdEhsvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn0SqgEKCkxpc3RFdmVudHMSKC5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50c1JlcXVlc3QaKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50c1Jlc3BvbnNlIkfK8xggChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgZwYXJlbnSC0+STAh0SGy92MS97cGFyZW50PXpvbmVzLyp9L2V2ZW50cxK6AQoOTGlzdEV2ZW50U3RlcHMSLC5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2ZW50U3RlcHNSZXF1ZXN0Gi0ucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmVudFN0ZXBzUmVzcG9uc2UiS8rzGB4KFm1hbmFnZW1lbnQuZXZlbnRzLnJlYWQiBG5hbWWC0+STAiMSIS92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qfS9zdGVwcxK8AQoMQWR2YW5jZUV2ZW50EioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkFkdmFuY2VFdmVudFJlcXVlc3QaKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWR2YW5jZUV2ZW50UmVzcG9uc2UiU8rzGCEKGW1hbmFnZW1lbnQuZXZlbnRzLmFkdmFuY2UiBG5hbWWC0+STAigiIy92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qfTphZHZhbmNlOgEqEtoBChJTdGFydEpvaW50RGlzcG9zYWwSMC5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RhcnRKb2ludERpc3Bvc2FsUmVxdWVzdBoxLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdGFydEpvaW50RGlzcG9zYWxSZXNwb25zZSJfyvMYIgoabWFuYWdlbWVudC5ldmVudHMuZGlzcGF0Y2giBG5hbWWC0+STAjMiLi92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qfTpzdGFydEpvaW50RGlzcG9zYWw6ASoSrQEKC0dldENvdW50ZXJzEikucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldENvdW50ZXJzUmVxdWVzdBoqLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRDb3VudGVyc1Jlc3BvbnNlIkfK8xggChhtYW5hZ2VtZW50LmNvdW50ZXJzLnJlYWQiBHpvbmWC0+STAh0SGy92MS97em9uZT16b25lcy8qfS9jb3VudGVyc2IGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_options_v1_options]);
 
 /**
  * Route says which organisation handles events of a type in a zone.
@@ -211,6 +211,34 @@ export const EscalationSchema: GenMessage<Escalation> = /*@__PURE__*/
   messageDesc(file_quintet_management_v1_management, 5);
 
 /**
+ * MajorClass is a class of the catalogue that types belong to (大类); the type itself is the minor class (小类).
+ *
+ * @generated from message quintet.management.v1.MajorClass
+ */
+export type MajorClass = Message<"quintet.management.v1.MajorClass"> & {
+  /**
+   * code is its code in the catalogue.
+   *
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * title is its name for people.
+   *
+   * @generated from field: quintet.common.v1.LocalText title = 2;
+   */
+  title?: LocalText | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.MajorClass.
+ * Use `create(MajorClassSchema)` to create a new message.
+ */
+export const MajorClassSchema: GenMessage<MajorClass> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_management, 6);
+
+/**
  * EvidenceNeed says what a step must show; where the loop asks for more, that counts.
  *
  * @generated from message quintet.management.v1.EvidenceNeed
@@ -243,7 +271,7 @@ export type EvidenceNeed = Message<"quintet.management.v1.EvidenceNeed"> & {
  * Use `create(EvidenceNeedSchema)` to create a new message.
  */
 export const EvidenceNeedSchema: GenMessage<EvidenceNeed> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 6);
+  messageDesc(file_quintet_management_v1_management, 7);
 
 /**
  * EventType is a kind of event (事件类型) with its loop, deadline and routing.
@@ -350,6 +378,13 @@ export type EventType = Message<"quintet.management.v1.EventType"> & {
   escalations: Escalation[];
 
   /**
+   * major_class is the class of the catalogue that it belongs to; unset for none.
+   *
+   * @generated from field: quintet.management.v1.MajorClass major_class = 24;
+   */
+  majorClass?: MajorClass | undefined;
+
+  /**
    * evidence is what steps must show, once per action at most.
    *
    * @generated from field: repeated quintet.management.v1.EvidenceNeed evidence = 25;
@@ -362,7 +397,7 @@ export type EventType = Message<"quintet.management.v1.EventType"> & {
  * Use `create(EventTypeSchema)` to create a new message.
  */
 export const EventTypeSchema: GenMessage<EventType> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 7);
+  messageDesc(file_quintet_management_v1_management, 8);
 
 /**
  * SubOrder is one organisation's share of a joint disposal.
@@ -425,7 +460,7 @@ export type SubOrder = Message<"quintet.management.v1.SubOrder"> & {
  * Use `create(SubOrderSchema)` to create a new message.
  */
 export const SubOrderSchema: GenMessage<SubOrder> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 8);
+  messageDesc(file_quintet_management_v1_management, 9);
 
 /**
  * Event is one thing that the city must deal with (事件).
@@ -658,7 +693,7 @@ export type Event = Message<"quintet.management.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 9);
+  messageDesc(file_quintet_management_v1_management, 10);
 
 /**
  * Deadlines are the deadlines of an event, as facts carry them.
@@ -714,7 +749,7 @@ export type Deadlines = Message<"quintet.management.v1.Deadlines"> & {
  * Use `create(DeadlinesSchema)` to create a new message.
  */
 export const DeadlinesSchema: GenMessage<Deadlines> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 10);
+  messageDesc(file_quintet_management_v1_management, 11);
 
 /**
  * EventStep is one step that was taken.
@@ -812,7 +847,7 @@ export type EventStep = Message<"quintet.management.v1.EventStep"> & {
  * Use `create(EventStepSchema)` to create a new message.
  */
 export const EventStepSchema: GenMessage<EventStep> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 11);
+  messageDesc(file_quintet_management_v1_management, 12);
 
 /**
  * PutEventTypeRequest creates or replaces an event type.
@@ -840,7 +875,7 @@ export type PutEventTypeRequest = Message<"quintet.management.v1.PutEventTypeReq
  * Use `create(PutEventTypeRequestSchema)` to create a new message.
  */
 export const PutEventTypeRequestSchema: GenMessage<PutEventTypeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 12);
+  messageDesc(file_quintet_management_v1_management, 13);
 
 /**
  * PutEventTypeResponse answers PutEventType.
@@ -868,7 +903,7 @@ export type PutEventTypeResponse = Message<"quintet.management.v1.PutEventTypeRe
  * Use `create(PutEventTypeResponseSchema)` to create a new message.
  */
 export const PutEventTypeResponseSchema: GenMessage<PutEventTypeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 13);
+  messageDesc(file_quintet_management_v1_management, 14);
 
 /**
  * GetEventTypeRequest asks for one event type.
@@ -882,6 +917,13 @@ export type GetEventTypeRequest = Message<"quintet.management.v1.GetEventTypeReq
    * @generated from field: string name = 1;
    */
   name: string;
+
+  /**
+   * version is the version wanted; 0 for the present one.
+   *
+   * @generated from field: int32 version = 2;
+   */
+  version: number;
 };
 
 /**
@@ -889,7 +931,7 @@ export type GetEventTypeRequest = Message<"quintet.management.v1.GetEventTypeReq
  * Use `create(GetEventTypeRequestSchema)` to create a new message.
  */
 export const GetEventTypeRequestSchema: GenMessage<GetEventTypeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 14);
+  messageDesc(file_quintet_management_v1_management, 15);
 
 /**
  * GetEventTypeResponse answers GetEventType.
@@ -910,7 +952,105 @@ export type GetEventTypeResponse = Message<"quintet.management.v1.GetEventTypeRe
  * Use `create(GetEventTypeResponseSchema)` to create a new message.
  */
 export const GetEventTypeResponseSchema: GenMessage<GetEventTypeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 15);
+  messageDesc(file_quintet_management_v1_management, 16);
+
+/**
+ * ListEventTypeVersionsRequest asks for a page of versions.
+ *
+ * @generated from message quintet.management.v1.ListEventTypeVersionsRequest
+ */
+export type ListEventTypeVersionsRequest = Message<"quintet.management.v1.ListEventTypeVersionsRequest"> & {
+  /**
+   * name is `eventTypes/{id}`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * page_size is 100 by default, at most 1000.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * page_token continues a list.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.ListEventTypeVersionsRequest.
+ * Use `create(ListEventTypeVersionsRequestSchema)` to create a new message.
+ */
+export const ListEventTypeVersionsRequestSchema: GenMessage<ListEventTypeVersionsRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_management, 17);
+
+/**
+ * EventTypeVersion is one version of an event type.
+ *
+ * @generated from message quintet.management.v1.EventTypeVersion
+ */
+export type EventTypeVersion = Message<"quintet.management.v1.EventTypeVersion"> & {
+  /**
+   * event_type is the type as it was.
+   *
+   * @generated from field: quintet.management.v1.EventType event_type = 1;
+   */
+  eventType?: EventType | undefined;
+
+  /**
+   * changed_by is the person who made the version.
+   *
+   * @generated from field: string changed_by = 2;
+   */
+  changedBy: string;
+
+  /**
+   * changed_at is when.
+   *
+   * @generated from field: google.protobuf.Timestamp changed_at = 3;
+   */
+  changedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.EventTypeVersion.
+ * Use `create(EventTypeVersionSchema)` to create a new message.
+ */
+export const EventTypeVersionSchema: GenMessage<EventTypeVersion> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_management, 18);
+
+/**
+ * ListEventTypeVersionsResponse is a page of versions.
+ *
+ * @generated from message quintet.management.v1.ListEventTypeVersionsResponse
+ */
+export type ListEventTypeVersionsResponse = Message<"quintet.management.v1.ListEventTypeVersionsResponse"> & {
+  /**
+   * versions are the newest first.
+   *
+   * @generated from field: repeated quintet.management.v1.EventTypeVersion versions = 1;
+   */
+  versions: EventTypeVersion[];
+
+  /**
+   * next_page_token continues the list; empty at the end.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.ListEventTypeVersionsResponse.
+ * Use `create(ListEventTypeVersionsResponseSchema)` to create a new message.
+ */
+export const ListEventTypeVersionsResponseSchema: GenMessage<ListEventTypeVersionsResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_management, 19);
 
 /**
  * ListEventTypesRequest asks for a page of event types.
@@ -938,7 +1078,7 @@ export type ListEventTypesRequest = Message<"quintet.management.v1.ListEventType
  * Use `create(ListEventTypesRequestSchema)` to create a new message.
  */
 export const ListEventTypesRequestSchema: GenMessage<ListEventTypesRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 16);
+  messageDesc(file_quintet_management_v1_management, 20);
 
 /**
  * ListEventTypesResponse is a page of event types.
@@ -966,7 +1106,7 @@ export type ListEventTypesResponse = Message<"quintet.management.v1.ListEventTyp
  * Use `create(ListEventTypesResponseSchema)` to create a new message.
  */
 export const ListEventTypesResponseSchema: GenMessage<ListEventTypesResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 17);
+  messageDesc(file_quintet_management_v1_management, 21);
 
 /**
  * OpenEventRequest opens an event.
@@ -1022,7 +1162,7 @@ export type OpenEventRequest = Message<"quintet.management.v1.OpenEventRequest">
  * Use `create(OpenEventRequestSchema)` to create a new message.
  */
 export const OpenEventRequestSchema: GenMessage<OpenEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 18);
+  messageDesc(file_quintet_management_v1_management, 22);
 
 /**
  * OpenEventResponse answers OpenEvent.
@@ -1050,7 +1190,7 @@ export type OpenEventResponse = Message<"quintet.management.v1.OpenEventResponse
  * Use `create(OpenEventResponseSchema)` to create a new message.
  */
 export const OpenEventResponseSchema: GenMessage<OpenEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 19);
+  messageDesc(file_quintet_management_v1_management, 23);
 
 /**
  * GetEventRequest asks for one event.
@@ -1071,7 +1211,7 @@ export type GetEventRequest = Message<"quintet.management.v1.GetEventRequest"> &
  * Use `create(GetEventRequestSchema)` to create a new message.
  */
 export const GetEventRequestSchema: GenMessage<GetEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 20);
+  messageDesc(file_quintet_management_v1_management, 24);
 
 /**
  * GetEventResponse answers GetEvent.
@@ -1092,7 +1232,7 @@ export type GetEventResponse = Message<"quintet.management.v1.GetEventResponse">
  * Use `create(GetEventResponseSchema)` to create a new message.
  */
 export const GetEventResponseSchema: GenMessage<GetEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 21);
+  messageDesc(file_quintet_management_v1_management, 25);
 
 /**
  * ListEventsRequest asks for a page of events.
@@ -1162,7 +1302,7 @@ export type ListEventsRequest = Message<"quintet.management.v1.ListEventsRequest
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 22);
+  messageDesc(file_quintet_management_v1_management, 26);
 
 /**
  * ListEventsResponse is a page of events.
@@ -1190,7 +1330,7 @@ export type ListEventsResponse = Message<"quintet.management.v1.ListEventsRespon
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 23);
+  messageDesc(file_quintet_management_v1_management, 27);
 
 /**
  * ListEventStepsRequest asks for the steps of an event.
@@ -1225,7 +1365,7 @@ export type ListEventStepsRequest = Message<"quintet.management.v1.ListEventStep
  * Use `create(ListEventStepsRequestSchema)` to create a new message.
  */
 export const ListEventStepsRequestSchema: GenMessage<ListEventStepsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 24);
+  messageDesc(file_quintet_management_v1_management, 28);
 
 /**
  * ListEventStepsResponse is a page of steps.
@@ -1253,7 +1393,7 @@ export type ListEventStepsResponse = Message<"quintet.management.v1.ListEventSte
  * Use `create(ListEventStepsResponseSchema)` to create a new message.
  */
 export const ListEventStepsResponseSchema: GenMessage<ListEventStepsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 25);
+  messageDesc(file_quintet_management_v1_management, 29);
 
 /**
  * AdvanceEventRequest takes one step.
@@ -1332,7 +1472,7 @@ export type AdvanceEventRequest = Message<"quintet.management.v1.AdvanceEventReq
  * Use `create(AdvanceEventRequestSchema)` to create a new message.
  */
 export const AdvanceEventRequestSchema: GenMessage<AdvanceEventRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 26);
+  messageDesc(file_quintet_management_v1_management, 30);
 
 /**
  * AdvanceEventResponse answers AdvanceEvent.
@@ -1353,7 +1493,7 @@ export type AdvanceEventResponse = Message<"quintet.management.v1.AdvanceEventRe
  * Use `create(AdvanceEventResponseSchema)` to create a new message.
  */
 export const AdvanceEventResponseSchema: GenMessage<AdvanceEventResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 27);
+  messageDesc(file_quintet_management_v1_management, 31);
 
 /**
  * SubOrderDraft is one share of a joint disposal to be.
@@ -1381,7 +1521,7 @@ export type SubOrderDraft = Message<"quintet.management.v1.SubOrderDraft"> & {
  * Use `create(SubOrderDraftSchema)` to create a new message.
  */
 export const SubOrderDraftSchema: GenMessage<SubOrderDraft> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 28);
+  messageDesc(file_quintet_management_v1_management, 32);
 
 /**
  * StartJointDisposalRequest gives sub-orders to several organisations.
@@ -1437,7 +1577,7 @@ export type StartJointDisposalRequest = Message<"quintet.management.v1.StartJoin
  * Use `create(StartJointDisposalRequestSchema)` to create a new message.
  */
 export const StartJointDisposalRequestSchema: GenMessage<StartJointDisposalRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 29);
+  messageDesc(file_quintet_management_v1_management, 33);
 
 /**
  * StartJointDisposalResponse answers StartJointDisposal.
@@ -1458,7 +1598,7 @@ export type StartJointDisposalResponse = Message<"quintet.management.v1.StartJoi
  * Use `create(StartJointDisposalResponseSchema)` to create a new message.
  */
 export const StartJointDisposalResponseSchema: GenMessage<StartJointDisposalResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 30);
+  messageDesc(file_quintet_management_v1_management, 34);
 
 /**
  * GetCountersRequest asks for the counters of a zone.
@@ -1479,7 +1619,7 @@ export type GetCountersRequest = Message<"quintet.management.v1.GetCountersReque
  * Use `create(GetCountersRequestSchema)` to create a new message.
  */
 export const GetCountersRequestSchema: GenMessage<GetCountersRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 31);
+  messageDesc(file_quintet_management_v1_management, 35);
 
 /**
  * ZoneCounters are the counters of one zone alone.
@@ -1535,7 +1675,7 @@ export type ZoneCounters = Message<"quintet.management.v1.ZoneCounters"> & {
  * Use `create(ZoneCountersSchema)` to create a new message.
  */
 export const ZoneCountersSchema: GenMessage<ZoneCounters> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 32);
+  messageDesc(file_quintet_management_v1_management, 36);
 
 /**
  * GetCountersResponse answers GetCounters.
@@ -1563,7 +1703,7 @@ export type GetCountersResponse = Message<"quintet.management.v1.GetCountersResp
  * Use `create(GetCountersResponseSchema)` to create a new message.
  */
 export const GetCountersResponseSchema: GenMessage<GetCountersResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_management, 33);
+  messageDesc(file_quintet_management_v1_management, 37);
 
 /**
  * ClockKind says which clock of an event is meant.
@@ -1657,7 +1797,7 @@ export const ManagementService: GenService<{
     output: typeof PutEventTypeResponseSchema;
   },
   /**
-   * GetEventType returns one event type.
+   * GetEventType returns one event type as it is now, or an earlier version of it.
    *
    * @generated from rpc quintet.management.v1.ManagementService.GetEventType
    */
@@ -1675,6 +1815,16 @@ export const ManagementService: GenService<{
     methodKind: "unary";
     input: typeof ListEventTypesRequestSchema;
     output: typeof ListEventTypesResponseSchema;
+  },
+  /**
+   * ListEventTypeVersions lists the versions of an event type, the newest first, with who made each.
+   *
+   * @generated from rpc quintet.management.v1.ManagementService.ListEventTypeVersions
+   */
+  listEventTypeVersions: {
+    methodKind: "unary";
+    input: typeof ListEventTypeVersionsRequestSchema;
+    output: typeof ListEventTypeVersionsResponseSchema;
   },
   /**
    * OpenEvent opens an event that an officer saw, or merges it into an open one of the same type and place.

@@ -6,12 +6,15 @@ and gives way to a higher one only, so that any order of the same facts ends in 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from services.delivery.model import Link, Report, Status, Step
+from services.delivery.model import Link, Report, Status, Stay, Step
 
 if TYPE_CHECKING:
     from libs.db import Connection
+
+# Whose report was moved oftener than this shows the first of its moves.
+STAYS_MAX = 50
 
 # $1 event, $2 revision, $3 status, $4 event_status, $5 organisation, $6 due_at or null, $7 answer or ''
 _STATE = """
@@ -45,6 +48,13 @@ WHERE r.event = $1 AND r.event <> '' AND (r.event_status, r.organisation, r.due_
     IS DISTINCT FROM (s.event_status, s.organisation, s.due_at, s.answer)"""
 
 
+class Tied(NamedTuple):
+    """The event that a request is tied to, "" for none, and how often its report had been moved when it came there."""
+
+    event: str = ""
+    moves: int = 0
+
+
 async def note(conn: Connection, report: Report) -> None:
     """Take in what a fact says of an event, and tell it to all requests that the event stands for."""
     await conn.execute(_NOTE, *_parameters(report))
@@ -59,24 +69,66 @@ async def add_step(conn: Connection, event: str, step: Step) -> None:
     )  # fmt: skip
 
 
-async def link(conn: Connection, link: Link, report: Report) -> str:
+async def link(conn: Connection, link: Link, report: Report) -> Tied:
     """Tie a request, by name, to the event that `report` speaks of, as it stood then; `note` must have gone before.
 
-    The request then shows the newest that is known of the event. Returns the event that it is tied to now, which is an
-    earlier one when there was one, and "" when there is no such request here.
+    The request then shows the newest that is known of the event. Of several events it is tied to the one to which its
+    report was moved last, and to the first to say so of those after equally many moves. Returns the event that it is
+    tied to now; none when there is no such request here.
     """
-    event: str | None = await conn.fetchval(
+    row = await conn.fetchrow(
         f"""UPDATE requests r SET event = s.event, merged = $3, linked_at = $4, linked_revision = $5,
-            linked_status = $6, linked_event_status = $7, linked_organisation = $8, {_COPY}
+            linked_status = $6, linked_event_status = $7, linked_organisation = $8, linked_moves = $9, {_COPY}
         FROM event_states s
         WHERE 'zones/' || r.zone || '/requests/' || r.id = $1 AND r.id = split_part($1, '/', 4)
-            AND s.event = $2 AND r.event = '' RETURNING r.event""",
+            AND s.event = $2 AND (r.event = '' OR r.linked_moves < $9) RETURNING r.event, r.linked_moves""",
         link.request, report.event, link.merged, link.time, report.revision, report.status, report.event_status,
-        report.organisation,
+        report.organisation, link.moves,
     )  # fmt: skip
-    if event is None:
-        event = await conn.fetchval("SELECT event FROM requests WHERE id = split_part($1, '/', 4)", link.request)
-    return event or ""
+    row = row or await conn.fetchrow(
+        "SELECT event, linked_moves FROM requests WHERE id = split_part($1, '/', 4)", link.request
+    )
+    return Tied(*row) if row else Tied()
+
+
+async def keep_present(conn: Connection, request: str) -> None:
+    """Keep where the report of a request stands that has not been moved yet, if it is known."""
+    await conn.execute(
+        """INSERT INTO request_links
+            (request, moves, event, merged, time, revision, status, event_status, organisation, left_event,
+                left_revision)
+        SELECT id, 0, event, merged, linked_at, linked_revision, linked_status, linked_event_status,
+            linked_organisation, '', 0
+        FROM requests WHERE id = split_part($1, '/', 4) AND 'zones/' || zone || '/requests/' || id = $1
+            AND event <> '' AND linked_moves = 0
+        ON CONFLICT DO NOTHING""",
+        request,
+    )
+
+
+async def keep_link(conn: Connection, link: Link, report: Report) -> None:
+    """Keep one event that stood, or stands, for a request that was moved."""
+    await conn.execute(
+        """INSERT INTO request_links
+            (request, moves, event, merged, time, revision, status, event_status, organisation, left_event,
+                left_revision)
+        SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
+        FROM requests WHERE id = split_part($1, '/', 4) AND 'zones/' || zone || '/requests/' || id = $1
+        ON CONFLICT DO NOTHING""",
+        link.request, link.moves, report.event, link.merged, link.time, report.revision, report.status,
+        report.event_status, report.organisation, link.left_event, link.left_revision,
+    )  # fmt: skip
+
+
+async def stays(conn: Connection, request_id: str) -> list[Stay]:
+    """Return the events that stood for a request that was moved, in that order."""
+    rows = await conn.fetch(
+        """SELECT moves, event, merged, time, revision, status, event_status, organisation, left_event, left_revision
+        FROM request_links WHERE request = $1 ORDER BY moves LIMIT $2""",
+        request_id,
+        STAYS_MAX,
+    )
+    return [Stay(**{**dict(row), "status": Status(row["status"])}) for row in rows]
 
 
 async def steps(conn: Connection, event: str, after_revision: int, limit: int) -> list[Step]:

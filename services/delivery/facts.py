@@ -51,7 +51,7 @@ async def event_opened(tx: Tx, fact: Fact, message: Message) -> None:
         answer=event.answer,
     )
     await deadlines_store.note(tx.conn, event.name, event.revision, _deadlines(event))
-    await _take(tx, report, Link(opened.request, merged=False, time=time_of(fact.time)))
+    await _take(tx, report, _link(fact, opened, merged=False))
 
 
 async def report_merged(tx: Tx, fact: Fact, message: Message) -> None:
@@ -64,7 +64,7 @@ async def report_merged(tx: Tx, fact: Fact, message: Message) -> None:
         organisation=merged.organisation,
         due_at=time_of(merged.due_at) if merged.HasField("due_at") else None,
     )
-    await _take(tx, report, Link(merged.request, merged=True, time=time_of(fact.time)))
+    await _take(tx, report, _link(fact, merged, merged=True))
 
 
 async def event_advanced(tx: Tx, fact: Fact, message: Message) -> None:
@@ -107,11 +107,21 @@ def _deadlines(message: Event | EventDeadlines) -> Deadlines:
     return Deadlines(time("first_due_at"), time("suspended_until"), time("reopen_until"))
 
 
+def _link(fact: Fact, message: EventOpened | ReportMerged, *, merged: bool) -> Link:
+    return Link(
+        message.request, merged, time_of(fact.time), message.moves, message.from_event, message.from_revision
+    )  # fmt: skip
+
+
 async def _take(tx: Tx, report: Report, link: Link) -> None:
     await events_store.note(tx.conn, report)
     if not link.request:
         return
-    event = await events_store.link(tx.conn, link, report)
-    if event and event != report.event:
+    if link.moves:
+        await events_store.keep_present(tx.conn, link.request)
+    tied = await events_store.link(tx.conn, link, report)
+    if link.moves or tied.moves:
+        await events_store.keep_link(tx.conn, link, report)
+    if tied.event and tied.event != report.event and tied.moves == link.moves:
         # Two nodes, or one node twice, took the same request for their own. The first to say so keeps it.
-        log.error("delivery.request_linked_twice", request=link.request, kept=event, refused=report.event)
+        log.error("delivery.request_linked_twice", request=link.request, kept=tied.event, refused=report.event)

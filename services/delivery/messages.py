@@ -111,6 +111,7 @@ def _update(step: Step) -> pb.RequestUpdate:
         time=timestamp(step.time),
         organisation=step.organisation,
         note=step.note,
+        reason=LocalText(zh=step.reason_zh, en=step.reason_en) if step.reason_en else None,
     )
 
 

@@ -1,12 +1,14 @@
 """Requests and what becomes of them: pure rules, no I/O."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from itertools import zip_longest
 
 from libs.errors import AlreadyExists, Invalid, NotFound, Reason, WrongState
 from libs.zones import Doubt, Resolution
+from services.delivery import texts
 
 NAME = "zones/{zone}/requests/{request}"
 
@@ -97,6 +99,7 @@ class Request:
     linked_status: str = ""
     linked_event_status: str = ""
     linked_organisation: str = ""
+    linked_moves: int = 0
     rating: int = 0
     rating_comment: str = ""
 
@@ -107,7 +110,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of an event, or one of a request as its reporter sees it. `revision` is the event's after it."""
+    """One step of an event, or one of a request as its reporter sees it. `revision` is the event's after it.
+
+    The reason, in both languages, says why a request was moved to another event.
+    """
 
     revision: int
     status: Status
@@ -115,6 +121,8 @@ class Step:
     organisation: str
     note: str
     time: datetime
+    reason_zh: str = ""
+    reason_en: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +165,37 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """That an event stands for a request, from `time` on."""
+    """That an event stands for a request, from `time` on.
+
+    `moves` counts how often its report had been moved by hand until then; what was moved oftener is newer. The event
+    `left_event` stood for it before, until its revision `left_revision`.
+    """
 
     request: str
     merged: bool
     time: datetime
+    moves: int = 0
+    left_event: str = ""
+    left_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """One event that stood for a request that was moved by hand: how it was when it came to, and from when on.
+
+    The fields are those of the table request_links.
+    """
+
+    moves: int
+    event: str
+    merged: bool
+    time: datetime
+    revision: int
+    status: Status
+    event_status: str
+    organisation: str
+    left_event: str
+    left_revision: int
 
 
 def check_reopenable(request: Request, deadlines: Deadlines, now: datetime) -> None:
@@ -225,6 +259,29 @@ def steps_seen(request: Request, steps: Iterable[Step]) -> Sequence[Step]:
         link = Step(request.linked_revision, status, event_status, request.linked_organisation, "", request.linked_at)
         later = (step for step in steps if step.revision > request.linked_revision)
         seen += [link, *sorted(later, key=lambda step: step.revision)]
+    return seen
+
+
+def moves_seen(request: Request, stays: Iterable[Stay], steps: Mapping[str, Sequence[Step]]) -> Sequence[Step]:
+    """Return what the reporter of a request sees that was moved by hand: as `steps_seen`, of one event after the other.
+
+    `steps` are those of the events, in any order.
+    """
+    seen = [Step(0, Status.RECEIVED, "", "", "", request.filed_at)]
+    in_order = sorted(stays, key=lambda stay: stay.moves)
+    for stay, later in zip_longest(in_order, in_order[1:]):
+        why = (texts.MERGED if stay.merged else texts.SPLIT) if stay.moves else ("", "")
+        seen.append(
+            Step(stay.revision, stay.status, stay.event_status, stay.organisation, "", stay.time, *why)
+        )  # fmt: skip
+        if later is not None and later.left_event != stay.event:
+            continue  # what lies between is not known yet
+        own = [
+            step
+            for step in steps.get(stay.event, ())
+            if step.revision > stay.revision and (later is None or step.revision < later.left_revision)
+        ]
+        seen += sorted(own, key=lambda step: step.revision)
     return seen
 
 

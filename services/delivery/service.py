@@ -16,6 +16,7 @@ from quintet.delivery.v1.delivery_pb2_grpc import RequestServiceServicer
 from services.delivery import deadlines_store, events_store, messages, model, store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import tzinfo
 
     from libs.access import Caller
@@ -78,14 +79,13 @@ class RequestServicer(RequestServiceServicer):
     async def GetRequest(self, request: pb.GetRequestRequest, _: Context) -> pb.GetRequestResponse:
         parts = names.parse(request.name, model.NAME)
 
-        async def read(conn: Connection) -> tuple[Request | None, list[Step], Deadlines]:
+        async def read(conn: Connection) -> tuple[Request | None, Sequence[Step], Deadlines]:
             found = await store.get(conn, parts["zone"], parts["request"])
             if found is None or not found.event:
-                return found, [], model.Deadlines()
-            steps = await events_store.steps(conn, found.event, found.linked_revision, UPDATES_MAX)
-            return found, steps, await deadlines_store.of_event(conn, found.event)
+                return found, model.steps_seen(found, []) if found else [], model.Deadlines()
+            return found, await _seen(conn, found), await deadlines_store.of_event(conn, found.event)
 
-        found, steps, deadlines = await self._transactions.read(read)
+        found, seen, deadlines = await self._transactions.read(read)
         caller = current_caller()
         found = _visible(caller, READ, request.name, found)
         personal = found.reporter == caller.subject
@@ -93,7 +93,6 @@ class RequestServicer(RequestServiceServicer):
             # Who looked at whose data is on record, so that the reporter can be told.
             await self._transactions.run(lambda tx: _record_look(tx, found))
             personal = True
-        seen = model.steps_seen(found, steps)
         shown = messages.request_message(found, personal=personal, steps=seen, deadlines=deadlines)
         return pb.GetRequestResponse(request=shown)
 
@@ -205,6 +204,16 @@ def _visible(caller: Caller, permission: str, name: str, found: Request | None) 
         raise missing
     caller.require(permission, zone=found.zone, organisation=found.organisation, owner=found.reporter, hide=missing)
     return found
+
+
+async def _seen(conn: Connection, request: Request) -> Sequence[Step]:
+    """Return what the reporter of a request with an event sees of it."""
+    if not request.linked_moves:
+        steps = await events_store.steps(conn, request.event, request.linked_revision, UPDATES_MAX)
+        return model.steps_seen(request, steps)
+    stays = await events_store.stays(conn, request.id)
+    found = {stay.event: await events_store.steps(conn, stay.event, stay.revision, UPDATES_MAX) for stay in stays}
+    return model.moves_seen(request, stays, found)
 
 
 async def _record_look(tx: Tx, request: Request) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = """id, number, zone, type, description, place, channel, reporter, contact, external_id, reported_at,
     filed_at, flags, status, event, merged, event_status, event_revision, organisation, due_at, answer, linked_at,
-    linked_revision, linked_status, linked_event_status, linked_organisation, rating, rating_comment"""
+    linked_revision, linked_status, linked_event_status, linked_organisation, linked_moves, rating, rating_comment"""
 
 
 @dataclass(frozen=True, slots=True)

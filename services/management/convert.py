@@ -148,6 +148,8 @@ def event_pb(event: Event, requests: Sequence[str] = (), shares: Sequence[SubOrd
         assignee=event.assignee,
         loop=event.loop,
         loop_version=event.loop_version,
+        merged_into=event.merged_into,
+        split_from=event.split_from,
     )
 
 
@@ -248,7 +250,7 @@ def type_of(event_type: pb.EventType) -> EventType:
         code=event_type.code,
         loop=event_type.loop or LOOP_DEFAULT,
         deadline=allowance_of(event_type.deadline),
-        merge=MergePolicy(event_type.merge.radius_m, event_type.merge.window_h),
+        merge=_merge_of(event_type.merge),
         routes=tuple(Route(route.zone, route.organisation) for route in event_type.routes),
         retired=event_type.retired,
         calendar=event_type.calendar,
@@ -262,6 +264,10 @@ def type_of(event_type: pb.EventType) -> EventType:
         major=major_of(event_type.major_class),
         evidence={need.action: Need(need.evidence, need.photos) for need in event_type.evidence},
     )
+
+
+def _merge_of(merge: pb.MergePolicy) -> MergePolicy:
+    return MergePolicy(merge.radius_m, merge.window_h, merge.automatic, merge.suggested, merge.family)
 
 
 def clock_pb(clock: ClockKind) -> pb.ClockKind.ValueType:
@@ -297,7 +303,13 @@ def type_pb(event_type: EventType) -> pb.EventType:
         code=event_type.code,
         loop=event_type.loop,
         deadline=allowance_pb(event_type.deadline),
-        merge=pb.MergePolicy(radius_m=merge.radius_m, window_h=merge.window_h),
+        merge=pb.MergePolicy(
+            radius_m=merge.radius_m,
+            window_h=merge.window_h,
+            automatic=merge.automatic,
+            suggested=merge.suggested,
+            family=merge.family,
+        ),
         routes=[pb.Route(zone=route.zone, organisation=route.organisation) for route in event_type.routes],
         version=event_type.version,
         retired=event_type.retired,

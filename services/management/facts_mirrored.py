@@ -33,6 +33,7 @@ _BESIDE_THE_LOOP = frozenset(
         StepAction.ESCALATE,
         StepAction.SUPERVISE,
         StepAction.RECKON_ANEW,
+        StepAction.SPLIT,
     )
 )
 
@@ -64,7 +65,10 @@ class MirrorHandlers:
         )
         kind = ReportKind.REQUEST if message.request else ReportKind.WARNING if event.warning else ReportKind.OFFICER
         source = message.request or event.warning
-        if await store_mirror.insert(tx.conn, opened, step, kind, source, merged=False) is None:
+        found = await store_mirror.insert(
+            tx.conn, opened, step, kind, source, merged=False, moves=message.moves, counted=True
+        )
+        if found is None:
             await self._check_node(tx, event.name, event.node)
 
     async def report_merged(self, tx: Tx, fact: Fact, message: facts_pb2.ReportMerged) -> None:
@@ -79,6 +83,7 @@ class MirrorHandlers:
             reports=message.reports,
             kind=ReportKind.REQUEST if message.request else ReportKind.OFFICER,
             source=message.request,
+            moves=message.moves,
         )
         await self._apply(tx, fact, message.zone, said)
 
@@ -98,6 +103,8 @@ class MirrorHandlers:
             returns=message.returns,
             deadlines=convert.deadlines_of(message.deadlines) if message.HasField("deadlines") else None,
             assignee=message.assignee,
+            reports=message.reports if message.HasField("reports") else None,
+            merged_into=message.merged_into,
         )
         await self._apply(tx, fact, message.zone, said)
 
@@ -135,7 +142,16 @@ class MirrorHandlers:
             await self._check_node(tx, said.name, said.node)
             partial = _partial(zone, said, _stated_at(fact))
             merged = said.kind is not None
-            event_id = await store_mirror.insert(tx.conn, partial, said.step, said.kind, said.source, merged=merged)
+            event_id = await store_mirror.insert(
+                tx.conn,
+                partial,
+                said.step,
+                said.kind,
+                said.source,
+                merged=merged,
+                moves=said.moves,
+                counted=said.reports is not None,
+            )
         if event_id is None:
             raise Invalid("event", f"{said.name} appeared while it was being written")
         return event_id
@@ -202,6 +218,7 @@ def _event(message: facts_pb2.EventOpened, *, fallback: datetime) -> Event:
         flags=flagged(convert.flags_of(event.flags)),
         returns=event.returns,
         answer=event.answer,
+        split_from=event.split_from,
     )
 
 
@@ -220,10 +237,11 @@ def _partial(zone: str, said: Change, stated_at: datetime) -> Event:
         deadlines=said.deadlines or Deadlines(),
         closed_at=said.closed_at,
         revision=said.step.revision,
-        reports=max(1, said.reports),
+        reports=1 if said.reports is None else said.reports,
         flags=(Flag(Doubt.HISTORY_MISSING, "", "this node was not told of its opening"),),
         returns=said.returns,
         answer=said.answer,
         partial=True,
         assignee=said.assignee or "",
+        merged_into=said.merged_into,
     )

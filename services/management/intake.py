@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from libs.ids import short_id
-from services.management import stated, store_events, store_types
+from services.management import stated, store_candidates, store_events, store_types
 from services.management.catalogue.book import lost
+from services.management.merging import store_suggestions
 from services.management.model_loop import LOOP_DEFAULT
-from services.management.model_merge import can_match, matches
+from services.management.model_merge import can_match, judge
 from services.management.model_report import merge_report, open_event, opening_step, route, unknown_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from libs.db import Connection
     from libs.tx import Tx
     from libs.zones import ZoneTree
     from services.management.catalogue.book import LoopBook
     from services.management.deadlines.book import Book
     from services.management.model import Event, EventType
+    from services.management.model_merge import Judged, Match
     from services.management.model_report import Report
 
 
@@ -27,6 +30,13 @@ class TakenIn(NamedTuple):
 
     event: Event
     merged: bool
+
+
+async def find(conn: Connection, node: str, event_type: EventType, report: Report) -> Judged:
+    """Return the open events of the node that a report is of by the policy of its type, and those that it may be of."""
+    types = await store_candidates.family(conn, event_type)
+    candidates = await store_candidates.candidates(conn, node, event_type, types, report)
+    return judge(event_type, report, candidates)
 
 
 class Intake:
@@ -47,18 +57,19 @@ class Intake:
         """
         event_type = event_type or await store_types.get_type(tx.conn, report.type)
         event_type = event_type or unknown_type(report.type, LOOP_DEFAULT)
-        if can_match(event_type.merge, report.place):
-            await store_events.take_turns(tx.conn, event_type.name)
-            event = await self._merge(tx, report, event_type, actor)
-            if event is not None:
-                return TakenIn(event, merged=True)
-        return TakenIn(await self._open(tx, report, event_type, actor), merged=False)
+        if not can_match(event_type.merge, report.place):
+            return TakenIn(await self._open(tx, report, event_type, actor), merged=False)
+        await store_candidates.take_turns(tx.conn, event_type.merge.family or event_type.name)
+        found = await find(tx.conn, self._node, event_type, report)
+        event = await self._merge(tx, report, found.matches, actor)
+        if event is not None:
+            return TakenIn(event, merged=True)
+        event = await self._open(tx, report, event_type, actor)
+        await store_suggestions.add(tx.conn, event, found.suggestions, tx.now)
+        return TakenIn(event, merged=False)
 
-    async def _merge(self, tx: Tx, report: Report, event_type: EventType, actor: str) -> Event | None:
-        found = await store_events.candidates(
-            tx.conn, self._node, event_type.name, event_type.merge, report.place, report.occurred_at
-        )
-        for match in matches(event_type, report.place, report.occurred_at, found):
+    async def _merge(self, tx: Tx, report: Report, matches: Iterable[Match], actor: str) -> Event | None:
+        for match in matches:
             event = await store_events.lock(tx.conn, match.candidate.name)
             if event is None or not event.is_open:  # closed since we looked
                 continue

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
-from services.management.model import StepAction
+from services.management.model import MERGED_STATUS, StepAction
 from services.management.model_loop import EVIDENCE_PER_STEP_MAX, Action, Loop
 
 if TYPE_CHECKING:
@@ -199,6 +199,8 @@ class _Reader:
 
     def state(self, node: yaml.Node | None, key: str, line: int, known: tuple[str, ...] | None) -> str:
         state = self.text(node, key, line, WORD)
+        if state == MERGED_STATUS:
+            self.problem(_line(node), key, f"{state!r} is the end of events that are merged and cannot be declared")
         if state and known is not None and state not in known:
             self.problem(_line(node), key, f"{state!r} is not one of the states")
         return state

@@ -16,6 +16,8 @@ from services.management.deadlines.model_time import Span
 EVENT_NAME = "zones/{zone}/events/{event}"
 WARNING_NAME = "zones/{zone}/warnings/{warning}"
 REQUEST_NAME = "zones/{zone}/requests/{request}"
+# The state of an event that was merged into another by hand; it is of no loop.
+MERGED_STATUS = "merged"
 # An event lists at most this many of its requests, and keeps at most this many doubts.
 REQUESTS_LISTED_MAX = 1000
 FLAGS_MAX = 50
@@ -26,6 +28,8 @@ class StepAction(StrEnum):
 
     OPEN = "open"
     MERGE = "merge"
+    MERGE_INTO = "merge_into"
+    SPLIT = "split"
     START_JOINT_DISPOSAL = "start_joint_disposal"
     COMPLETE_SUB_ORDER = "complete_sub_order"
     WITHDRAW_SUB_ORDER = "withdraw_sub_order"
@@ -94,10 +98,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class MergePolicy:
-    """Two reports of one thing: at most `radius_m` metres apart or at one address, at most `window_h` hours apart."""
+    """Two reports of one thing: at most `radius_m` metres apart or at one address, at most `window_h` hours apart.
+
+    Of these, what scores at least `automatic` is merged without asking; of those up to twice as far off, what scores at
+    least `suggested` (0 for model_merge.SUGGESTED_DEFAULT) is suggested. Types of one `family` are compared, too.
+    """
 
     radius_m: float = 0.0
     window_h: int = 0
+    automatic: float = 0.0
+    suggested: float = 0.0
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +246,8 @@ class Event:
     whose loop nothing is known here. `suggestion` is the organisation that routing found, `supporters` those
     with shares of a joint disposal. `step_at` is when the last step of the loop happened by its actor's word. `partial`
     marks another node's event of whose opening this node was not told. `assignee` is the person who has taken it, as a
-    member of the organisation `assigned_as`, "" for none.
+    member of the organisation `assigned_as`, "" for none. `merged_into` is the event that stands for its reports since
+    it was merged by hand, `split_from` the one from which its first report was split off.
     """
 
     name: str
@@ -271,6 +283,8 @@ class Event:
     partial: bool = False
     assignee: str = ""
     assigned_as: str = ""
+    merged_into: str = ""
+    split_from: str = ""
 
     @property
     def is_open(self) -> bool:

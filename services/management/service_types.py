@@ -13,9 +13,12 @@ from services.management import convert, store_types
 from services.management.service_base import Context, Methods
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from libs.db import Connection
     from libs.tx import Tx
     from services.management.model import EventType
+    from services.management.model_loop import Loop
 
 _TYPES_LIST = "event types"
 
@@ -31,20 +34,8 @@ class EventTypeMethods(Methods):
         loop = await self._loops.named(tx.conn, wanted.loop)
         if loop is None:
             raise Invalid("eventType.loop", f"{wanted.loop} is not a loop of this node")
-        zones = [route.zone for route in wanted.routes]
-        if len(set(zones)) < len(zones):
-            raise Invalid("eventType.routes", "must have one route per zone")
-        strange = [state for state in wanted.step_deadlines if state not in loop.states]
-        if strange:
-            raise Invalid("eventType.stepDeadlines", f"{strange[0]} is not a state of {wanted.loop}")
-        if len(wanted.step_deadlines) < len(request.event_type.step_deadlines):
-            raise Invalid("eventType.stepDeadlines", "must have one deadline per state")
-        if len(wanted.evidence) < len(request.event_type.evidence):
-            raise Invalid("eventType.evidence", "must name each action once")
-        for name in wanted.evidence:
-            action = loop.by_name.get(name)
-            if action is None or action.on_request_only:
-                raise Invalid("eventType.evidence", f"{name} is not an action of {wanted.loop} that anybody takes")
+        if problems := list(_problems(request.event_type, wanted, loop)):
+            raise Invalid.many(problems)
         if wanted.calendar and wanted.calendar not in (await self._book.calendars(tx.conn)).by_name:
             raise Invalid("eventType.calendar", f"{wanted.calendar} is not a calendar of this node")
         # A type counts in the whole node, so whoever writes it needs the right in the whole node.
@@ -101,3 +92,23 @@ class EventTypeMethods(Methods):
 def _missing(name: str, version: int = 0) -> NotFound:
     text = f"{name} does not exist" + (f" in version {version}" if version else "")
     return NotFound(Reason.EVENT_TYPE_NOT_FOUND, text, name=name)
+
+
+def _problems(given: pb.EventType, wanted: EventType, loop: Loop) -> Iterator[tuple[str, str]]:
+    """Say what of a type contradicts itself or its loop: field and rule."""
+    zones = [route.zone for route in wanted.routes]
+    if len(set(zones)) < len(zones):
+        yield "eventType.routes", "must have one route per zone"
+    for state in wanted.step_deadlines:
+        if state not in loop.states:
+            yield "eventType.stepDeadlines", f"{state} is not a state of {wanted.loop}"
+    if len(wanted.step_deadlines) < len(given.step_deadlines):
+        yield "eventType.stepDeadlines", "must have one deadline per state"
+    if len(wanted.evidence) < len(given.evidence):
+        yield "eventType.evidence", "must name each action once"
+    for name in wanted.evidence:
+        action = loop.by_name.get(name)
+        if action is None or action.on_request_only:
+            yield "eventType.evidence", f"{name} is not an action of {wanted.loop} that anybody takes"
+    if 0 < wanted.merge.automatic < wanted.merge.suggested:
+        yield "eventType.merge.suggested", "must not be above automatic"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from quintet.management.v1 import facts_pb2
 from services.management.convert import deadlines_pb, event_pb, step_pb, sub_order_pb, time_pb
-from services.management.model import ReportKind
+from services.management.model import ReportKind, StepAction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +19,34 @@ if TYPE_CHECKING:
     from services.management.model_report import Report
 
 
-def opened(tx: Tx, event: Event, report: Report) -> None:
+# Steps that change how many reports an event has, beside the reports that it takes in.
+_CHANGES_REPORTS = frozenset({StepAction.MERGE_INTO, StepAction.SPLIT})
+
+
+class Origin(NamedTuple):
+    """Where a report stood before it was moved by hand: `moves` counts that, `revision` is the event's without it."""
+
+    moves: int = 0
+    event: str = ""
+    revision: int = 0
+
+
+STRAIGHT = Origin()
+
+
+def opened(tx: Tx, event: Event, report: Report, origin: Origin = STRAIGHT) -> None:
     request = _request(report)
-    message = facts_pb2.EventOpened(event=event_pb(event, [request] if request else []), request=request)
+    message = facts_pb2.EventOpened(
+        event=event_pb(event, [request] if request else []),
+        request=request,
+        moves=origin.moves,
+        from_event=origin.event,
+        from_revision=origin.revision,
+    )
     _state(tx, event, message, "open", type=event.type, source=report.source)
 
 
-def merged(tx: Tx, event: Event, report: Report) -> None:
+def merged(tx: Tx, event: Event, report: Report, origin: Origin = STRAIGHT) -> None:
     message = facts_pb2.ReportMerged(
         event=event.name,
         request=_request(report),
@@ -36,6 +57,9 @@ def merged(tx: Tx, event: Event, report: Report) -> None:
         zone=event.zone,
         node=event.node,
         reports=event.reports,
+        moves=origin.moves,
+        from_event=origin.event,
+        from_revision=origin.revision,
     )
     _state(tx, event, message, "merge", source=report.source)
 
@@ -55,6 +79,8 @@ def advanced(tx: Tx, event: Event, step: Step, *, answer: str = "") -> None:
         deadlines=deadlines_pb(event.deadlines),
         assignee=event.assignee,
         returns=event.returns,
+        reports=event.reports if step.action in _CHANGES_REPORTS else None,
+        merged_into=event.merged_into,
     )
     detail = {"from": step.from_status, "to": step.to_status}
     _state(tx, event, message, step.action, **detail)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from libs import db
 from libs.errors import Reason, Stale
 from services.management.model import REQUESTS_LISTED_MAX
-from services.management.model_merge import CANDIDATES_MAX, Candidate, address_key, box
 from services.management.store_rows import (
     EVENT_COLUMNS,
     EVENT_SELECTED,
@@ -19,36 +17,38 @@ from services.management.store_rows import (
     event_values,
     flags_json,
     parameters,
+    said_json,
     step_values,
 )
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from libs.db import Connection
-    from services.management.model import Event, MergePolicy, Place, Step
+    from services.management.model import Event, Step
     from services.management.model_report import Report
 
 _REQUESTS = f"""ARRAY(SELECT r.source FROM event_reports r WHERE r.event_id = e.id AND r.kind = 'request'
     AND r.source IS NOT NULL ORDER BY r.revision LIMIT {REQUESTS_LISTED_MAX})"""
 
 _KIND, _SOURCE = f"${len(EVENT_COLUMNS) + len(STEP_COLUMNS) + 1}", f"${len(EVENT_COLUMNS) + len(STEP_COLUMNS) + 2}"
-_STEP = f"INSERT INTO event_steps (event_id, {', '.join(STEP_COLUMNS)})"
+STEP_OF = f"INSERT INTO event_steps (event_id, {', '.join(STEP_COLUMNS)})"
 
-_INSERT = f"""
+# A new event and its first step: EVENT_COLUMNS and STEP_COLUMNS are the first parameters.
+OPEN_EVENT = f"""
 WITH event AS (
     INSERT INTO events ({", ".join(EVENT_COLUMNS)}) VALUES ({parameters(1, len(EVENT_COLUMNS))})
     RETURNING id, zone, node, status
 ), step AS (
-    {_STEP} SELECT id, {parameters(len(EVENT_COLUMNS) + 1, len(STEP_COLUMNS))} FROM event
-), report AS (
+    {STEP_OF} SELECT id, {parameters(len(EVENT_COLUMNS) + 1, len(STEP_COLUMNS))} FROM event
+), changed AS (
+    INSERT INTO event_changes (event_id) SELECT id FROM event
+)"""
+_INSERT = f"""
+{OPEN_EVENT}, report AS (
     INSERT INTO event_reports (event_id, revision, kind, source, merged)
     SELECT id, ${len(EVENT_COLUMNS) + 1}, {_KIND}, nullif({_SOURCE}, ''), false FROM event
 ), counted AS (
     INSERT INTO counter_deltas (zone, node, status, events, requests, merged)
     SELECT zone, node, status, 1, ({_KIND} = 'request')::int, 0 FROM event
-), changed AS (
-    INSERT INTO event_changes (event_id) SELECT id FROM event
 )
 SELECT id FROM event"""
 
@@ -71,9 +71,10 @@ WHERE e.id = $1 RETURNING {_REQUESTS} AS requests"""
 
 _MERGE = f"""
 WITH step AS (
-    {_STEP} VALUES ($1, {parameters(2, len(STEP_COLUMNS))})
+    {STEP_OF} VALUES ($1, {parameters(2, len(STEP_COLUMNS))})
 ), report AS (
-    INSERT INTO event_reports (event_id, revision, kind, source, merged) VALUES ($1, $2, $14, nullif($15, ''), true)
+    INSERT INTO event_reports (event_id, revision, kind, source, merged, said)
+    VALUES ($1, $2, $14, nullif($15, ''), true, $18)
 ), counted AS (
     INSERT INTO counter_deltas (zone, node, status, events, requests, merged)
     SELECT $12, $13, $5, 0, 1, 1 WHERE $14 = 'request'
@@ -112,7 +113,7 @@ async def merge(conn: Connection, event: Event, step: Step, report: Report) -> N
     """Store one more report of a locked event."""
     await conn.execute(
         _MERGE, event.id, *step_values(step), event.zone, event.node, report.kind, report.source, event.reports,
-        event.warning,
+        event.warning, said_json(report),
     )  # fmt: skip
 
 
@@ -139,44 +140,3 @@ async def event_for(conn: Connection, source: str) -> str | None:
         "SELECT e.name FROM event_reports r JOIN events e ON e.id = r.event_id WHERE r.source = $1", source
     )
     return name
-
-
-# ------------------------------------------------------------------------------------------------------------- merging
-
-
-async def take_turns(conn: Connection, type_name: str) -> None:
-    """Let one transaction at a time decide about merging reports of a type, until it ends.
-
-    The lock is on the type rather than on the place: two reports at the two sides of a border between cells must see
-    each other, and who holds one lock only cannot be part of a circle of waiting.
-    """
-    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"management.merge {type_name}")
-
-
-async def candidates(
-    conn: Connection, node: str, type_name: str, policy: MergePolicy, place: Place, occurred_at: datetime
-) -> list[Candidate]:
-    """Return open events of the node and type around a place or at its address, nearest first, at most CANDIDATES_MAX.
-
-    The caller measures exactly: a box is a little larger than its circle.
-    """
-    columns = "id, name, occurred_at, address, latitude, longitude"
-    known = place.latitude is not None and place.longitude is not None
-    window = timedelta(hours=policy.window_h)
-    around = box(place.latitude or 0.0, place.longitude or 0.0, policy.radius_m)
-    rows = await conn.fetch(
-        f"""SELECT * FROM (
-            (SELECT {columns} FROM events WHERE closed_at IS NULL AND latitude IS NOT NULL AND node = $1 AND type = $2
-                AND $3::bool AND latitude BETWEEN $4 AND $5 AND longitude BETWEEN $6 AND $7
-                AND occurred_at BETWEEN $8 AND $9)
-            UNION
-            (SELECT {columns} FROM events WHERE closed_at IS NULL AND address_key <> '' AND node = $1 AND type = $2
-                AND address_key = $10
-                AND occurred_at BETWEEN $8 AND $9)
-        ) AS found
-        ORDER BY coalesce(power(latitude - $11, 2) + power(longitude - $12, 2), 0), occurred_at, id LIMIT $13""",
-        node, type_name, known and policy.radius_m > 0, around.south, around.north, around.west, around.east,
-        occurred_at - window, occurred_at + window, address_key(place.address), place.latitude, place.longitude,
-        CANDIDATES_MAX,
-    )  # fmt: skip
-    return [Candidate(**dict(row)) for row in rows]

@@ -23,12 +23,14 @@ from services.management.model import (
     Need,
     Place,
     Reminder,
+    ReportKind,
     Route,
     Step,
     SubOrder,
     Tier,
 )
 from services.management.model_merge import address_key
+from services.management.model_report import Report
 
 if TYPE_CHECKING:
     from libs.db import Record
@@ -39,7 +41,7 @@ EVENT_COLUMNS = (
     "latitude", "longitude", "zone_hint", "neighbourhood", "status", "organisation", "suggestion", "supporters",
     "routing", "occurred_at", "opened_at", "step_at", "due_at", "closed_at", "revision", "reports", "warning",
     "shares", "shares_open", "flags", "returns", "answer", "partial", "first_due_at", "step_due_at", "clocks",
-    "suspended_until", "reopens", "reopen_until", "next_clock_at", "loop_version",
+    "suspended_until", "reopens", "reopen_until", "next_clock_at", "loop_version", "merged_into", "split_from",
 )  # fmt: skip
 # "e.id, e.name, ...": what `event_of` reads.
 EVENT_SELECTED = ", ".join(
@@ -82,7 +84,7 @@ def event_values(event: Event) -> tuple[object, ...]:
         event.shares_open, flags_json(event.flags), event.returns, event.answer, event.partial,
         event.deadlines.first_due_at, event.deadlines.step_due_at, clocks_json(event.clocks),
         event.deadlines.suspended_until, event.deadlines.reopens, event.deadlines.reopen_until,
-        event.clocks.next_at, event.loop_version,
+        event.clocks.next_at, event.loop_version, event.merged_into, event.split_from,
     )  # fmt: skip
 
 
@@ -129,6 +131,8 @@ def event_of(row: Record) -> Event:
         partial=row["partial"],
         assignee=row["assignee"],
         assigned_as=row["assigned_as"],
+        merged_into=row["merged_into"],
+        split_from=row["split_from"],
     )
 
 
@@ -219,6 +223,36 @@ def _clocks(text: str, next_at: datetime | None) -> Clocks:
     )
 
 
+def said_json(report: Report) -> str:
+    """Return what a report said, for the case that it gets an event of its own one day."""
+    place = {key: value for key, value in asdict(report.place).items() if value}
+    found: dict[str, Any] = {
+        "zone": report.zone,
+        "type": report.type,
+        "description": report.description,
+        "place": place,
+        "occurred_at": report.occurred_at.isoformat(),
+    }
+    if report.flags:
+        found["flags"] = [asdict(flag) for flag in report.flags]
+    return json.dumps(found, ensure_ascii=False)
+
+
+def said_of(text: str, kind: str, source: str) -> Report:
+    """Read what a report said."""
+    found = json.loads(text)
+    return Report(
+        kind=ReportKind(kind),
+        source=source,
+        zone=found["zone"],
+        type=found["type"],
+        description=found["description"],
+        place=Place(**found["place"]),
+        occurred_at=datetime.fromisoformat(found["occurred_at"]),
+        flags=tuple(Flag(**flag) for flag in found.get("flags", ())),
+    )
+
+
 def type_json(event_type: EventType) -> str:
     """Return a type without its name and version, which are columns."""
     found: dict[str, Any] = {
@@ -227,7 +261,7 @@ def type_json(event_type: EventType) -> str:
         "code": event_type.code,
         "loop": event_type.loop,
         "deadline": _allowance_json(event_type.deadline),
-        "merge": {"radius_m": event_type.merge.radius_m, "window_h": event_type.merge.window_h},
+        "merge": asdict(event_type.merge),
         "routes": [{"zone": route.zone, "organisation": route.organisation} for route in event_type.routes],
         "retired": event_type.retired,
         "calendar": event_type.calendar,

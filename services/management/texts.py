@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,31 @@ POST_ENDED = Text(
     "{person} holds no post in {organisation} here any more: the event is free to be taken",
 )
 MERGED_NEAR = Text(
-    "类型相同，相距 {distance_m} 米（上限 {radius_m} 米），时间相差 {hours} 小时（上限 {window_h} 小时），并入同一事件",
-    "merged: same type, {distance_m} m apart (at most {radius_m} m), {hours} h apart (at most {window_h} h)",
+    "类型相同，相距 {distance_m} 米（上限 {radius_m} 米），时间相差 {hours} 小时（上限 {window_h} 小时），"
+    "并入同一事件；相似度 {score}：{parts}",
+    "merged: same type, {distance_m} m apart (at most {radius_m} m), {hours} h apart (at most {window_h} h); "
+    "score {score}: {parts}",
 )
 MERGED_ADDRESS = Text(
-    "类型相同，地址相同，时间相差 {hours} 小时（上限 {window_h} 小时），并入同一事件",
-    "merged: same type, same address, {hours} h apart (at most {window_h} h)",
+    "类型相同，地址相同，时间相差 {hours} 小时（上限 {window_h} 小时），并入同一事件；相似度 {score}：{parts}",
+    "merged: same type, same address, {hours} h apart (at most {window_h} h); score {score}: {parts}",
 )
+SUGGESTED = Text(
+    "可能与 {event} 是同一件事：相似度 {score}（达到 {least} 即提示）：{parts}",
+    "may be the same as {event}: score {score} (suggested from {least}): {parts}",
+)
+# The parts of a score by model_merge.Part, each with its value and its share of the whole.
+PARTS = {
+    "type": Text("类型 {value}×{weight}", "type {value} x {weight}"),
+    "distance": Text("距离 {value}×{weight}", "distance {value} x {weight}"),
+    "time": Text("时间 {value}×{weight}", "time {value} x {weight}"),
+    "address": Text("地址 {value}×{weight}", "address {value} x {weight}"),
+    "words": Text("文字 {value}×{weight}", "words {value} x {weight}"),
+}
+
+
+def scored(text: Text, parts: Iterable[tuple[str, float, float]], inputs: Mapping[str, str]) -> tuple[str, str]:
+    """Fill a text about a score with its parts, given as name, value and weight."""
+    both = [PARTS[part].fill(value=f"{value:.2f}", weight=f"{weight:.0%}") for part, value, weight in parts]
+    zh, en = "、".join(zh for zh, _ in both), ", ".join(en for _, en in both)
+    return text.zh.format(parts=zh, **inputs), text.en.format(parts=en, **inputs)

@@ -23,6 +23,7 @@ from services.management.facts import FactHandlers, handlers
 from services.management.facts_mirrored import MirrorHandlers
 from services.management.importing.service import ImportServicer
 from services.management.intake import Intake
+from services.management.merging import wiring as merging
 from services.management.plans.wiring import with_plans
 from services.management.service import ManagementServicer
 from services.management.warnings.wiring import with_warnings
@@ -59,6 +60,7 @@ async def build(host: Host) -> Wired:
             (add_ManagementServiceServicer_to_server, servicer, SERVICE),
             *catalogue.servicers(host, loops),
             *deadlines.servicers(host, loops, intake, book),
+            *merging.servicers(host, loops, intake, book),
             *worklists.servicers(host, means, servicer, feed),
             (add_ImportServiceServicer_to_server, importing, IMPORTS),
             *looking.servicers,

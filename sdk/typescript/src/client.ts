@@ -16,6 +16,7 @@ import { ImportService } from "./gen/quintet/management/v1/imports_pb.js";
 import { IndicatorService } from "./gen/quintet/management/v1/indicators_pb.js";
 import { LoopService } from "./gen/quintet/management/v1/loops_pb.js";
 import { ManagementService } from "./gen/quintet/management/v1/management_pb.js";
+import { MergeService } from "./gen/quintet/management/v1/merging_pb.js";
 import { PlanService } from "./gen/quintet/management/v1/plans_pb.js";
 import { VisitService } from "./gen/quintet/management/v1/visits_pb.js";
 import { WarningCentreService } from "./gen/quintet/management/v1/warnings_pb.js";
@@ -50,6 +51,7 @@ export interface Quintet {
   readonly calendars: Client<typeof CalendarService>;
   readonly deadlines: Client<typeof DeadlineService>;
   readonly exceptions: Client<typeof ExceptionService>;
+  readonly merging: Client<typeof MergeService>;
   readonly workLists: Client<typeof WorkListService>;
   readonly indicators: Client<typeof IndicatorService>;
   readonly warningCentre: Client<typeof WarningCentreService>;
@@ -86,6 +88,7 @@ export function connect(options: Options): Quintet {
     calendars: createClient(CalendarService, transport),
     deadlines: createClient(DeadlineService, transport),
     exceptions: createClient(ExceptionService, transport),
+    merging: createClient(MergeService, transport),
     workLists: createClient(WorkListService, transport),
     indicators: createClient(IndicatorService, transport),
     warningCentre: createClient(WarningCentreService, transport),

@@ -28,6 +28,8 @@ CREATE TABLE requests (
     linked_status text NOT NULL DEFAULT '',
     linked_event_status text NOT NULL DEFAULT '',
     linked_organisation text NOT NULL DEFAULT '',
+    -- How often its report had been moved from event to event when it came to this one.
+    linked_moves integer NOT NULL DEFAULT 0,
     rating smallint NOT NULL DEFAULT 0 CHECK (rating BETWEEN 0 AND 5),
     rating_comment text NOT NULL DEFAULT '',
     rated_at timestamptz
@@ -37,6 +39,23 @@ CREATE INDEX requests_event ON requests (event) WHERE event <> '';
 CREATE INDEX requests_newest ON requests (filed_at DESC, id DESC);
 CREATE INDEX requests_reporter ON requests (reporter, filed_at DESC, id DESC);
 CREATE INDEX requests_zone ON requests (zone, filed_at DESC, id DESC);
+
+-- Where the report of a request stood, for those that were moved by hand: one row for each event, the first among them.
+-- `left_event` is the one before, which stood for it until its revision `left_revision`.
+CREATE TABLE request_links (
+    request text COLLATE "C" NOT NULL REFERENCES requests,
+    moves integer NOT NULL,
+    event text COLLATE "C" NOT NULL,
+    merged boolean NOT NULL,
+    time timestamptz NOT NULL,
+    revision bigint NOT NULL,
+    status text NOT NULL,
+    event_status text NOT NULL,
+    organisation text NOT NULL,
+    left_event text COLLATE "C" NOT NULL,
+    left_revision bigint NOT NULL,
+    PRIMARY KEY (request, moves)
+);
 
 -- The newest that is known of each event, also of those that no request here is tied to yet: facts may come in any order.
 -- Each value carries the revision it comes from and gives way to a higher one only.

@@ -18,7 +18,7 @@ from services.management.deadlines.model_clocks import (
 )
 from services.management.model import Clocks, Event, EventType, Step
 from services.management.model_loop import Command, Loop, advance
-from services.management.model_merge import Candidate, can_match, matches
+from services.management.model_merge import Candidate, can_match, judge
 from services.management.model_report import Report, Routing, merge_report, open_event, opening_step
 
 if TYPE_CHECKING:
@@ -74,9 +74,10 @@ class Life:
 
     @property
     def candidate(self) -> Candidate:
-        place = self.opened.place
+        opened, place = self.opened, self.opened.place
         return Candidate(
-            0, self.opened.name, self.opened.occurred_at, place.address, place.latitude, place.longitude
+            0, opened.name, opened.occurred_at, place.address, place.latitude, place.longitude, opened.type,
+            opened.description,
         )  # fmt: skip
 
     def was_open(self, at: datetime) -> bool:
@@ -137,7 +138,7 @@ def match_past(
         return None
     new = {life.opened.name: life for life in lives if life.opened.type == event_type.name}
     open_then = [life.candidate for life in new.values() if life.was_open(report.occurred_at)]
-    found = matches(event_type, report.place, report.occurred_at, [*open_then, *stored])
+    found = judge(event_type, report, [*open_then, *stored]).matches
     return (found[0], new.get(found[0].candidate.name)) if found else None
 
 

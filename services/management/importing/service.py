@@ -12,7 +12,7 @@ from libs.ids import short_id
 from libs.tx import Tx
 from quintet.management.v1 import imports_pb2 as pb
 from quintet.management.v1.imports_pb2_grpc import ImportServiceServicer
-from services.management import convert, stated, store_events, store_types
+from services.management import convert, stated, store_candidates, store_events, store_types
 from services.management.importing import store
 from services.management.importing.model import SOURCE, Kind, Life, PastStep, Refused, live, match_past
 from services.management.model import ReportKind
@@ -52,7 +52,7 @@ class ImportServicer(Methods, ImportServiceServicer):
         caller = current_caller()
         caller.require(IMPORT, zone=parent)
         # Two who bring records of one source take turns, so that each sees what the other's were merged into.
-        await store_events.take_turns(tx.conn, f"imports/{request.source}")
+        await store_candidates.take_turns(tx.conn, f"imports/{request.source}")
         sources = [SOURCE.format(source=request.source, record=past.external_id) for past in request.events]
         batch = _Batch(tx, parent, request.source, caller, await store.known(tx.conn, sources))
         response = pb.ImportEventsResponse()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from services.management.model_merge import CANDIDATES_MAX, Candidate, address_key, box
-from services.management.store_rows import EVENT_COLUMNS, STEP_COLUMNS, event_values, parameters, step_values
+from services.management.store_rows import EVENT_COLUMNS, STEP_COLUMNS, event_values, parameters, said_json, step_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ async def candidates(
     conn: Connection, origin: str, type_name: str, policy: MergePolicy, place: Place, at: datetime
 ) -> list[Candidate]:
     """Return events of an origin and type that were open at a time, around a place or at its address, nearest first."""
-    columns = "id, name, occurred_at, address, latitude, longitude"
+    columns = "id, name, occurred_at, address, latitude, longitude, type, description"
     known_point = place.latitude is not None and place.longitude is not None and policy.radius_m > 0
     around = box(place.latitude or 0.0, place.longitude or 0.0, policy.radius_m)
     then = "origin = $1 AND type = $2 AND occurred_at BETWEEN $8 AND $9 AND (closed_at IS NULL OR closed_at > $9)"
@@ -70,9 +70,9 @@ async def insert(conn: Connection, origin: str, lives: Sequence[Life]) -> None:
         ],
     )
     await conn.executemany(
-        "INSERT INTO event_reports (event_id, revision, kind, source, merged) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO event_reports (event_id, revision, kind, source, merged, said) VALUES ($1, $2, $3, $4, $5, $6)",
         [
-            (event_id, after.revision, report.kind, report.source, place > 0)
+            (event_id, after.revision, report.kind, report.source, place > 0, said_json(report) if place else None)
             for event_id, life in zip(ids, lives, strict=True)
             for place, (after, _, report) in enumerate(life.moments)
             if report is not None

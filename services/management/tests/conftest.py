@@ -38,6 +38,7 @@ from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
 from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.loops_pb2_grpc import LoopServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
+from quintet.management.v1.merging_pb2_grpc import MergeServiceStub
 from quintet.management.v1.worklists_pb2_grpc import WorkListServiceStub
 from services.management import store_types
 from services.management.tests import samples
@@ -66,10 +67,11 @@ STUBS = (
     LoopServiceStub,
     WorkListServiceStub,
     AnalysisServiceStub,
+    MergeServiceStub,
 )
 ROLES: dict[str, tuple[str, ...]] = {
-    "duty-officer": ("open", "read", "advance", "file", "void"),
-    "dispatcher": ("read", "advance", "dispatch", "void"),
+    "duty-officer": ("open", "read", "advance", "file", "void", "merge"),
+    "dispatcher": ("read", "advance", "dispatch", "void", "merge"),
     "verifier": ("read", "advance", "verify"),
     "supervisor": ("read", "advance", "evaluate", "void"),
 }

@@ -16,7 +16,7 @@ from services.management.deadlines.model_clocks import EVERY_HOUR, reckoned
 from services.management.model import Doubt, Event, EventType, Flag, MergePolicy, Place, Route, StepAction, flagged
 from services.management.model_joint import Draft, Outcome, settle, start
 from services.management.model_loop import LOOP_DEFAULT, Command, advance
-from services.management.model_merge import Candidate, Match, address_key, box, can_match, distance_m, matches
+from services.management.model_merge import Candidate, Match, address_key, box, can_match, distance_m, judge
 from services.management.model_report import merge_report, open_event, opening_step, route, title, unknown_type
 from services.management.tests.samples import (
     GRAFFITI,
@@ -237,11 +237,14 @@ def test_routing_follows_the_tree_and_not_the_spelling() -> None:
 
 def candidate(place: Place = TWIN_PEAKS, hours: float = 0, number: int = 1) -> Candidate:
     at = YESTERDAY + timedelta(hours=hours)
-    return Candidate(number, f"zones/us-ca-sf/events/{number}", at, place.address, place.latitude, place.longitude)
+    name = f"zones/us-ca-sf/events/{number}"
+    return Candidate(
+        number, name, at, place.address, place.latitude, place.longitude, GRAFFITI.name, "Tags on the wall"
+    )
 
 
 def found(*candidates: Candidate, place: Place = TWIN_PEAKS, policy: MergePolicy = GRAFFITI.merge) -> list[Match]:
-    return matches(replace(GRAFFITI, merge=policy), place, YESTERDAY, candidates)
+    return judge(replace(GRAFFITI, merge=policy), report(place=place), candidates).matches
 
 
 def test_near_in_place_and_time_is_the_same_thing() -> None:
@@ -278,7 +281,8 @@ def test_an_address_that_names_no_place_never_matches(address: str) -> None:
 def test_what_can_be_merged_at_all() -> None:
     assert can_match(GRAFFITI.merge, TWIN_PEAKS)
     assert not can_match(MergePolicy(100, 0), TWIN_PEAKS)
-    assert not can_match(MergePolicy(0, 72), north_of(TWIN_PEAKS, 0))
+    assert can_match(MergePolicy(0, 72), north_of(TWIN_PEAKS, 0))
+    assert not can_match(MergePolicy(0, 72), Place())
 
 
 def test_the_nearest_is_meant_then_the_earliest() -> None:

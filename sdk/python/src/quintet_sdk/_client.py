@@ -23,6 +23,7 @@ from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.indicators_pb2_grpc import IndicatorServiceStub
 from quintet.management.v1.loops_pb2_grpc import LoopServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
+from quintet.management.v1.merging_pb2_grpc import MergeServiceStub
 from quintet.management.v1.plans_pb2_grpc import PlanServiceStub
 from quintet.management.v1.visits_pb2_grpc import VisitServiceStub
 from quintet.management.v1.warnings_pb2_grpc import WarningCentreServiceStub
@@ -69,6 +70,7 @@ class Client:
         self.deadlines = DeadlineServiceStub(self._channel)
         self.evidence = EvidenceServiceStub(self._channel)
         self.exceptions = ExceptionServiceStub(self._channel)
+        self.merging = MergeServiceStub(self._channel)
         self.imports = ImportServiceStub(self._channel)
         self.analysis = AnalysisServiceStub(self._channel)
         self.calendars = CalendarServiceStub(self._channel)

@@ -37,7 +37,7 @@ async def components(node: Node, event_type: str = "", subject: str = "") -> lis
 
 
 async def test_component_types_are_versioned(city: Node) -> None:
-    bin_of = {
+    bin_of: dict[str, Any] = {
         "title": common_pb2.LocalText(zh="果皮箱", en="Litter bin"),
         "code": "0303",
         "major_class": APPEARANCE,

@@ -197,6 +197,7 @@ class RequestUpdate(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     ORGANISATION_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     status: Global___RequestStatus.ValueType
     """status is the status from then on."""
     event_status: _builtins.str
@@ -209,6 +210,10 @@ class RequestUpdate(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when it happened."""
 
+    @_builtins.property
+    def reason(self) -> _common_pb2.LocalText:
+        """reason says in both languages why the request was moved to another event; unset in all other steps."""
+
     def __init__(
         self,
         *,
@@ -217,10 +222,11 @@ class RequestUpdate(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         organisation: _builtins.str = ...,
         note: _builtins.str = ...,
+        reason: _common_pb2.LocalText | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_status", b"event_status", "note", b"note", "organisation", b"organisation", "status", b"status", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_status", b"event_status", "note", b"note", "organisation", b"organisation", "reason", b"reason", "status", b"status", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

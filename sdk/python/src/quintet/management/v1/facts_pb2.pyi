@@ -32,8 +32,19 @@ class EventOpened(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    FROM_EVENT_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     """request is the request that it was opened for; empty for warnings and officers' own reports."""
+    moves: _builtins.int
+    """moves counts how often its report was moved by hand: more than 0 when it was split off another event. What a reader holds
+    of a report gives way to what is said of it after more moves.
+    """
+    from_event: _builtins.str
+    """from_event is the event that stood for the report before; empty when none did."""
+    from_revision: _builtins.int
+    """from_revision is the revision of from_event with which it ceased to."""
     @_builtins.property
     def event(self) -> _management_pb2.Event:
         """event is the event as opened; its description and place may be masked between nodes."""
@@ -43,10 +54,13 @@ class EventOpened(_message.Message):
         *,
         event: _management_pb2.Event | None = ...,
         request: _builtins.str = ...,
+        moves: _builtins.int = ...,
+        from_event: _builtins.str = ...,
+        from_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "from_event", b"from_event", "from_revision", b"from_revision", "moves", b"moves", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -67,6 +81,9 @@ class ReportMerged(_message.Message):
     ZONE_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    FROM_EVENT_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """event is the name of the event."""
     request: _builtins.str
@@ -83,6 +100,12 @@ class ReportMerged(_message.Message):
     """node is the id of the node that handles it."""
     reports: _builtins.int
     """reports is the number of reports after it."""
+    moves: _builtins.int
+    """moves counts how often the report was moved by hand: 0 when it came straight to this event."""
+    from_event: _builtins.str
+    """from_event is the event that stood for the report before; empty when none did."""
+    from_revision: _builtins.int
+    """from_revision is the revision of from_event with which it ceased to."""
     @_builtins.property
     def due_at(self) -> _timestamp_pb2.Timestamp:
         """due_at is when the event is due."""
@@ -99,10 +122,13 @@ class ReportMerged(_message.Message):
         zone: _builtins.str = ...,
         node: _builtins.str = ...,
         reports: _builtins.int = ...,
+        moves: _builtins.int = ...,
+        from_event: _builtins.str = ...,
+        from_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "event", b"event", "node", b"node", "organisation", b"organisation", "reports", b"reports", "request", b"request", "revision", b"revision", "status", b"status", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "event", b"event", "from_event", b"from_event", "from_revision", b"from_revision", "moves", b"moves", "node", b"node", "organisation", b"organisation", "reports", b"reports", "request", b"request", "revision", b"revision", "status", b"status", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,6 +152,8 @@ class EventAdvanced(_message.Message):
     DEADLINES_FIELD_NUMBER: _builtins.int
     ASSIGNEE_FIELD_NUMBER: _builtins.int
     RETURNS_FIELD_NUMBER: _builtins.int
+    REPORTS_FIELD_NUMBER: _builtins.int
+    MERGED_INTO_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """event is the name of the event."""
     status: _builtins.str
@@ -144,6 +172,10 @@ class EventAdvanced(_message.Message):
     """assignee is the person who has the event after it; empty for nobody."""
     returns: _builtins.int
     """returns counts how often the event was sent back, this step counted."""
+    reports: _builtins.int
+    """reports is the number of reports after it, where the step changed it."""
+    merged_into: _builtins.str
+    """merged_into is the event that stands for its reports from now on; empty while it stands for them itself."""
     @_builtins.property
     def step(self) -> _management_pb2.EventStep:
         """step is the step; its reason may be masked between nodes."""
@@ -171,12 +203,16 @@ class EventAdvanced(_message.Message):
         deadlines: _management_pb2.Deadlines | None = ...,
         assignee: _builtins.str = ...,
         returns: _builtins.int = ...,
+        reports: _builtins.int | None = ...,
+        merged_into: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "deadlines", b"deadlines", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reports", b"_reports", "closed_at", b"closed_at", "deadlines", b"deadlines", "reports", b"reports", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "deadlines", b"deadlines", "event", b"event", "node", b"node", "organisation", b"organisation", "returns", b"returns", "revision", b"revision", "status", b"status", "step", b"step", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reports", b"_reports", "answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "deadlines", b"deadlines", "event", b"event", "merged_into", b"merged_into", "node", b"node", "organisation", b"organisation", "reports", b"reports", "returns", b"returns", "revision", b"revision", "status", b"status", "step", b"step", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__reports: _TypeAlias = _typing.Literal["reports"]  # noqa: Y015
+    _WhichOneofArgType__reports: _TypeAlias = _typing.Literal["_reports", b"_reports"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reports) -> _WhichOneofReturnType__reports | None: ...
 
 Global___EventAdvanced: _TypeAlias = EventAdvanced  # noqa: Y015
 

@@ -101,25 +101,43 @@ Global___Route: _TypeAlias = Route  # noqa: Y015
 
 @_typing.final
 class MergePolicy(_message.Message):
-    """MergePolicy says when two reports are of the same thing (一案多投)."""
+    """MergePolicy says when two reports are of the same thing (一案多投). Within radius and window, or at one address within the window,
+    they are merged without asking; what is up to twice as far off in place or time may be suggested to a person. How alike two
+    are is a score of 0 to 1 made of type, distance, time, address and words (Chinese and English), which stands with its parts
+    and their weights in every explanation.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RADIUS_M_FIELD_NUMBER: _builtins.int
     WINDOW_H_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_FIELD_NUMBER: _builtins.int
+    SUGGESTED_FIELD_NUMBER: _builtins.int
+    FAMILY_FIELD_NUMBER: _builtins.int
     radius_m: _builtins.float
     """radius_m is the greatest distance in metres; 0 means that only equal addresses match."""
     window_h: _builtins.int
     """window_h is the longest time between the reports, in hours; 0 means that the type is never merged."""
+    automatic: _builtins.float
+    """automatic is the least score with which a report within radius and window is merged without asking; 0 for any."""
+    suggested: _builtins.float
+    """suggested is the least score with which a merge is suggested; 0 for 0.6. It must not be above `automatic` where that is set."""
+    family: _builtins.str
+    """family is a word that types share whose reports may be of one thing, for example "lighting". Across types a merge is
+    suggested, never made without asking. Empty for none.
+    """
     def __init__(
         self,
         *,
         radius_m: _builtins.float = ...,
         window_h: _builtins.int = ...,
+        automatic: _builtins.float = ...,
+        suggested: _builtins.float = ...,
+        family: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["radius_m", b"radius_m", "window_h", b"window_h"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "family", b"family", "radius_m", b"radius_m", "suggested", b"suggested", "window_h", b"window_h"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -488,6 +506,8 @@ class Event(_message.Message):
     ASSIGNEE_FIELD_NUMBER: _builtins.int
     LOOP_FIELD_NUMBER: _builtins.int
     LOOP_VERSION_FIELD_NUMBER: _builtins.int
+    MERGED_INTO_FIELD_NUMBER: _builtins.int
+    SPLIT_FROM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/events/{id}`."""
     zone: _builtins.str
@@ -503,13 +523,15 @@ class Event(_message.Message):
     description: _builtins.str
     """description is the first report's words."""
     status: _builtins.str
-    """status is a state of the loop: "collected", "filed", "dispatched", "disposed", "fed_back", "closed", "evaluated", "voided"."""
+    """status is a state of the loop: "collected", "filed", "dispatched", "disposed", "fed_back", "closed", "evaluated", "voided";
+    "merged" when it was merged into another event.
+    """
     organisation: _builtins.str
     """organisation handles it; empty until known."""
     revision: _builtins.int
     """revision counts its changes from 1; give it back as etag."""
     reports: _builtins.int
-    """reports is the number of reports: requests, warnings and officers' own."""
+    """reports is the number of reports: requests, warnings and officers' own; 0 once it is merged into another event."""
     warning: _builtins.str
     """warning is the warning that opened it; empty for none."""
     returns: _builtins.int
@@ -526,6 +548,12 @@ class Event(_message.Message):
     """loop is the loop that it follows; empty for an event that another node handles."""
     loop_version: _builtins.int
     """loop_version is the version of the loop with which it was opened; 0 for an event that another node handles."""
+    merged_into: _builtins.str
+    """merged_into is the event that stands for its reports since it was merged by hand; empty when it was not. Its status is
+    "merged" then.
+    """
+    split_from: _builtins.str
+    """split_from is the event from which its first report was split off; empty for none."""
     @_builtins.property
     def place(self) -> _common_pb2.Place:
         """place is where it is."""
@@ -614,10 +642,12 @@ class Event(_message.Message):
         assignee: _builtins.str = ...,
         loop: _builtins.str = ...,
         loop_version: _builtins.int = ...,
+        merged_into: _builtins.str = ...,
+        split_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "due_at", b"due_at", "first_due_at", b"first_due_at", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "place", b"place", "reopen_until", b"reopen_until", "routing", b"routing", "step_due_at", b"step_due_at", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "description", b"description", "due_at", b"due_at", "first_due_at", b"first_due_at", "flags", b"flags", "loop", b"loop", "loop_version", b"loop_version", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reopen_until", b"reopen_until", "reopens", b"reopens", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "status", b"status", "step_due_at", b"step_due_at", "sub_orders", b"sub_orders", "suspended_until", b"suspended_until", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "description", b"description", "due_at", b"due_at", "first_due_at", b"first_due_at", "flags", b"flags", "loop", b"loop", "loop_version", b"loop_version", "merged_into", b"merged_into", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reopen_until", b"reopen_until", "reopens", b"reopens", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "split_from", b"split_from", "status", b"status", "step_due_at", b"step_due_at", "sub_orders", b"sub_orders", "suspended_until", b"suspended_until", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -696,7 +726,9 @@ class EventStep(_message.Message):
     revision: _builtins.int
     """revision is the event's revision after it."""
     action: _builtins.str
-    """action is the action taken; "open" and "merge" for reports; "claim", "assign", "transfer" and "release" for who has it."""
+    """action is the action taken; "open", "merge", "split" and "merge_into" for reports; "claim", "assign", "transfer" and
+    "release" for who has it.
+    """
     to: _builtins.str
     """to is the state after."""
     actor: _builtins.str

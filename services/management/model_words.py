@@ -3,7 +3,8 @@
 A text is cut into runs of Chinese and of other letters. Of a Chinese run its characters and pairs of neighbours count
 (路灯坏 gives 路, 灯, 坏, 路灯, 灯坏), of English its words without endings and without those that every text has. The
 likeness is the cosine of the two sets (Ochiai's coefficient): a short report of the same thing as a long one is not
-held against it as much as by Jaccard's. Measured in merging/tests/test_model_words.py.
+held against it as much as by Jaccard's. On the pairs of merging/tests/likeness.py it tells one thing from two with an
+area under the curve of 0.99; trigrams as in pg_trgm reach 0.73 there, as Chinese reports share few runs of three.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import NamedTuple
 TEXT_CHARS_MAX = 600
 TEXTS_KEPT_MAX = 4_000
 STEM_CHARS_MIN = 3
+# Two reports of one thing in people's own words are about as alike as this, seldom more; of two things hardly a fifth.
+LIKE_AS_CAN_BE = 0.5
 
 _RUN = re.compile(r"[\u3400-\u9fff]+|[^\W_\u3400-\u9fff]+(?:'[a-z]+)?")
 _ENDING = re.compile(r"(?:'s|ings?|ed|es|s)$")
@@ -103,13 +106,14 @@ def features(text: str) -> Features:
 
 
 def likeness(text: str, text_2: str) -> float | None:
-    """Return how alike two texts are, 0 to 1; None where they have no script in common, which says nothing."""
+    """Return how alike two texts are, 0 to 1 from LIKE_AS_CAN_BE on; None where they have no script in common."""
     first, second = features(text), features(text_2)
     pairs = [(one, two) for one, two in zip(first, second, strict=True) if one and two]
     if not pairs:
         return None
     common = sum(len(one & two) for one, two in pairs)
-    return common / sqrt(sum(len(one) for one, _ in pairs) * sum(len(two) for _, two in pairs))
+    cosine = common / sqrt(sum(len(one) for one, _ in pairs) * sum(len(two) for _, two in pairs))
+    return min(1.0, cosine / LIKE_AS_CAN_BE)
 
 
 def _stem(word: str) -> str:

@@ -90,11 +90,11 @@ async def list_suggestions(
 
 
 async def quality(conn: Connection, node: str, zones: Sequence[str], since: datetime, until: datetime) -> list[Quality]:
-    """Return the figures of all types with events of a node that were opened from `since` until before `until`."""
+    """Return the figures of all types with events of a node that were opened from `since` to `until`."""
     rows = await conn.fetch(
         """WITH opened AS (
             SELECT id, type FROM events
-            WHERE zone = ANY($1::text[]) AND node = $2 AND opened_at >= $3 AND opened_at < $4
+            WHERE zone = ANY($1::text[]) AND node = $2 AND opened_at BETWEEN $3 AND $4
         ), merged AS (
             SELECT o.type, count(*) FILTER (WHERE r.merged AND r.moves = 0) AS automatic,
                 count(*) FILTER (WHERE NOT r.merged AND r.moves = 1) AS undone,

@@ -34,13 +34,13 @@ PERMISSIONS = (
 )
 
 _RESERVED = frozenset(StepAction)
-_LOOP_KEYS = ("name", "title", "initial", "states", "open_states", "joint_states", "routes_at_once", "actions")
+LOOP_KEYS = ("name", "title", "initial", "states", "open_states", "joint_states", "routes_at_once", "actions")
 _SWITCHES = (
     "needs_reason", "needs_organisation", "needs_sub_orders_done", "sets_answer", "releases_organisation",
     "counts_return", "voids", "reopens", "on_request_only", "exception",
 )  # fmt: skip
 _COUNTS = ("needs_evidence", "needs_photos")
-_ACTION_KEYS = ("action", "title", "from", "to", "permission", *_SWITCHES, *_COUNTS)
+ACTION_KEYS = ("action", "title", "from", "to", "permission", *_SWITCHES, *_COUNTS)
 
 
 class Fault(NamedTuple):
@@ -211,7 +211,7 @@ def _line(node: yaml.Node | None) -> int:
 
 
 def _loop(reader: _Reader, node: yaml.Node | None) -> Loop | None:
-    found = reader.mapping(node, "", _LOOP_KEYS)
+    found = reader.mapping(node, "", LOOP_KEYS)
     if not found:
         return None
     states = reader.states(found.get("states"), "states", 1, None)
@@ -241,7 +241,7 @@ def _actions(reader: _Reader, node: yaml.Node | None, states: tuple[str, ...]) -
 
 def _action(reader: _Reader, node: yaml.Node, key: str, states: tuple[str, ...]) -> Action:
     line = _line(node)
-    found = reader.mapping(node, key, _ACTION_KEYS)
+    found = reader.mapping(node, key, ACTION_KEYS)
     name = reader.text(found.get("action"), f"{key}.action", line, WORD)
     if name in _RESERVED:
         reader.problem(line, f"{key}.action", f"{name!r} is a step of every event and cannot be declared")

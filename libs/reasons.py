@@ -98,6 +98,13 @@ class Reason(StrEnum):
     UPLOAD_INCOMPLETE = "UPLOAD_INCOMPLETE"  # parts are still to come
     ZONE_DELEGATED = "ZONE_DELEGATED"  # another node is authoritative there
     NOT_AUTHORITATIVE = "NOT_AUTHORITATIVE"  # another node handles this very event
+    HANDOVER_NOT_FOUND = "HANDOVER_NOT_FOUND"
+    HANDOVER_OPEN = "HANDOVER_OPEN"  # another hand-over of the event waits for an answer or a decision
+    HANDOVER_DECIDED = "HANDOVER_DECIDED"  # an upper role said who of the two answers for the event
+    WHISTLE_NOT_FOUND = "WHISTLE_NOT_FOUND"
+    NOT_SUMMONED = "NOT_SUMMONED"  # the whistle does not call this organisation
+    NOT_ON_SITE = "NOT_ON_SITE"  # too far from the place to report in there
+    ALREADY_REPORTED = "ALREADY_REPORTED"  # somebody of the organisation is there
     INDICATOR_NOT_FOUND = "INDICATOR_NOT_FOUND"
     PUBLIC_WARNING_NOT_FOUND = "PUBLIC_WARNING_NOT_FOUND"
     APPROVAL_MISSING = "APPROVAL_MISSING"  # a second person has to approve it first

@@ -60,11 +60,16 @@ _MANAGEMENT_UP = (
     "ExceptionChanged",
     "DeadlineMissed",
     "EventEscalated",
+    "HandoverChanged",
+    "WhistleChanged",
+    "WhistleUnanswered",
+    "WhistleRated",
 )
 
 
 def default_charter(zone: str) -> pb.Terms:
-    """Return the tier charter of a child: reports of events and warnings go up, requests and ratings come down.
+    """Return the tier charter of a child: reports of events and warnings go up, requests, ratings and who came to a
+    whistle come down.
 
     Who reported and how to reach them stay at the node where they reported.
     """
@@ -77,6 +82,7 @@ def default_charter(zone: str) -> pb.Terms:
     facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestFiled", direction=DOWN, masked=personal))
     facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestRated", direction=DOWN))
     facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestReopened", direction=DOWN))
+    facts.append(pb.FactTerms(type="quintet.management.v1.WhistleReportedIn", direction=DOWN))
     return pb.Terms(facts=facts, zone=zone, purpose="tier charter: handling of events and reporting to the tier above")
 
 

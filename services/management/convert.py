@@ -251,7 +251,10 @@ def type_of(event_type: pb.EventType) -> EventType:
         loop=event_type.loop or LOOP_DEFAULT,
         deadline=allowance_of(event_type.deadline),
         merge=_merge_of(event_type.merge),
-        routes=tuple(Route(route.zone, route.organisation) for route in event_type.routes),
+        routes=tuple(
+            Route(route.zone, route.organisation, route.on_duty_only, route.open_events_max)
+            for route in event_type.routes
+        ),
         retired=event_type.retired,
         calendar=event_type.calendar,
         reopen_days=event_type.reopen_days,
@@ -310,7 +313,15 @@ def type_pb(event_type: EventType) -> pb.EventType:
             suggested=merge.suggested,
             family=merge.family,
         ),
-        routes=[pb.Route(zone=route.zone, organisation=route.organisation) for route in event_type.routes],
+        routes=[
+            pb.Route(
+                zone=route.zone,
+                organisation=route.organisation,
+                on_duty_only=route.on_duty_only,
+                open_events_max=route.open_events_max,
+            )
+            for route in event_type.routes
+        ],
         version=event_type.version,
         retired=event_type.retired,
         calendar=event_type.calendar,

@@ -34,6 +34,16 @@ _BESIDE_THE_LOOP = frozenset(
         StepAction.SUPERVISE,
         StepAction.RECKON_ANEW,
         StepAction.SPLIT,
+        StepAction.OFFER_HANDOVER,
+        StepAction.ACCEPT_HANDOVER,
+        StepAction.REFUSE_HANDOVER,
+        StepAction.WITHDRAW_HANDOVER,
+        StepAction.LAPSE_HANDOVER,
+        StepAction.DISPUTE_HANDOVER,
+        StepAction.ESCALATE_HANDOVER,
+        StepAction.DECIDE_HANDOVER,
+        StepAction.BLOW_WHISTLE,
+        StepAction.FINISH_WHISTLE,
     )
 )
 

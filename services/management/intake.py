@@ -10,10 +10,20 @@ from services.management.catalogue.book import lost
 from services.management.merging import store_suggestions
 from services.management.model_loop import LOOP_DEFAULT
 from services.management.model_merge import can_match, judge
-from services.management.model_report import merge_report, open_event, opening_step, route, unknown_type
+from services.management.model_report import (
+    Standing,
+    covering,
+    merge_report,
+    open_event,
+    opening_step,
+    route,
+    unknown_type,
+)
+from services.management.routing import store_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from libs.db import Connection
     from libs.tx import Tx
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
     from services.management.deadlines.book import Book
     from services.management.model import Event, EventType
     from services.management.model_merge import Judged, Match
-    from services.management.model_report import Report
+    from services.management.model_report import Report, Routing
 
 
 class TakenIn(NamedTuple):
@@ -83,11 +93,12 @@ class Intake:
         loop = await self._loops.named(tx.conn, event_type.loop)
         if loop is None:
             raise lost(event_type.name, event_type.loop)
+        routing = await self.route(tx.conn, event_type, report.zone, tx.now)
         event = open_event(
             report,
             event_type,
             loop,
-            route(event_type, report.zone, self._zones()),
+            routing,
             node=self._node,
             name=f"zones/{report.zone}/events/{tx.now.year}-{short_id()}",
             now=tx.now,
@@ -97,3 +108,21 @@ class Intake:
         event = await store_events.insert(tx.conn, event, opening_step(event, actor=actor), report)
         stated.opened(tx, event, report)
         return event
+
+    async def route(self, conn: Connection, event_type: EventType, zone: str, now: datetime) -> Routing:
+        """Choose the organisation by the routes of a type as they decide now.
+
+        Asks the database only for routes with conditions.
+        """
+        tree = self._zones()
+        routes = covering(event_type, zone, tree)
+        shifts = {each.organisation for each in routes if each.on_duty_only}
+        capacities = {each.organisation: each.open_events_max for each in routes if each.open_events_max}
+        if not shifts and not capacities:
+            return route(event_type, zone, tree)
+        calendars = await self._book.calendars(conn)
+        usual = calendars.named(event_type.calendar)
+        off_duty = frozenset(each for each in shifts if not calendars.of(each, otherwise=usual).is_working(now))
+        most = max(capacities.values(), default=0)
+        counted = await store_history.open_events(conn, self._node, capacities, most=most) if capacities else {}
+        return route(event_type, zone, tree, Standing(off_duty, counted))

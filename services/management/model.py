@@ -43,6 +43,16 @@ class StepAction(StrEnum):
     ASSIGN = "assign"
     TRANSFER = "transfer"
     RELEASE = "release"
+    OFFER_HANDOVER = "offer_handover"
+    ACCEPT_HANDOVER = "accept_handover"
+    REFUSE_HANDOVER = "refuse_handover"
+    WITHDRAW_HANDOVER = "withdraw_handover"
+    LAPSE_HANDOVER = "lapse_handover"
+    DISPUTE_HANDOVER = "dispute_handover"
+    ESCALATE_HANDOVER = "escalate_handover"
+    DECIDE_HANDOVER = "decide_handover"
+    BLOW_WHISTLE = "blow_whistle"
+    FINISH_WHISTLE = "finish_whistle"
 
 
 class Doubt(StrEnum):
@@ -90,10 +100,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Events in `zone` and below go to `organisation`; the deepest route that matches wins."""
+    """Events in `zone` and below go to `organisation`; the deepest route that matches wins, of several the first.
+
+    Its conditions: only in the organisation's working hours, and while it has fewer open events than this, 0 for any.
+    """
 
     zone: str
     organisation: str
+    on_duty_only: bool = False
+    open_events_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +357,31 @@ class SubOrder:
     @property
     def is_open(self) -> bool:
         return self.done_at is None and self.withdrawn_at is None
+
+
+def beside_the_loop(
+    event: Event,
+    after: Event,
+    action: StepAction,
+    *,
+    actor: str,
+    now: datetime,
+    reason: str = "",
+    explanation: Explanation | None = None,
+) -> Step:
+    """Return the step of what befell an event and left it in its state. `after` has the new revision already."""
+    return Step(
+        revision=after.revision,
+        action=action,
+        from_status=event.status,
+        to_status=after.status,
+        actor=actor,
+        organisation=after.organisation,
+        occurred_at=now,
+        recorded_at=now,
+        reason=reason,
+        explanation=explanation,
+    )
 
 
 def flagged(flags: tuple[Flag, ...], *more: Flag) -> tuple[Flag, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from services.management.model import (
     Flag,
     Place,
     ReportKind,
+    Route,
     Step,
     StepAction,
     flagged,
@@ -53,15 +55,56 @@ class Routing:
     explanation: Explanation
 
 
-def route(event_type: EventType, zone: str, tree: ZoneTree) -> Routing:
-    """Choose the deepest route of the type that covers the zone."""
-    covering = [candidate for candidate in event_type.routes if tree.covers(candidate.zone, zone)]
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How organisations stand now, as far as the conditions of routes ask: who is off duty, who has how many events."""
+
+    off_duty: frozenset[str] = frozenset()
+    open_events: Mapping[str, int] = field(default_factory=dict)
+
+
+ANY_STANDING = Standing()
+
+
+def covering(event_type: EventType, zone: str, tree: ZoneTree) -> list[Route]:
+    """Return the routes of a type that cover a zone, the deepest first, of equal ones in the order of the type."""
+    found = [candidate for candidate in event_type.routes if tree.covers(candidate.zone, zone)]
+    return sorted(found, key=lambda candidate: -len(tree.path(candidate.zone)))
+
+
+def route(event_type: EventType, zone: str, tree: ZoneTree, standing: Standing = ANY_STANDING) -> Routing:
+    """Choose the deepest route of the type that covers the zone and whose conditions hold; the deepest when none do."""
+    found = covering(event_type, zone, tree)
     inputs = {"type": event_type.name, "type_version": str(event_type.version), "zone": zone}
-    if not covering:
+    if not found:
         return Routing("", Explanation(event_type.name, *texts.NOT_ROUTED.fill(**inputs), inputs))
-    best = max(covering, key=lambda candidate: len(tree.path(candidate.zone)))
-    inputs |= {"route_zone": best.zone, "organisation": best.organisation, "routes_covering": str(len(covering))}
-    return Routing(best.organisation, Explanation(event_type.name, *texts.ROUTED.fill(**inputs), inputs))
+    obstacles = [_obstacle(candidate, standing) for candidate in found]
+    best = next((each for each, obstacle in zip(found, obstacles, strict=True) if obstacle is None), found[0])
+    inputs |= {"route_zone": best.zone, "organisation": best.organisation, "routes_covering": str(len(found))}
+    said = [texts.ROUTED.fill(**inputs)]
+    for candidate, obstacle in zip(found, obstacles, strict=True):
+        if candidate is best and obstacle is None:
+            break
+        if obstacle is not None:
+            zh, en = obstacle
+            passed = {"zone": candidate.zone, "organisation": candidate.organisation}
+            text = texts.PASSED_OVER
+            said.append((text.zh.format(**passed, why=zh), text.en.format(**passed, why=en)))
+            inputs[f"passed_over:{candidate.organisation}"] = en
+    if len(said) > len(found):
+        said.append(texts.ALL_PASSED_OVER.fill())
+    zh, en = ("".join(side) for side in zip(*said, strict=True))
+    return Routing(best.organisation, Explanation(event_type.name, zh, en, inputs))
+
+
+def _obstacle(candidate: Route, standing: Standing) -> tuple[str, str] | None:
+    """Return why a route cannot be taken now, in both languages; None when it can."""
+    if candidate.on_duty_only and candidate.organisation in standing.off_duty:
+        return texts.OFF_DUTY.fill()
+    most = candidate.open_events_max
+    if most and standing.open_events.get(candidate.organisation, 0) >= most:
+        return texts.FULL.fill(most=str(most))
+    return None
 
 
 def unknown_type(name: str, loop: str) -> EventType:

@@ -72,10 +72,14 @@ class Methods:
             raise missing(name)
         caller = current_caller()
         caller.require(permission, zone=event.zone, organisation=event.organisation)
-        if event.node != self._transactions.node:
-            text = f"{name} is handled by node {event.node}"
-            raise WrongState(Reason.NOT_AUTHORITATIVE, text, name=name, node=event.node)
+        self._check_ours(event)
         return event, caller
+
+    def _check_ours(self, event: Event) -> None:
+        """Raise WrongState when another node handles the event."""
+        if event.node != self._transactions.node:
+            text = f"{event.name} is handled by node {event.node}"
+            raise WrongState(Reason.NOT_AUTHORITATIVE, text, name=event.name, node=event.node)
 
 
 def missing(name: str) -> NotFound:

@@ -16,6 +16,7 @@ from services.management.evidence.model_evidence import check_shown, needed
 from services.management.model import ReportKind
 from services.management.model_loop import Command, advance, said_time
 from services.management.model_report import Report
+from services.management.routing import store_history
 from services.management.service_base import READ, Context, Methods, check_etag, missing
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class EventMethods(Methods):
             await self._check_evidence(tx, event, action, request)
         after = await self._book.advanced(tx.conn, event, after, loop)
         requests = await store_events.update(tx.conn, after, step)
+        if action is not None and action.counts_return and event.organisation:
+            await store_history.correct(tx.conn, event, step)
         stated.advanced(tx, after, step, answer=after.answer if action is not None and action.sets_answer else "")
         return pb.AdvanceEventResponse(event=convert.event_pb(after, requests, await _shares(tx.conn, after)))
 

@@ -96,9 +96,12 @@ def _missing(name: str, version: int = 0) -> NotFound:
 
 def _problems(given: pb.EventType, wanted: EventType, loop: Loop) -> Iterator[tuple[str, str]]:
     """Say what of a type contradicts itself or its loop: field and rule."""
-    zones = [route.zone for route in wanted.routes]
-    if len(set(zones)) < len(zones):
-        yield "eventType.routes", "must have one route per zone"
+    plain = [route.zone for route in wanted.routes if not route.on_duty_only and not route.open_events_max]
+    if len(set(plain)) < len(plain):
+        yield "eventType.routes", "must have one route per zone, besides those with conditions"
+    pairs = [(route.zone, route.organisation) for route in wanted.routes]
+    if len(set(pairs)) < len(pairs):
+        yield "eventType.routes", "must name each organisation of a zone once"
     for state in wanted.step_deadlines:
         if state not in loop.states:
             yield "eventType.stepDeadlines", f"{state} is not a state of {wanted.loop}"

@@ -262,7 +262,7 @@ def type_json(event_type: EventType) -> str:
         "loop": event_type.loop,
         "deadline": _allowance_json(event_type.deadline),
         "merge": asdict(event_type.merge),
-        "routes": [{"zone": route.zone, "organisation": route.organisation} for route in event_type.routes],
+        "routes": [asdict(route) for route in event_type.routes],
         "retired": event_type.retired,
         "calendar": event_type.calendar,
         "reopen_days": event_type.reopen_days,

@@ -26,6 +26,12 @@ ROUTED = Text(
     "{organisation} handles {type} in {route_zone}: the deepest route that covers {zone}",
 )
 NOT_ROUTED = Text("类型 {type} 没有覆盖区域 {zone} 的派遣规则", "no route of {type} covers {zone}")
+PASSED_OVER = Text("；{zone} 的 {organisation} 未采用：{why}", "; {organisation} of {zone} was passed over: {why}")
+OFF_DUTY = Text("现在不在其工作时间", "it is not on duty now")
+FULL = Text("在办事件已达上限 {most} 件", "it has {most} open events, the most that it takes")
+ALL_PASSED_OVER = Text(
+    "；各规则的条件均不满足，仍按首条规则", "; no route's conditions hold: the first one takes it all the same"
+)
 POST_ENDED = Text(
     "{person} 已不在 {organisation} 任职，事件退回待领",
     "{person} holds no post in {organisation} here any more: the event is free to be taken",

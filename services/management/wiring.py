@@ -21,12 +21,15 @@ from services.management.deadlines.ledger import Ledger
 from services.management.evidence.wiring import with_evidence
 from services.management.facts import FactHandlers, handlers
 from services.management.facts_mirrored import MirrorHandlers
+from services.management.handover.wiring import handovers
 from services.management.importing.service import ImportServicer
 from services.management.intake import Intake
 from services.management.merging import wiring as merging
 from services.management.plans.wiring import with_plans
+from services.management.routing import wiring as routing
 from services.management.service import ManagementServicer
 from services.management.warnings.wiring import with_warnings
+from services.management.whistles.wiring import whistles
 from services.management.worklists import wiring as worklists
 from services.management.worklists.feed import Feed
 from services.management.worklists.service_base import Means
@@ -55,6 +58,8 @@ async def build(host: Host) -> Wired:
     clocks = ClockTask(host.transactions, book, ledger)
     mirrored = MirrorHandlers(host.node)
     looking = analysis(host)
+    handing = handovers(host, means, mirrored)
+    calling = whistles(host, means)
     wired = Wired(
         servicers=[
             (add_ManagementServiceServicer_to_server, servicer, SERVICE),
@@ -64,10 +69,15 @@ async def build(host: Host) -> Wired:
             *worklists.servicers(host, means, servicer, feed),
             (add_ImportServiceServicer_to_server, importing, IMPORTS),
             *looking.servicers,
+            *handing.servicers,
+            *calling.servicers,
+            *routing.servicers(means),
         ],
         handlers={
             **handlers(own, mirrored, LedgerHandlers(host.node, mirrored, ledger)),
             **worklists.handlers(host),
+            **handing.handlers,
+            **calling.handlers,
         },
         tasks={
             "counters": CounterFolder(host.transactions).run,
@@ -75,6 +85,8 @@ async def build(host: Host) -> Wired:
             "emerging": looking.emerging.run,
             **catalogue.tasks(host, loops),
             **worklists.tasks(host, feed),
+            **handing.tasks,
+            **calling.tasks,
         },
     )
     # The centre comes last: its indicators read what all the others hear.

@@ -12,15 +12,18 @@ import { ComponentTypeService } from "./gen/quintet/management/v1/catalogue_pb.j
 import { DeadlineService } from "./gen/quintet/management/v1/deadlines_pb.js";
 import { EvidenceService } from "./gen/quintet/management/v1/evidence_pb.js";
 import { ExceptionService } from "./gen/quintet/management/v1/exceptions_pb.js";
+import { HandoverService } from "./gen/quintet/management/v1/handovers_pb.js";
 import { ImportService } from "./gen/quintet/management/v1/imports_pb.js";
 import { IndicatorService } from "./gen/quintet/management/v1/indicators_pb.js";
 import { LoopService } from "./gen/quintet/management/v1/loops_pb.js";
 import { ManagementService } from "./gen/quintet/management/v1/management_pb.js";
 import { MergeService } from "./gen/quintet/management/v1/merging_pb.js";
 import { PlanService } from "./gen/quintet/management/v1/plans_pb.js";
+import { RoutingService } from "./gen/quintet/management/v1/routing_pb.js";
 import { VisitService } from "./gen/quintet/management/v1/visits_pb.js";
 import { WarningCentreService } from "./gen/quintet/management/v1/warnings_pb.js";
 import { WarningChannelService } from "./gen/quintet/management/v1/channels_pb.js";
+import { WhistleService } from "./gen/quintet/management/v1/whistles_pb.js";
 import { WorkListService } from "./gen/quintet/management/v1/worklists_pb.js";
 import { PerceptionService } from "./gen/quintet/perception/v1/perception_pb.js";
 import { SharingService } from "./gen/quintet/sharing/v1/sharing_pb.js";
@@ -58,6 +61,9 @@ export interface Quintet {
   readonly visits: Client<typeof VisitService>;
   readonly warningChannels: Client<typeof WarningChannelService>;
   readonly plans: Client<typeof PlanService>;
+  readonly handovers: Client<typeof HandoverService>;
+  readonly routing: Client<typeof RoutingService>;
+  readonly whistles: Client<typeof WhistleService>;
   readonly imports: Client<typeof ImportService>;
   readonly collaboration: Client<typeof CollaborationService>;
   readonly notices: Client<typeof NoticeService>;
@@ -95,6 +101,9 @@ export function connect(options: Options): Quintet {
     visits: createClient(VisitService, transport),
     warningChannels: createClient(WarningChannelService, transport),
     plans: createClient(PlanService, transport),
+    handovers: createClient(HandoverService, transport),
+    routing: createClient(RoutingService, transport),
+    whistles: createClient(WhistleService, transport),
     imports: createClient(ImportService, transport),
     collaboration: createClient(CollaborationService, transport),
     notices: createClient(NoticeService, transport),

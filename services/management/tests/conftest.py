@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,10 +35,13 @@ from quintet.management.v1.catalogue_pb2_grpc import ComponentTypeServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
+from quintet.management.v1.handovers_pb2_grpc import HandoverServiceStub
 from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.loops_pb2_grpc import LoopServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from quintet.management.v1.merging_pb2_grpc import MergeServiceStub
+from quintet.management.v1.routing_pb2_grpc import RoutingServiceStub
+from quintet.management.v1.whistles_pb2_grpc import WhistleServiceStub
 from quintet.management.v1.worklists_pb2_grpc import WorkListServiceStub
 from services.management import store_types
 from services.management.tests import samples
@@ -68,6 +71,9 @@ STUBS = (
     WorkListServiceStub,
     AnalysisServiceStub,
     MergeServiceStub,
+    HandoverServiceStub,
+    RoutingServiceStub,
+    WhistleServiceStub,
 )
 ROLES: dict[str, tuple[str, ...]] = {
     "duty-officer": ("open", "read", "advance", "file", "void", "merge"),
@@ -77,57 +83,47 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 
 
+HANDLER = (
+    *("events.read", "events.advance", "events.dispose", "work.claim", "exceptions.ask", "evidence.write"),
+    *("handovers.offer", "handovers.answer", "handovers.read", "whistles.report_in", "whistles.read"),
+)
+ADMIN = (
+    *("event_types.write", "event_types.read", "component_types.write", "loops.write", "calendars.write"),
+    "events.import",
+)
+STAFF = ("exceptions.ask", "evidence.write")
+DECIDING = ("exceptions.decide", "analysis.read", "handovers.decide", "handovers.read")
+BESIDES: dict[str, tuple[str, ...]] = {
+    "duty-officer": (*STAFF, "counters.read", "work.claim", "handovers.read", "whistles.blow", "whistles.read"),
+    "dispatcher": (*STAFF, "work.claim", "work.assign", "handovers.read", "routing.read"),
+    "verifier": (*STAFF, "work.claim"),
+    "supervisor": (*STAFF, *DECIDING, "counters.read", "work.assign", "routing.read"),
+    "leader": ("events.read", *DECIDING),
+    "admin": ADMIN,
+    "resident.01": (),
+}
+
+
 def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
     """Posts with the rights that the built-in roles have; handlers by the last word of their organisation."""
-    held: dict[str, list[Grant]] = {
-        f"people/{role}": [Grant(f"management.events.{verb}", Scope.ZONE, "us-ca-sf") for verb in verbs]
-        for role, verbs in ROLES.items()
-    }
-    for role in ("duty-officer", "supervisor"):
-        held[f"people/{role}"].append(Grant("management.counters.read", Scope.ZONE, "us-ca-sf"))
-    held["people/dispatcher.d10"] = [
-        Grant(f"management.events.{verb}", Scope.ZONE, "us-ca-sf-d10") for verb in ROLES["dispatcher"]
-    ]
-    for role, zone in (("duty-officer", ""), ("dispatcher", ""), ("dispatcher.d10", "-d10"), ("verifier", "")):
-        held[f"people/{role}"].append(Grant("management.work.claim", Scope.ZONE, f"us-ca-sf{zone}"))
-    for role in ("dispatcher", "supervisor"):
-        held[f"people/{role}"].append(Grant("management.work.assign", Scope.ZONE, "us-ca-sf"))
+
+    def in_zone(zone: str, rights: Iterable[str]) -> list[Grant]:
+        return [Grant(f"management.{right}", Scope.ZONE, zone) for right in rights]
+
+    def at_events(role: str) -> list[str]:
+        return [f"events.{verb}" for verb in ROLES.get(role, ())]
+
+    held = {f"people/{role}": in_zone("us-ca-sf", [*at_events(role), *rights]) for role, rights in BESIDES.items()}
+    held["people/dispatcher.d10"] = in_zone("us-ca-sf-d10", [*at_events("dispatcher"), "work.claim"])
+    held["people/admin.d10"] = in_zone("us-ca-sf-d10", ADMIN)
     member = {}
     for organisation in (samples.WORKS, samples.SEWERS, samples.PARKS):
         name = f"people/handler.{organisation.rpartition('-')[2].rpartition('/')[2]}"
         for person in (name, f"{name}.2"):
             member[person] = [organisation]
             held[person] = [
-                Grant(f"management.{verb}", Scope.ORGANISATION, "us-ca-sf", organisation)
-                for verb in (
-                    "events.read",
-                    "events.advance",
-                    "events.dispose",
-                    "work.claim",
-                    "exceptions.ask",
-                    "evidence.write",
-                )
+                Grant(f"management.{verb}", Scope.ORGANISATION, "us-ca-sf", organisation) for verb in HANDLER
             ]
-    for person, zone in (("people/admin", "us-ca-sf"), ("people/admin.d10", "us-ca-sf-d10")):
-        held[person] = [
-            Grant(f"management.{what}", Scope.ZONE, zone)
-            for what in (
-                "event_types.write",
-                "event_types.read",
-                "component_types.write",
-                "loops.write",
-                "calendars.write",
-                "events.import",
-            )
-        ]
-    held["people/resident.01"] = []
-    for role in ROLES:
-        for what in ("exceptions.ask", "evidence.write"):
-            held[f"people/{role}"].append(Grant(f"management.{what}", Scope.ZONE, "us-ca-sf"))
-    held["people/leader"] = [Grant("management.events.read", Scope.ZONE, "us-ca-sf")]
-    for subject in ("people/supervisor", "people/leader"):
-        held[subject].append(Grant("management.exceptions.decide", Scope.ZONE, "us-ca-sf"))
-        held[subject].append(Grant("management.analysis.read", Scope.ZONE, "us-ca-sf"))
     held["services/management"] = [Grant("identity.access.resolve", Scope.ZONE)]
     return {
         subject: Grants(subject, grants, zones, organisations=member.get(subject, ()))

@@ -19,14 +19,17 @@ from quintet.management.v1.channels_pb2_grpc import WarningChannelServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
+from quintet.management.v1.handovers_pb2_grpc import HandoverServiceStub
 from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.indicators_pb2_grpc import IndicatorServiceStub
 from quintet.management.v1.loops_pb2_grpc import LoopServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from quintet.management.v1.merging_pb2_grpc import MergeServiceStub
 from quintet.management.v1.plans_pb2_grpc import PlanServiceStub
+from quintet.management.v1.routing_pb2_grpc import RoutingServiceStub
 from quintet.management.v1.visits_pb2_grpc import VisitServiceStub
 from quintet.management.v1.warnings_pb2_grpc import WarningCentreServiceStub
+from quintet.management.v1.whistles_pb2_grpc import WhistleServiceStub
 from quintet.management.v1.worklists_pb2_grpc import WorkListServiceStub
 from quintet.perception.v1.perception_pb2_grpc import PerceptionServiceStub
 from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceStub
@@ -80,6 +83,9 @@ class Client:
         self.visits = VisitServiceStub(self._channel)
         self.warning_channels = WarningChannelServiceStub(self._channel)
         self.plans = PlanServiceStub(self._channel)
+        self.handovers = HandoverServiceStub(self._channel)
+        self.routing = RoutingServiceStub(self._channel)
+        self.whistles = WhistleServiceStub(self._channel)
         self.collaboration = CollaborationServiceStub(self._channel)
         self.notices = NoticeServiceStub(self._channel)
         self.requests = RequestServiceStub(self._channel)

@@ -8,11 +8,14 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from quintet.common.v1 import common_pb2 as _common_pb2
 from quintet.management.v1 import analysis_pb2 as _analysis_pb2
 from quintet.management.v1 import exceptions_pb2 as _exceptions_pb2
+from quintet.management.v1 import handovers_pb2 as _handovers_pb2
 from quintet.management.v1 import management_pb2 as _management_pb2
 from quintet.management.v1 import plans_pb2 as _plans_pb2
 from quintet.management.v1 import warnings_pb2 as _warnings_pb2
+from quintet.management.v1 import whistles_pb2 as _whistles_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -747,3 +750,189 @@ class EmergingIssueFound(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmergingIssueFound: _TypeAlias = EmergingIssueFound  # noqa: Y015
+
+@_typing.final
+class HandoverChanged(_message.Message):
+    """HandoverChanged says that an event was offered to another organisation, or what became of such an offer. What it did to the
+    event is told by EventAdvanced.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDOVER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def handover(self) -> _handovers_pb2.Handover:
+        """handover is the hand-over as it is now."""
+
+    def __init__(
+        self,
+        *,
+        handover: _handovers_pb2.Handover | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["handover", b"handover"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handover", b"handover"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandoverChanged: _TypeAlias = HandoverChanged  # noqa: Y015
+
+@_typing.final
+class WhistleChanged(_message.Message):
+    """WhistleChanged says that a whistle was blown, or that something about it changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHISTLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def whistle(self) -> _whistles_pb2.Whistle:
+        """whistle is the whistle as it is now."""
+
+    def __init__(
+        self,
+        *,
+        whistle: _whistles_pb2.Whistle | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["whistle", b"whistle"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["whistle", b"whistle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhistleChanged: _TypeAlias = WhistleChanged  # noqa: Y015
+
+@_typing.final
+class WhistleReportedIn(_message.Message):
+    """WhistleReportedIn says that an organisation reported in to another node's whistle, at the node where its people are. It comes
+    down to the node that keeps the whistle.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHISTLE_FIELD_NUMBER: _builtins.int
+    ORGANISATION_FIELD_NUMBER: _builtins.int
+    REPORTED_BY_FIELD_NUMBER: _builtins.int
+    REPORTED_AT_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    whistle: _builtins.str
+    """whistle is the name of the whistle."""
+    organisation: _builtins.str
+    """organisation reported in."""
+    reported_by: _builtins.str
+    """reported_by is the person."""
+    note: _builtins.str
+    """note is what they said."""
+    @_builtins.property
+    def reported_at(self) -> _timestamp_pb2.Timestamp:
+        """reported_at is when."""
+
+    @_builtins.property
+    def position(self) -> _common_pb2.Point:
+        """position is where they were; unset when the place has no position."""
+
+    def __init__(
+        self,
+        *,
+        whistle: _builtins.str = ...,
+        organisation: _builtins.str = ...,
+        reported_by: _builtins.str = ...,
+        reported_at: _timestamp_pb2.Timestamp | None = ...,
+        position: _common_pb2.Point | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "reported_at", b"reported_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "organisation", b"organisation", "position", b"position", "reported_at", b"reported_at", "reported_by", b"reported_by", "whistle", b"whistle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhistleReportedIn: _TypeAlias = WhistleReportedIn  # noqa: Y015
+
+@_typing.final
+class WhistleUnanswered(_message.Message):
+    """WhistleUnanswered says that organisations have not reported in: once before the deadline, as a reminder to them, and once when
+    it has passed, to their leaders.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHISTLE_FIELD_NUMBER: _builtins.int
+    ORGANISATIONS_FIELD_NUMBER: _builtins.int
+    REPORT_BY_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    whistle: _builtins.str
+    """whistle is the name of the whistle."""
+    role: _builtins.str
+    """role is who is told, of those organisations: "handler" for the reminder, "leader" after the deadline."""
+    zone: _builtins.str
+    """zone is the code of the zone that called."""
+    node: _builtins.str
+    """node is the id of the node that keeps the whistle."""
+    @_builtins.property
+    def organisations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """organisations have not reported in."""
+
+    @_builtins.property
+    def report_by(self) -> _timestamp_pb2.Timestamp:
+        """report_by is when they have to be there."""
+
+    def __init__(
+        self,
+        *,
+        whistle: _builtins.str = ...,
+        organisations: _abc.Iterable[_builtins.str] | None = ...,
+        report_by: _timestamp_pb2.Timestamp | None = ...,
+        role: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report_by", b"report_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "organisations", b"organisations", "report_by", b"report_by", "role", b"role", "whistle", b"whistle", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhistleUnanswered: _TypeAlias = WhistleUnanswered  # noqa: Y015
+
+@_typing.final
+class WhistleRated(_message.Message):
+    """WhistleRated says how the zone that called rates an organisation. Scorecards count it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHISTLE_FIELD_NUMBER: _builtins.int
+    SUMMONS_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    whistle: _builtins.str
+    """whistle is the name of the whistle."""
+    event: _builtins.str
+    """event is the event that the whistle was about; empty for none."""
+    zone: _builtins.str
+    """zone is the code of the zone that called."""
+    node: _builtins.str
+    """node is the id of the node that keeps the whistle."""
+    @_builtins.property
+    def summons(self) -> _whistles_pb2.Summons:
+        """summons is the call to the organisation with what came of it and the rating."""
+
+    def __init__(
+        self,
+        *,
+        whistle: _builtins.str = ...,
+        summons: _whistles_pb2.Summons | None = ...,
+        event: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summons", b"summons"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "node", b"node", "summons", b"summons", "whistle", b"whistle", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhistleRated: _TypeAlias = WhistleRated  # noqa: Y015

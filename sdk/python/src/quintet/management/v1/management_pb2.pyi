@@ -75,25 +75,35 @@ Global___EscalationTier: _TypeAlias = EscalationTier  # noqa: Y015
 
 @_typing.final
 class Route(_message.Message):
-    """Route says which organisation handles events of a type in a zone."""
+    """Route says which organisation handles events of a type in a zone. A route with conditions is passed over while one of them
+    does not hold; where all are passed over, the one that would have been first without its conditions takes the event.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ZONE_FIELD_NUMBER: _builtins.int
     ORGANISATION_FIELD_NUMBER: _builtins.int
+    ON_DUTY_ONLY_FIELD_NUMBER: _builtins.int
+    OPEN_EVENTS_MAX_FIELD_NUMBER: _builtins.int
     zone: _builtins.str
-    """zone is the code of the zone, with the zones below; the deepest route that matches wins."""
+    """zone is the code of the zone, with the zones below; the deepest route that matches wins, of several the first."""
     organisation: _builtins.str
     """organisation is `organisations/{id}`."""
+    on_duty_only: _builtins.bool
+    """on_duty_only: only in the working hours of the organisation, by its calendar."""
+    open_events_max: _builtins.int
+    """open_events_max: only while the organisation handles fewer open events of this node than this; 0 for any number."""
     def __init__(
         self,
         *,
         zone: _builtins.str = ...,
         organisation: _builtins.str = ...,
+        on_duty_only: _builtins.bool = ...,
+        open_events_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["organisation", b"organisation", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_duty_only", b"on_duty_only", "open_events_max", b"open_events_max", "organisation", b"organisation", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -727,7 +737,7 @@ class EventStep(_message.Message):
     """revision is the event's revision after it."""
     action: _builtins.str
     """action is the action taken; "open", "merge", "split" and "merge_into" for reports; "claim", "assign", "transfer" and
-    "release" for who has it.
+    "release" for who has it; "offer_handover" and the like for hand-overs, "blow_whistle" and "finish_whistle".
     """
     to: _builtins.str
     """to is the state after."""

@@ -8,23 +8,29 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Point } from "../../common/v1/common_pb.js";
+import { file_quintet_common_v1_common } from "../../common/v1/common_pb.js";
 import type { EmergingIssue } from "./analysis_pb.js";
 import { file_quintet_management_v1_analysis } from "./analysis_pb.js";
 import type { EventException } from "./exceptions_pb.js";
 import { file_quintet_management_v1_exceptions } from "./exceptions_pb.js";
+import type { Handover } from "./handovers_pb.js";
+import { file_quintet_management_v1_handovers } from "./handovers_pb.js";
 import type { ClockKind, Deadlines, EscalationTier, Event, EventStep, SubOrder } from "./management_pb.js";
 import { file_quintet_management_v1_management } from "./management_pb.js";
 import type { PlanChange, PlanRun } from "./plans_pb.js";
 import { file_quintet_management_v1_plans } from "./plans_pb.js";
 import type { WarningInForce } from "./warnings_pb.js";
 import { file_quintet_management_v1_warnings } from "./warnings_pb.js";
+import type { Summons, Whistle } from "./whistles_pb.js";
+import { file_quintet_management_v1_whistles } from "./whistles_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file quintet/management/v1/facts.proto.
  */
 export const file_quintet_management_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSKFAQoLRXZlbnRPcGVuZWQSKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQSDwoHcmVxdWVzdBgCIAEoCRINCgVtb3ZlcxgKIAEoBRISCgpmcm9tX2V2ZW50GAsgASgJEhUKDWZyb21fcmV2aXNpb24YDCABKAMi+QEKDFJlcG9ydE1lcmdlZBINCgVldmVudBgBIAEoCRIPCgdyZXF1ZXN0GAIgASgJEg4KBnN0YXR1cxgDIAEoCRIUCgxvcmdhbmlzYXRpb24YBCABKAkSKgoGZHVlX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgGIAEoAxIMCgR6b25lGAcgASgJEgwKBG5vZGUYCCABKAkSDwoHcmVwb3J0cxgJIAEoBRINCgVtb3ZlcxgKIAEoBRISCgpmcm9tX2V2ZW50GAsgASgJEhUKDWZyb21fcmV2aXNpb24YDCABKAMi8AIKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJZGVhZGxpbmVzGAogASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlYWRsaW5lcxIQCghhc3NpZ25lZRgPIAEoCRIPCgdyZXR1cm5zGBUgASgFEhQKB3JlcG9ydHMYFCABKAVIAIgBARITCgttZXJnZWRfaW50bxgWIAEoCUIKCghfcmVwb3J0cyL+AQoUSm9pbnREaXNwb3NhbFN0YXJ0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEbGVhZBgDIAEoCRIzCgpzdWJfb3JkZXJzGAQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSEgoKc3RhcnRlZF9ieRgHIAEoCRIzCglkZWFkbGluZXMYCCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVhZGxpbmVzInsKEVN1Yk9yZGVyQ29tcGxldGVkEg0KBWV2ZW50GAEgASgJEjIKCXN1Yl9vcmRlchgCIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIRCglyZW1haW5pbmcYAyABKAUSEAoIcmV2aXNpb24YBCABKAMiaAoQRXhjZXB0aW9uQ2hhbmdlZBI4CglleGNlcHRpb24YASABKAsyJS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRFeGNlcHRpb24SDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJIuEBChBEZWFkbGluZVJlbWluZGVyEg0KBWV2ZW50GAEgASgJEg0KBXRpdGxlGAIgASgJEi8KBWNsb2NrGAMgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZBIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm9mZnNldF9taW4YBSABKAUSDAoEcm9sZRgGIAEoCRIUCgxvcmdhbmlzYXRpb24YByABKAkSDAoEem9uZRgIIAEoCRIMCgRub2RlGAkgASgJIr4BCg5EZWFkbGluZU1pc3NlZBINCgVldmVudBgBIAEoCRIvCgVjbG9jaxgCIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmQSKgoGZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZzdGF0dXMYBCABKAkSFAoMb3JnYW5pc2F0aW9uGAUgASgJEgwKBHpvbmUYBiABKAkSDAoEbm9kZRgHIAEoCSKTAgoORXZlbnRFc2NhbGF0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSLwoFY2xvY2sYAyABKA4yIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ2xvY2tLaW5kEioKBmR1ZV9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEcm9sZRgFIAEoCRIzCgR0aWVyGAYgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyEhQKDG9yZ2FuaXNhdGlvbhgHIAEoCRIRCglleGNlcHRpb24YCCABKAkSDAoEem9uZRgJIAEoCRIMCgRub2RlGAogASgJIrQBCg1FdmVudEFzc2lnbmVkEg0KBWV2ZW50GAEgASgJEi4KBHN0ZXAYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRTdGVwEhAKCGFzc2lnbmVlGAMgASgJEg4KBmJlZm9yZRgEIAEoCRIUCgxvcmdhbmlzYXRpb24YBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJIlAKFlB1YmxpY1dhcm5pbmdQdWJsaXNoZWQSNgoHd2FybmluZxgBIAEoCzIlLnF1aW50ZXQubWFuYWdlbWVudC52MS5XYXJuaW5nSW5Gb3JjZSJMChJQdWJsaWNXYXJuaW5nRW5kZWQSNgoHd2FybmluZxgBIAEoCzIlLnF1aW50ZXQubWFuYWdlbWVudC52MS5XYXJuaW5nSW5Gb3JjZSKDAQobUHVibGljV2FybmluZ1VuYWNrbm93bGVkZ2VkEg8KB3dhcm5pbmcYASABKAkSEQoJcmVjaXBpZW50GAIgASgJEhQKDGVzY2FsYXRlZF90bxgDIAEoCRIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkUKEldlYmhvb2tEZWxpdmVyeUR1ZRIPCgd3ZWJob29rGAEgASgJEhAKCGRlbGl2ZXJ5GAIgASgJEgwKBGJvZHkYAyABKAwicAoOUGxhblJ1bkNoYW5nZWQSKwoDcnVuGAEgASgLMh4ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlBsYW5SdW4SMQoGY2hhbmdlGAIgASgLMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLlBsYW5DaGFuZ2UiuQEKEkVtZXJnaW5nSXNzdWVGb3VuZBIzCgVpc3N1ZRgBIAEoCzIkLnF1aW50ZXQubWFuYWdlbWVudC52MS5FbWVyZ2luZ0lzc3VlEjAKDHdpbmRvd19zdGFydBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKd2luZG93X2VuZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEbm9kZRgEIAEoCWIGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_management_v1_analysis, file_quintet_management_v1_exceptions, file_quintet_management_v1_management, file_quintet_management_v1_plans, file_quintet_management_v1_warnings]);
+  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSKFAQoLRXZlbnRPcGVuZWQSKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQSDwoHcmVxdWVzdBgCIAEoCRINCgVtb3ZlcxgKIAEoBRISCgpmcm9tX2V2ZW50GAsgASgJEhUKDWZyb21fcmV2aXNpb24YDCABKAMi+QEKDFJlcG9ydE1lcmdlZBINCgVldmVudBgBIAEoCRIPCgdyZXF1ZXN0GAIgASgJEg4KBnN0YXR1cxgDIAEoCRIUCgxvcmdhbmlzYXRpb24YBCABKAkSKgoGZHVlX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgGIAEoAxIMCgR6b25lGAcgASgJEgwKBG5vZGUYCCABKAkSDwoHcmVwb3J0cxgJIAEoBRINCgVtb3ZlcxgKIAEoBRISCgpmcm9tX2V2ZW50GAsgASgJEhUKDWZyb21fcmV2aXNpb24YDCABKAMi8AIKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJZGVhZGxpbmVzGAogASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlYWRsaW5lcxIQCghhc3NpZ25lZRgPIAEoCRIPCgdyZXR1cm5zGBUgASgFEhQKB3JlcG9ydHMYFCABKAVIAIgBARITCgttZXJnZWRfaW50bxgWIAEoCUIKCghfcmVwb3J0cyL+AQoUSm9pbnREaXNwb3NhbFN0YXJ0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEbGVhZBgDIAEoCRIzCgpzdWJfb3JkZXJzGAQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSEgoKc3RhcnRlZF9ieRgHIAEoCRIzCglkZWFkbGluZXMYCCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVhZGxpbmVzInsKEVN1Yk9yZGVyQ29tcGxldGVkEg0KBWV2ZW50GAEgASgJEjIKCXN1Yl9vcmRlchgCIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIRCglyZW1haW5pbmcYAyABKAUSEAoIcmV2aXNpb24YBCABKAMiaAoQRXhjZXB0aW9uQ2hhbmdlZBI4CglleGNlcHRpb24YASABKAsyJS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRFeGNlcHRpb24SDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJIuEBChBEZWFkbGluZVJlbWluZGVyEg0KBWV2ZW50GAEgASgJEg0KBXRpdGxlGAIgASgJEi8KBWNsb2NrGAMgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZBIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm9mZnNldF9taW4YBSABKAUSDAoEcm9sZRgGIAEoCRIUCgxvcmdhbmlzYXRpb24YByABKAkSDAoEem9uZRgIIAEoCRIMCgRub2RlGAkgASgJIr4BCg5EZWFkbGluZU1pc3NlZBINCgVldmVudBgBIAEoCRIvCgVjbG9jaxgCIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmQSKgoGZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZzdGF0dXMYBCABKAkSFAoMb3JnYW5pc2F0aW9uGAUgASgJEgwKBHpvbmUYBiABKAkSDAoEbm9kZRgHIAEoCSKTAgoORXZlbnRFc2NhbGF0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSLwoFY2xvY2sYAyABKA4yIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ2xvY2tLaW5kEioKBmR1ZV9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEcm9sZRgFIAEoCRIzCgR0aWVyGAYgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyEhQKDG9yZ2FuaXNhdGlvbhgHIAEoCRIRCglleGNlcHRpb24YCCABKAkSDAoEem9uZRgJIAEoCRIMCgRub2RlGAogASgJIrQBCg1FdmVudEFzc2lnbmVkEg0KBWV2ZW50GAEgASgJEi4KBHN0ZXAYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRTdGVwEhAKCGFzc2lnbmVlGAMgASgJEg4KBmJlZm9yZRgEIAEoCRIUCgxvcmdhbmlzYXRpb24YBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJIlAKFlB1YmxpY1dhcm5pbmdQdWJsaXNoZWQSNgoHd2FybmluZxgBIAEoCzIlLnF1aW50ZXQubWFuYWdlbWVudC52MS5XYXJuaW5nSW5Gb3JjZSJMChJQdWJsaWNXYXJuaW5nRW5kZWQSNgoHd2FybmluZxgBIAEoCzIlLnF1aW50ZXQubWFuYWdlbWVudC52MS5XYXJuaW5nSW5Gb3JjZSKDAQobUHVibGljV2FybmluZ1VuYWNrbm93bGVkZ2VkEg8KB3dhcm5pbmcYASABKAkSEQoJcmVjaXBpZW50GAIgASgJEhQKDGVzY2FsYXRlZF90bxgDIAEoCRIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkUKEldlYmhvb2tEZWxpdmVyeUR1ZRIPCgd3ZWJob29rGAEgASgJEhAKCGRlbGl2ZXJ5GAIgASgJEgwKBGJvZHkYAyABKAwicAoOUGxhblJ1bkNoYW5nZWQSKwoDcnVuGAEgASgLMh4ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlBsYW5SdW4SMQoGY2hhbmdlGAIgASgLMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLlBsYW5DaGFuZ2UiuQEKEkVtZXJnaW5nSXNzdWVGb3VuZBIzCgVpc3N1ZRgBIAEoCzIkLnF1aW50ZXQubWFuYWdlbWVudC52MS5FbWVyZ2luZ0lzc3VlEjAKDHdpbmRvd19zdGFydBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKd2luZG93X2VuZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEbm9kZRgEIAEoCSJECg9IYW5kb3ZlckNoYW5nZWQSMQoIaGFuZG92ZXIYASABKAsyHy5xdWludGV0Lm1hbmFnZW1lbnQudjEuSGFuZG92ZXIiQQoOV2hpc3RsZUNoYW5nZWQSLwoHd2hpc3RsZRgBIAEoCzIeLnF1aW50ZXQubWFuYWdlbWVudC52MS5XaGlzdGxlIroBChFXaGlzdGxlUmVwb3J0ZWRJbhIPCgd3aGlzdGxlGAEgASgJEhQKDG9yZ2FuaXNhdGlvbhgCIAEoCRITCgtyZXBvcnRlZF9ieRgDIAEoCRIvCgtyZXBvcnRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoIcG9zaXRpb24YBSABKAsyGC5xdWludGV0LmNvbW1vbi52MS5Qb2ludBIMCgRub3RlGAYgASgJIpQBChFXaGlzdGxlVW5hbnN3ZXJlZBIPCgd3aGlzdGxlGAEgASgJEhUKDW9yZ2FuaXNhdGlvbnMYAiADKAkSLQoJcmVwb3J0X2J5GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRyb2xlGAQgASgJEgwKBHpvbmUYBSABKAkSDAoEbm9kZRgGIAEoCSJ7CgxXaGlzdGxlUmF0ZWQSDwoHd2hpc3RsZRgBIAEoCRIvCgdzdW1tb25zGAIgASgLMh4ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1bW1vbnMSDQoFZXZlbnQYAyABKAkSDAoEem9uZRgEIAEoCRIMCgRub2RlGAUgASgJYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_management_v1_analysis, file_quintet_management_v1_exceptions, file_quintet_management_v1_handovers, file_quintet_management_v1_management, file_quintet_management_v1_plans, file_quintet_management_v1_warnings, file_quintet_management_v1_whistles]);
 
 /**
  * EventOpened says that a node opened an event.
@@ -919,4 +925,210 @@ export type EmergingIssueFound = Message<"quintet.management.v1.EmergingIssueFou
  */
 export const EmergingIssueFoundSchema: GenMessage<EmergingIssueFound> = /*@__PURE__*/
   messageDesc(file_quintet_management_v1_facts, 15);
+
+/**
+ * HandoverChanged says that an event was offered to another organisation, or what became of such an offer. What it did to the
+ * event is told by EventAdvanced.
+ *
+ * @generated from message quintet.management.v1.HandoverChanged
+ */
+export type HandoverChanged = Message<"quintet.management.v1.HandoverChanged"> & {
+  /**
+   * handover is the hand-over as it is now.
+   *
+   * @generated from field: quintet.management.v1.Handover handover = 1;
+   */
+  handover?: Handover | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.HandoverChanged.
+ * Use `create(HandoverChangedSchema)` to create a new message.
+ */
+export const HandoverChangedSchema: GenMessage<HandoverChanged> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 16);
+
+/**
+ * WhistleChanged says that a whistle was blown, or that something about it changed.
+ *
+ * @generated from message quintet.management.v1.WhistleChanged
+ */
+export type WhistleChanged = Message<"quintet.management.v1.WhistleChanged"> & {
+  /**
+   * whistle is the whistle as it is now.
+   *
+   * @generated from field: quintet.management.v1.Whistle whistle = 1;
+   */
+  whistle?: Whistle | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.WhistleChanged.
+ * Use `create(WhistleChangedSchema)` to create a new message.
+ */
+export const WhistleChangedSchema: GenMessage<WhistleChanged> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 17);
+
+/**
+ * WhistleReportedIn says that an organisation reported in to another node's whistle, at the node where its people are. It comes
+ * down to the node that keeps the whistle.
+ *
+ * @generated from message quintet.management.v1.WhistleReportedIn
+ */
+export type WhistleReportedIn = Message<"quintet.management.v1.WhistleReportedIn"> & {
+  /**
+   * whistle is the name of the whistle.
+   *
+   * @generated from field: string whistle = 1;
+   */
+  whistle: string;
+
+  /**
+   * organisation reported in.
+   *
+   * @generated from field: string organisation = 2;
+   */
+  organisation: string;
+
+  /**
+   * reported_by is the person.
+   *
+   * @generated from field: string reported_by = 3;
+   */
+  reportedBy: string;
+
+  /**
+   * reported_at is when.
+   *
+   * @generated from field: google.protobuf.Timestamp reported_at = 4;
+   */
+  reportedAt?: Timestamp | undefined;
+
+  /**
+   * position is where they were; unset when the place has no position.
+   *
+   * @generated from field: quintet.common.v1.Point position = 5;
+   */
+  position?: Point | undefined;
+
+  /**
+   * note is what they said.
+   *
+   * @generated from field: string note = 6;
+   */
+  note: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.WhistleReportedIn.
+ * Use `create(WhistleReportedInSchema)` to create a new message.
+ */
+export const WhistleReportedInSchema: GenMessage<WhistleReportedIn> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 18);
+
+/**
+ * WhistleUnanswered says that organisations have not reported in: once before the deadline, as a reminder to them, and once when
+ * it has passed, to their leaders.
+ *
+ * @generated from message quintet.management.v1.WhistleUnanswered
+ */
+export type WhistleUnanswered = Message<"quintet.management.v1.WhistleUnanswered"> & {
+  /**
+   * whistle is the name of the whistle.
+   *
+   * @generated from field: string whistle = 1;
+   */
+  whistle: string;
+
+  /**
+   * organisations have not reported in.
+   *
+   * @generated from field: repeated string organisations = 2;
+   */
+  organisations: string[];
+
+  /**
+   * report_by is when they have to be there.
+   *
+   * @generated from field: google.protobuf.Timestamp report_by = 3;
+   */
+  reportBy?: Timestamp | undefined;
+
+  /**
+   * role is who is told, of those organisations: "handler" for the reminder, "leader" after the deadline.
+   *
+   * @generated from field: string role = 4;
+   */
+  role: string;
+
+  /**
+   * zone is the code of the zone that called.
+   *
+   * @generated from field: string zone = 5;
+   */
+  zone: string;
+
+  /**
+   * node is the id of the node that keeps the whistle.
+   *
+   * @generated from field: string node = 6;
+   */
+  node: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.WhistleUnanswered.
+ * Use `create(WhistleUnansweredSchema)` to create a new message.
+ */
+export const WhistleUnansweredSchema: GenMessage<WhistleUnanswered> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 19);
+
+/**
+ * WhistleRated says how the zone that called rates an organisation. Scorecards count it.
+ *
+ * @generated from message quintet.management.v1.WhistleRated
+ */
+export type WhistleRated = Message<"quintet.management.v1.WhistleRated"> & {
+  /**
+   * whistle is the name of the whistle.
+   *
+   * @generated from field: string whistle = 1;
+   */
+  whistle: string;
+
+  /**
+   * summons is the call to the organisation with what came of it and the rating.
+   *
+   * @generated from field: quintet.management.v1.Summons summons = 2;
+   */
+  summons?: Summons | undefined;
+
+  /**
+   * event is the event that the whistle was about; empty for none.
+   *
+   * @generated from field: string event = 3;
+   */
+  event: string;
+
+  /**
+   * zone is the code of the zone that called.
+   *
+   * @generated from field: string zone = 4;
+   */
+  zone: string;
+
+  /**
+   * node is the id of the node that keeps the whistle.
+   *
+   * @generated from field: string node = 5;
+   */
+  node: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.WhistleRated.
+ * Use `create(WhistleRatedSchema)` to create a new message.
+ */
+export const WhistleRatedSchema: GenMessage<WhistleRated> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 20);
 

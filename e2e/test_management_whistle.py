@@ -32,41 +32,18 @@ def test_crews_of_three_tiers_report_in_at_the_place(federation: Federation) -> 
         whistle = _blow(officer, event, [OF_STREET, OF_DISTRICT, OF_CITY], minutes=30)
         assert _states(whistle) == {OF_STREET: "CALLED", OF_DISTRICT: "CALLED", OF_CITY: "CALLED"}
         name = whistle["name"]
-
-        # The street's own crew stands in the wrong place first.
-        far = {"organisation": OF_STREET, "position": FAR}
-        assert own.refused("POST", f"/v1/{name}:reportIn", far) == Refused(400, "NOT_ON_SITE")
-        own.post(f"/v1/{name}:reportIn", {"organisation": OF_STREET, "position": NEAR, "note": "到了 here"})
-
-        # The tiers above hear of it and report in at their own nodes; the street hears of that.
+        _the_streets_own_crew_comes(own, name)
         for crew, organisation in ((district, OF_DISTRICT), (city, OF_CITY)):
-            listed = until("the call above", partial(_listed, crew, name))
-            assert listed["instruction"] == "路面塌陷，请到场处置 The road has sunk: come"
-            for_others = {"organisation": OF_STREET, "position": PLACE}
-            assert crew.refused("POST", f"/v1/{name}:reportIn", for_others) == Refused(403, "NOT_PERMITTED")
-            crew.post(f"/v1/{name}:reportIn", {"organisation": organisation, "position": PLACE})
+            _a_crew_from_above_comes(crew, organisation, name)
         everybody = {OF_STREET: "ON_SITE", OF_DISTRICT: "ON_SITE", OF_CITY: "ON_SITE"}
         until("all on site", lambda: _states(officer.get(f"/v1/{name}")["whistle"]) == everybody)
         here = officer.get(f"/v1/{name}")["whistle"]["summons"]
-        assert [each["reportedBy"] for each in here] == [
-            "people/handler.potrero-hill.sewer", "people/handler.d10.public-works", "people/handler.public-works",
-        ]  # fmt: skip
-        assert [each["lateMin"] for each in here] == [0, 0, 0]
-
-        # The street ends it and rates each; the city sees the ratings.
-        officer.post(f"/v1/{name}:finish", {"outcome": "已回填 Filled"})
-        for organisation, score in ((OF_STREET, 5), (OF_DISTRICT, 4), (OF_CITY, 2)):
-            rating = {"organisation": organisation, "score": score, "solved": score > 2, "note": "评价 rated"}
-            officer.post(f"/v1/{name}:rate", rating)
-        again = {"organisation": OF_CITY, "score": 5}
-        assert officer.refused("POST", f"/v1/{name}:rate", again) == Refused(409, "ALREADY_RATED")
-
-        def rated() -> Any:
-            found = _listed(supervisor, name)
-            return found and [(each["score"], each["solved"]) for each in found["summons"]]
-
-        until("the ratings in the city", lambda: rated() == [(5, True), (4, True), (2, False)])
-        assert supervisor.refused("POST", f"/v1/{name}:finish", {"outcome": "x"}) == Refused(403, "NOT_PERMITTED")
+        assert [(each["reportedBy"], each["lateMin"]) for each in here] == [
+            ("people/handler.potrero-hill.sewer", 0),
+            ("people/handler.d10.public-works", 0),
+            ("people/handler.public-works", 0),
+        ]
+        _ended_and_rated(officer, supervisor, name)
         steps = officer.get(f"/v1/{event}/steps")["steps"]
         assert [step["action"] for step in steps] == ["open", "blow_whistle", "finish_whistle"]
 
@@ -96,6 +73,39 @@ def test_who_does_not_come_is_reminded_and_told_of(federation: Federation) -> No
 
 
 # ------------------------------------------------------------------------------------------------------------- in steps
+
+
+def _the_streets_own_crew_comes(own: Caller, name: str) -> None:
+    """It stands in the wrong place first."""
+    far = {"organisation": OF_STREET, "position": FAR}
+    assert own.refused("POST", f"/v1/{name}:reportIn", far) == Refused(400, "NOT_ON_SITE")
+    own.post(f"/v1/{name}:reportIn", {"organisation": OF_STREET, "position": NEAR, "note": "到了 here"})
+
+
+def _a_crew_from_above_comes(crew: Caller, organisation: str, name: str) -> None:
+    """Its tier hears of the call, and it reports in at its own node."""
+    listed = until("the call above", partial(_listed, crew, name))
+    assert listed["instruction"] == "路面塌陷，请到场处置 The road has sunk: come"
+    for_others = {"organisation": OF_STREET, "position": PLACE}
+    assert crew.refused("POST", f"/v1/{name}:reportIn", for_others) == Refused(403, "NOT_PERMITTED")
+    crew.post(f"/v1/{name}:reportIn", {"organisation": organisation, "position": PLACE})
+
+
+def _ended_and_rated(officer: Caller, supervisor: Caller, name: str) -> None:
+    """The street ends it and rates each; the supervisor of the city sees the ratings."""
+    officer.post(f"/v1/{name}:finish", {"outcome": "已回填 Filled"})
+    for organisation, score, solved in ((OF_STREET, 5, True), (OF_DISTRICT, 4, True), (OF_CITY, 2, False)):
+        rating = {"organisation": organisation, "score": score, "solved": solved, "note": "评价 rated"}
+        officer.post(f"/v1/{name}:rate", rating)
+    again = {"organisation": OF_CITY, "score": 5}
+    assert officer.refused("POST", f"/v1/{name}:rate", again) == Refused(409, "ALREADY_RATED")
+
+    def rated() -> Any:
+        found = _listed(supervisor, name)
+        return found and [(each["score"], each["solved"]) for each in found["summons"]]
+
+    until("the ratings in the city", lambda: rated() == [(5, True), (4, True), (2, False)])
+    assert supervisor.refused("POST", f"/v1/{name}:finish", {"outcome": "x"}) == Refused(403, "NOT_PERMITTED")
 
 
 def _open(officer: Caller) -> str:

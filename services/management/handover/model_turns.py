@@ -82,8 +82,9 @@ def offer(
 
 
 def accept(event: Event, handover: Handover, *, note: str, actor: str, now: datetime) -> Turn:
-    """The other organisation takes the event. Raises WrongState for what is not offered any more."""
+    """The other organisation takes the event. Raises WrongState: not offered any more, or shares are open."""
     _check_offered(event, handover, now)
+    _check_shares(event)
     after = replace(handover, state=State.ACCEPTED, answered_by=actor, answered_at=now, answer=note)
     why = _explained(after, texts.ACCEPTED)
     return _turn(event, after, StepAction.ACCEPT_HANDOVER, why, actor, now, note, to=handover.to_organisation)
@@ -193,6 +194,8 @@ def decide(
     if not reason.strip():
         raise Invalid("reason", "is required to decide")
     ordered = organisation == handover.to_organisation
+    if ordered:
+        _check_shares(event)
     after = replace(
         handover,
         state=State.ORDERED if ordered else State.DISMISSED,
@@ -257,9 +260,7 @@ def _check_offerable(event: Event, wanted: Offer, earlier: list[Handover]) -> No
     if not event.is_open or not event.organisation:
         text = f"{event.name} is {event.status} and with {event.organisation or 'nobody'}: nothing to hand over"
         raise WrongState(Reason.WRONG_STATE, text, name=event.name, status=event.status)
-    if event.shares_open:
-        text = f"{event.shares_open} sub-orders of {event.name} are not done"
-        raise WrongState(Reason.SUB_ORDER_OPEN, text, name=event.name, open=str(event.shares_open))
+    _check_shares(event)
     if wanted.organisation == event.organisation:
         raise Invalid("organisation", f"must be another than {event.organisation}, which has the event")
     if len(earlier) >= HANDOVERS_MAX:
@@ -271,6 +272,13 @@ def _check_offerable(event: Event, wanted: Offer, earlier: list[Handover]) -> No
         if _decided_against(handover, event.organisation, wanted.organisation):
             text = f"{handover.decided_by} decided that {event.organisation} answers for {event.name}"
             raise WrongState(Reason.HANDOVER_DECIDED, text, name=event.name, handover=handover.name)
+
+
+def _check_shares(event: Event) -> None:
+    """Raise WrongState while shares of a joint disposal are open: the lead answers for the whole."""
+    if event.shares_open:
+        text = f"{event.shares_open} sub-orders of {event.name} are not done"
+        raise WrongState(Reason.SUB_ORDER_OPEN, text, name=event.name, open=str(event.shares_open))
 
 
 def _decided_against(handover: Handover, sender: str, receiver: str) -> bool:

@@ -11,13 +11,13 @@ from libs.errors import Forbidden, Invalid, Reason, WrongState
 from quintet.federation.v1 import directive_pb2
 from quintet.federation.v1.facts_pb2 import DirectiveChanged
 from quintet.management.v1 import handovers_pb2 as pb
-from quintet.management.v1 import management_pb2
+from quintet.management.v1 import management_pb2, worklists_pb2
 from services.management.deadlines.book import Book
 from services.management.handover.keeping import HandoverTask
 from services.management.handover.trail import Trail
 from services.management.tests.conftest import received
 from services.management.tests.samples import PARKS, SEWERS, WORKS
-from services.management.tests.story import events, filed, walk
+from services.management.tests.story import events, filed, task, walk
 
 if TYPE_CHECKING:
     from services.management.tests.conftest import MakeNode, Node
@@ -243,3 +243,27 @@ async def test_a_hand_over_ends_with_what_takes_its_event_away(city: Node) -> No
     await turn(city)
     (listed,) = (await city.call("ListHandovers", pb.ListHandoversRequest(parent=ZONE), "people/dispatcher")).handovers
     assert listed.state == pb.HANDOVER_STATE_SUPERSEDED
+
+
+async def test_who_leads_a_joint_disposal_keeps_the_event_until_the_shares_are_done(city: Node) -> None:
+    event = await dispatched(city)
+    found = await offer(city, event.name)
+    drafts = [management_pb2.SubOrderDraft(organisation=each, instruction="go") for each in (WORKS, PARKS)]
+    joint = management_pb2.StartJointDisposalRequest(name=event.name, lead=WORKS, sub_orders=drafts, reason="both")
+    await city.call("StartJointDisposal", joint, "people/dispatcher")
+    with pytest.raises(WrongState) as caught:
+        await city.call("AcceptHandover", pb.AcceptHandoverRequest(name=found.name), SEWER_MAN)
+    assert caught.value.reason == Reason.SUB_ORDER_OPEN
+    for number, organisation in (("1", WORKS), ("2", PARKS)):
+        await city.hear(task(event.name, number, organisation))
+    await city.call("AcceptHandover", pb.AcceptHandoverRequest(name=found.name), SEWER_MAN)
+    assert (await got(city, event.name)).organisation == SEWERS
+
+
+async def test_who_had_taken_the_event_has_it_no_more_when_it_is_handed_over(city: Node) -> None:
+    event = await dispatched(city)
+    await city.call("ClaimEvent", worklists_pb2.ClaimEventRequest(name=event.name), WORKER)
+    found = await offer(city, event.name)
+    assert (await got(city, event.name)).assignee == WORKER
+    await city.call("AcceptHandover", pb.AcceptHandoverRequest(name=found.name), SEWER_MAN)
+    assert not (await got(city, event.name)).assignee

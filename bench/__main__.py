@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from bench.record import Measured
 
 # Each is `async def run(folder: Path) -> Measured` in the module of its name; the folder is its own, and empty.
-BENCHMARKS = ("federation_latency", "federation_throughput", "federation_catchup", "contract_bulk", "work_list")
+BENCHMARKS = (
+    "federation_latency",
+    "federation_throughput",
+    "federation_catchup",
+    "contract_bulk",
+    "work_list",
+    "merge_candidates",
+    "event_lifecycle",
+)
 
 
 def main() -> int:

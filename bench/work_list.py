@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from bench.pair import CONFIG, BenchNode
 from bench.record import RUNS, Measured, middle, percentile, rounded
+from bench.stored_events import store_events
 from deploy.testing import NodeProcess, write_node_toml
-from libs.clock import SystemClock
 from quintet.common.v1.common_pb2 import LocalText
 from quintet.identity.v1 import directory_pb2 as directory
 from quintet.management.v1 import worklists_pb2 as pb
@@ -28,35 +28,6 @@ P99_LIMIT_MS = 50.0
 CITY = "us-ca-sf"
 DISTRICTS = [f"{CITY}-d{number}" for number in range(1, 12)]
 NEIGHBOURHOODS = [f"{district}-n{number}" for district in DISTRICTS for number in range(1, 5)]
-# As reports come: a tenth is not known more closely than the city, the districts differ, and so do the departments. The
-# last one has events, and none in the first district.
-FILL = """
-INSERT INTO management.events (
-    name, zone, node, type, type_version, loop, title, description, address, address_key, zone_hint, neighbourhood,
-    status, organisation, suggestion, supporters, occurred_at, opened_at, step_at, due_at, closed_at, revision, reports,
-    warning, shares, shares_open, flags, returns, answer, partial, assignee
-)
-SELECT 'zones/' || zone || '/events/bench-' || n, zone, $1, 'eventTypes/bench-' || kind, 1, 'loops/seven-step',
-    'Bench ' || kind || ' · ' || zone, repeat('what somebody saw, ', 10), 'somewhere', 'somewhere ' || n, '', '',
-    status, CASE WHEN status IN ('collected', 'filed') THEN '' ELSE 'organisations/bench-' || department END,
-    'organisations/bench-' || department, '{}', opened_at, opened_at, opened_at,
-    opened_at + (24 + kind * 6) * interval '1 hour',
-    CASE WHEN is_open THEN NULL ELSE opened_at + interval '2 days' END, 6, 1, '', 0, 0, '[]', 0, '', false,
-    CASE WHEN is_open AND n % 3 = 0 THEN 'people/bench-' || n % 500 ELSE '' END
-FROM (
-    SELECT n, is_open, kind, ($2::text[])[1 + floor(power(random(), 2) * cardinality($2::text[]))::int] AS zone,
-        CASE WHEN is_open THEN (ARRAY['collected', 'filed', 'dispatched', 'dispatched', 'disposed', 'fed_back'])[
-            1 + floor(random() * 6)::int] ELSE (ARRAY['closed', 'evaluated', 'evaluated', 'voided'])[
-            1 + floor(random() * 4)::int] END AS status,
-        floor(power(random(), 2) * 40)::int AS department,
-        $4::timestamptz - CASE WHEN is_open THEN random() * interval '60 days' ELSE random() * interval '1000 days' END
-            AS opened_at
-    FROM (SELECT n, random() < 0.05 AS is_open, floor(power(random(), 2) * 30)::int AS kind
-        FROM generate_series(1, $3::int) AS n) AS drawn
-) AS made
-WHERE NOT (department = 39 AND (zone = ($2::text[])[2] OR zone LIKE ($2::text[])[2] || '-%'))
-"""
-
 POSTS = {
     "dispatcher": directory.Post(role="roles/dispatcher", zone=CITY, organisation="organisations/bench-0"),
     "dispatcher-d2": directory.Post(role="roles/dispatcher", zone=DISTRICTS[1], organisation="organisations/bench-0"),
@@ -73,7 +44,7 @@ async def run(folder: Path) -> Measured:
     try:
         await node.start()
         passwords = await _declare(node)
-        await _fill(node)
+        await store_events(node, [CITY, *DISTRICTS, *NEIGHBOURHOODS], EVENTS)
         found: dict[str, dict[str, list[float]]] = {}
         for who, password in passwords.items():
             post = POSTS[who]
@@ -143,12 +114,3 @@ async def _declare(node: BenchNode) -> dict[str, str]:
             person = directory.Person(name=f"people/{login}", login=login, posts=[post])
             await client.directory.PutPerson(directory.PutPersonRequest(person=person, password=passwords[login]))
     return passwords
-
-
-async def _fill(node: BenchNode) -> None:
-    """Store the events, in as many statements as their time limit asks for."""
-    zones = [CITY, *DISTRICTS, *NEIGHBOURHOODS]
-    async with node.database.dedicated("fill") as conn:
-        await conn.execute("SET statement_timeout = 0")
-        await conn.execute(FILL, "sf", zones, EVENTS, SystemClock().now(), timeout=600)
-        await conn.execute("VACUUM ANALYZE management.events", timeout=600)

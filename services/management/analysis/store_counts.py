@@ -46,7 +46,7 @@ async def count(conn: Connection, zones: Sequence[str], windows: Sequence[Window
         FROM unnest($1::text[]) AS z (zone)
         CROSS JOIN unnest($2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS w (starts, ends, place)
         JOIN events e ON e.zone = z.zone AND e.occurred_at >= w.starts AND e.occurred_at < w.ends
-        WHERE e.type <> '' AND NOT e.partial
+        WHERE e.type <> '' AND NOT e.partial AND e.merged_into = ''
         GROUP BY w.place, z.zone, e.type""",
         list(zones),
         [window.start for window in windows],
@@ -75,7 +75,7 @@ async def select(
     rows = await conn.fetch(
         f"""SELECT {EVENT_SELECTED} FROM events e
         WHERE e.zone = ANY($1::text[]) AND e.occurred_at >= $2 AND e.occurred_at <= $3
-        AND (e.occurred_at, e.id) < ($3, $4) AND e.type <> '' AND NOT e.partial
+        AND (e.occurred_at, e.id) < ($3, $4) AND e.type <> '' AND NOT e.partial AND e.merged_into = ''
         AND ($5 = '' OR e.type = $5) AND ($6 = '' OR e.organisation = $6)
         AND ($8::float8 IS NULL OR e.latitude >= $8 AND e.latitude < $10 AND e.longitude >= $9 AND e.longitude < $11)
         AND {seen}
@@ -89,7 +89,7 @@ async def select(
 async def names(conn: Connection, selection: Selection, limit: int) -> list[str]:
     """Return the names of the first `limit` selected events, in the order in which they occurred."""
     rows = await conn.fetch(
-        """SELECT name FROM events WHERE zone = ANY($1::text[]) AND type = $2 AND NOT partial
+        """SELECT name FROM events WHERE zone = ANY($1::text[]) AND type = $2 AND NOT partial AND merged_into = ''
         AND occurred_at >= $3 AND occurred_at < $4 ORDER BY occurred_at, id LIMIT $5""",
         list(selection.zones), selection.type, selection.window.start, selection.window.end, limit,
     )  # fmt: skip

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from services.management.analysis.model_hotspots import Grid
     from services.management.analysis.model_rise import Window
 
-_PLACED = "zone = ANY($1::text[]) AND occurred_at >= $2 AND occurred_at < $3 AND type <> '' AND NOT partial"
+_PLACED = """zone = ANY($1::text[]) AND occurred_at >= $2 AND occurred_at < $3 AND type <> '' AND NOT partial
+    AND merged_into = ''"""
 
 
 class CellCount(NamedTuple):

@@ -11,6 +11,7 @@ from services.management.merging.model_suggestion import State
 if TYPE_CHECKING:
     from services.management.merging.model_moving import Standing
     from services.management.merging.model_suggestion import Quality, Suggestion
+    from services.management.model_merge import Match
 
 _PREFIX = "MERGE_SUGGESTION_STATE_"
 _STATES = {pb.MergeSuggestionState.Value(f"{_PREFIX}{state.name}"): state for state in State}
@@ -35,6 +36,12 @@ def suggestion_pb(suggestion: Suggestion) -> pb.MergeSuggestion:
         decided_at=time_pb(suggestion.decided_at),
         reason=suggestion.reason,
     )
+
+
+def duplicate_pb(match: Match) -> pb.Duplicate:
+    return pb.Duplicate(
+        event=match.candidate.name, score=match.score, explanation=explanation_pb(match.explanation)
+    )  # fmt: skip
 
 
 def report_pb(event: str, report: Standing) -> pb.EventReport:

@@ -12,11 +12,16 @@ from libs.errors import Invalid, NotFound, Reason
 from quintet.management.v1 import management_pb2
 from quintet.management.v1 import merging_pb2 as pb
 from quintet.management.v1.merging_pb2_grpc import MergeServiceServicer
-from services.management import convert, store_events, store_joint
+from services.management import convert, store_events, store_joint, store_types
+from services.management.intake import find
 from services.management.merging import store_reports, store_suggestions
-from services.management.merging.convert_merging import quality_pb, report_pb, state_of, suggestion_pb
+from services.management.merging.convert_merging import duplicate_pb, quality_pb, report_pb, state_of, suggestion_pb
 from services.management.merging.model_suggestion import State, decided, total
 from services.management.merging.moving import Mover
+from services.management.model import ReportKind
+from services.management.model_loop import said_time
+from services.management.model_merge import Judged, can_match
+from services.management.model_report import Report
 from services.management.service_base import READ, Context, Methods, check_etag, missing
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from services.management.model import Event
 
 MERGE = "management.events.merge"
+OPEN = "management.events.open"
 COUNT = "management.counters.read"
 PAGE_SIZE = 50
 PAGE_SIZE_MAX = 500
@@ -43,6 +49,33 @@ class MergeServicer(Methods, MergeServiceServicer):
     @property
     def _mover(self) -> Mover:
         return Mover(self._transactions.node, self._loops, self._zones, self._book)
+
+    async def FindDuplicates(self, request: pb.FindDuplicatesRequest, _context: Context) -> pb.FindDuplicatesResponse:
+        zone = self._zones().canonical(convert.zone_of(request.parent))
+        current_caller().require(OPEN, zone=zone)
+        now = self._transactions.clock.now()
+        report = Report(
+            kind=ReportKind.OFFICER,
+            source="",
+            zone=zone,
+            type=request.type,
+            description=request.description,
+            place=convert.place_of(request.place),
+            occurred_at=said_time(convert.time_of(request, "occurred_at"), now),
+        )
+        found = await self._transactions.read(partial(self._find, report))
+        return pb.FindDuplicatesResponse(
+            merged=[duplicate_pb(match) for match in found.matches],
+            suggested=[duplicate_pb(match) for match in found.suggestions],
+        )
+
+    async def _find(self, report: Report, conn: Connection) -> Judged:
+        event_type = await store_types.get_type(conn, report.type)
+        if event_type is None:
+            raise NotFound(Reason.EVENT_TYPE_NOT_FOUND, f"{report.type} does not exist", name=report.type)
+        if not can_match(event_type.merge, report.place):
+            return Judged([], [])
+        return await find(conn, self._transactions.node, event_type, report)
 
     async def ListMergeSuggestions(
         self, request: pb.ListMergeSuggestionsRequest, _context: Context

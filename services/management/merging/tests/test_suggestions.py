@@ -11,10 +11,10 @@ import pytest
 from libs.errors import Forbidden, Invalid, NotFound, Reason, WrongState
 from quintet.management.v1 import management_pb2
 from quintet.management.v1 import merging_pb2 as pb
-from services.management.convert import type_pb
+from services.management.convert import place_pb, time_pb, type_pb
 from services.management.merging.tests.moves import DISPATCHER, ZONE, check, file, merge, reports, split, suggestions
 from services.management.model import MergePolicy
-from services.management.tests.samples import GRAFFITI, NOISE
+from services.management.tests.samples import GRAFFITI, NOISE, TWIN_PEAKS, YESTERDAY, north_of
 from services.management.tests.story import OFFICER, walk
 
 if TYPE_CHECKING:
@@ -58,6 +58,28 @@ async def test_like_words_a_little_further_off_are_suggested(city: Node, words: 
     assert "文字" in text.zh
     assert "120" in found.explanation.inputs["distance_m"]
     assert found.explanation.rule == GRAFFITI.name
+
+
+async def test_who_takes_a_report_down_can_ask_before(city: Node) -> None:
+    first = await file(city, 1, words=ENGLISH[0])
+    before = await city.stated_types()
+
+    async def ask(metres: float, **more: Any) -> pb.FindDuplicatesResponse:
+        place = place_pb(north_of(TWIN_PEAKS, metres))
+        values = {"type": GRAFFITI.name, "description": ENGLISH[1], "occurred_at": time_pb(YESTERDAY)} | more
+        request = pb.FindDuplicatesRequest(parent="zones/us-ca-sf", place=place, **values)
+        response: pb.FindDuplicatesResponse = await city.call("FindDuplicates", request, OFFICER)
+        return response
+
+    near, further, nothing = await ask(50), await ask(120), await ask(300)
+    assert [each.event for each in near.merged] == [first]
+    assert [each.event for each in further.suggested] == [first]
+    assert (list(near.suggested), list(further.merged), list(nothing.merged), list(nothing.suggested)) == ([],) * 4
+    assert further.suggested[0].score < near.merged[0].score
+    assert list((await ask(0, type=NOISE.name)).merged) == [], "a type that is never merged"
+    with pytest.raises(NotFound):
+        await ask(0, type="eventTypes/none")
+    assert await city.stated_types() == before
 
 
 async def test_unlike_words_and_other_languages_are_not(city: Node) -> None:

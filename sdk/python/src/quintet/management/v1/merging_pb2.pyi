@@ -123,6 +123,38 @@ class MergeSuggestion(_message.Message):
 Global___MergeSuggestion: _TypeAlias = MergeSuggestion  # noqa: Y015
 
 @_typing.final
+class Duplicate(_message.Message):
+    """Duplicate is an open event that a report may be of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """event is the name of the event."""
+    score: _builtins.float
+    """score is how alike they are, 0 to 1."""
+    @_builtins.property
+    def explanation(self) -> _common_pb2.Explanation:
+        """explanation has every part of the score with its weight."""
+
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        score: _builtins.float = ...,
+        explanation: _common_pb2.Explanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "explanation", b"explanation", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Duplicate: _TypeAlias = Duplicate  # noqa: Y015
+
+@_typing.final
 class EventReport(_message.Message):
     """EventReport is one report that an event stands for."""
 
@@ -242,6 +274,78 @@ class MergeQuality(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__suggestion_precision) -> _WhichOneofReturnType__suggestion_precision | None: ...
 
 Global___MergeQuality: _TypeAlias = MergeQuality  # noqa: Y015
+
+@_typing.final
+class FindDuplicatesRequest(_message.Message):
+    """FindDuplicatesRequest describes a report that is not taken in yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """parent is `zones/{zone}`, the zone that the caller works for. Events are looked for around the place, in whichever zone."""
+    type: _builtins.str
+    """type is `eventTypes/{id}`."""
+    description: _builtins.str
+    """description says what was seen."""
+    @_builtins.property
+    def place(self) -> _common_pb2.Place:
+        """place is where."""
+
+    @_builtins.property
+    def occurred_at(self) -> _timestamp_pb2.Timestamp:
+        """occurred_at is when, if not now; a time in the future is refused."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        type: _builtins.str = ...,
+        description: _builtins.str = ...,
+        place: _common_pb2.Place | None = ...,
+        occurred_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at", "place", b"place"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "occurred_at", b"occurred_at", "parent", b"parent", "place", b"place", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindDuplicatesRequest: _TypeAlias = FindDuplicatesRequest  # noqa: Y015
+
+@_typing.final
+class FindDuplicatesResponse(_message.Message):
+    """FindDuplicatesResponse answers FindDuplicates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MERGED_FIELD_NUMBER: _builtins.int
+    SUGGESTED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def merged(self) -> _containers.RepeatedCompositeFieldContainer[Global___Duplicate]:
+        """merged are the events that the report would be merged into without asking: into the first of them that is still open."""
+
+    @_builtins.property
+    def suggested(self) -> _containers.RepeatedCompositeFieldContainer[Global___Duplicate]:
+        """suggested are those for which a merge would be suggested when it opens an event of its own; three at most."""
+
+    def __init__(
+        self,
+        *,
+        merged: _abc.Iterable[Global___Duplicate] | None = ...,
+        suggested: _abc.Iterable[Global___Duplicate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["merged", b"merged", "suggested", b"suggested"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindDuplicatesResponse: _TypeAlias = FindDuplicatesResponse  # noqa: Y015
 
 @_typing.final
 class ListMergeSuggestionsRequest(_message.Message):

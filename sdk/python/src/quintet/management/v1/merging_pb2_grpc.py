@@ -36,6 +36,11 @@ class MergeServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.FindDuplicates = channel.unary_unary(
+                '/quintet.management.v1.MergeService/FindDuplicates',
+                request_serializer=quintet_dot_management_dot_v1_dot_merging__pb2.FindDuplicatesRequest.SerializeToString,
+                response_deserializer=quintet_dot_management_dot_v1_dot_merging__pb2.FindDuplicatesResponse.FromString,
+                _registered_method=True)
         self.ListMergeSuggestions = channel.unary_unary(
                 '/quintet.management.v1.MergeService/ListMergeSuggestions',
                 request_serializer=quintet_dot_management_dot_v1_dot_merging__pb2.ListMergeSuggestionsRequest.SerializeToString,
@@ -77,6 +82,14 @@ class MergeServiceServicer:
     """MergeService deals with events that may be, are, or were wrongly taken for the same thing. What is merged without asking is
     said by the MergePolicy of the type; every reporter keeps their number and gets the answer, wherever their report stands.
     """
+
+    def FindDuplicates(self, request, context):
+        """FindDuplicates says which open events of this node a report would be merged into or suggested for, and changes nothing: for
+        whoever takes a report down while its reporter is still there to be asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ListMergeSuggestions(self, request, context):
         """ListMergeSuggestions lists what may be the same as what, in a zone and the zones below it, newest first, as far as the
@@ -137,6 +150,11 @@ class MergeServiceServicer:
 
 def add_MergeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'FindDuplicates': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindDuplicates,
+                    request_deserializer=quintet_dot_management_dot_v1_dot_merging__pb2.FindDuplicatesRequest.FromString,
+                    response_serializer=quintet_dot_management_dot_v1_dot_merging__pb2.FindDuplicatesResponse.SerializeToString,
+            ),
             'ListMergeSuggestions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMergeSuggestions,
                     request_deserializer=quintet_dot_management_dot_v1_dot_merging__pb2.ListMergeSuggestionsRequest.FromString,
@@ -184,6 +202,33 @@ class MergeService:
     """MergeService deals with events that may be, are, or were wrongly taken for the same thing. What is merged without asking is
     said by the MergePolicy of the type; every reporter keeps their number and gets the answer, wherever their report stands.
     """
+
+    @staticmethod
+    def FindDuplicates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.management.v1.MergeService/FindDuplicates',
+            quintet_dot_management_dot_v1_dot_merging__pb2.FindDuplicatesRequest.SerializeToString,
+            quintet_dot_management_dot_v1_dot_merging__pb2.FindDuplicatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def ListMergeSuggestions(request,

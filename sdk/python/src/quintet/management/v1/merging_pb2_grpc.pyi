@@ -18,6 +18,10 @@ class MergeServiceStub:
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    FindDuplicates: _aio.UnaryUnaryMultiCallable[_merging_pb2.FindDuplicatesRequest, _merging_pb2.FindDuplicatesResponse]
+    """FindDuplicates says which open events of this node a report would be merged into or suggested for, and changes nothing: for
+    whoever takes a report down while its reporter is still there to be asked.
+    """
     ListMergeSuggestions: _aio.UnaryUnaryMultiCallable[_merging_pb2.ListMergeSuggestionsRequest, _merging_pb2.ListMergeSuggestionsResponse]
     """ListMergeSuggestions lists what may be the same as what, in a zone and the zones below it, newest first, as far as the
     caller may see the events.
@@ -49,6 +53,16 @@ class MergeServiceServicer(metaclass=_abc_1.ABCMeta):
     """MergeService deals with events that may be, are, or were wrongly taken for the same thing. What is merged without asking is
     said by the MergePolicy of the type; every reporter keeps their number and gets the answer, wherever their report stands.
     """
+
+    @_abc_1.abstractmethod
+    def FindDuplicates(
+        self,
+        request: _merging_pb2.FindDuplicatesRequest,
+        context: _aio.ServicerContext[_merging_pb2.FindDuplicatesRequest, _abc.Awaitable[_merging_pb2.FindDuplicatesResponse]],
+    ) -> _abc.Awaitable[_merging_pb2.FindDuplicatesResponse]:
+        """FindDuplicates says which open events of this node a report would be merged into or suggested for, and changes nothing: for
+        whoever takes a report down while its reporter is still there to be asked.
+        """
 
     @_abc_1.abstractmethod
     def ListMergeSuggestions(

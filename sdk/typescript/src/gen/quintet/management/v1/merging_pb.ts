@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/merging.proto.
  */
 export const file_quintet_management_v1_merging: GenFile = /*@__PURE__*/
-  fileDesc("CiNxdWludGV0L21hbmFnZW1lbnQvdjEvbWVyZ2luZy5wcm90bxIVcXVpbnRldC5tYW5hZ2VtZW50LnYxItMCCg9NZXJnZVN1Z2dlc3Rpb24SDAoEbmFtZRgBIAEoCRINCgVldmVudBgCIAEoCRIPCgdzYW1lX2FzGAMgASgJEgwKBHR5cGUYBCABKAkSDQoFc2NvcmUYBSABKAESMwoLZXhwbGFuYXRpb24YBiABKAsyHi5xdWludGV0LmNvbW1vbi52MS5FeHBsYW5hdGlvbhI6CgVzdGF0ZRgHIAEoDjIrLnF1aW50ZXQubWFuYWdlbWVudC52MS5NZXJnZVN1Z2dlc3Rpb25TdGF0ZRIwCgxzdWdnZXN0ZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmRlY2lkZWRfYnkYCSABKAkSLgoKZGVjaWRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAsgASgJIvwBCgtFdmVudFJlcG9ydBIMCgRuYW1lGAEgASgJEgwKBGtpbmQYAiABKAkSDgoGc291cmNlGAMgASgJEg4KBm1lcmdlZBgEIAEoCBINCgVtb3ZlcxgFIAEoBRITCgtkZXNjcmlwdGlvbhgGIAEoCRInCgVwbGFjZRgHIAEoCzIYLnF1aW50ZXQuY29tbW9uLnYxLlBsYWNlEi8KC29jY3VycmVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCgtleHBsYW5hdGlvbhgJIAEoCzIeLnF1aW50ZXQuY29tbW9uLnYxLkV4cGxhbmF0aW9uIv4BCgxNZXJnZVF1YWxpdHkSDAoEdHlwZRgBIAEoCRIRCglhdXRvbWF0aWMYAiABKAMSDgoGdW5kb25lGAMgASgDEg8KB2J5X2hhbmQYBCABKAMSEQoJc3VnZ2VzdGVkGAUgASgDEhAKCGFjY2VwdGVkGAYgASgDEhEKCWRpc21pc3NlZBgHIAEoAxIgChNhdXRvbWF0aWNfcHJlY2lzaW9uGAggASgBSACIAQESIQoUc3VnZ2VzdGlvbl9wcmVjaXNpb24YCSABKAFIAYgBAUIWChRfYXV0b21hdGljX3ByZWNpc2lvbkIXChVfc3VnZ2VzdGlvbl9wcmVjaXNpb24i+QEKG0xpc3RNZXJnZVN1Z2dlc3Rpb25zUmVxdWVzdBIkCgZwYXJlbnQYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9EjAKBWV2ZW50GAIgASgJQiHS8xgdKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SOgoFc3RhdGUYAyABKA4yKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VTdWdnZXN0aW9uU3RhdGUSKQoJcGFnZV9zaXplGAQgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQH9AEhsKCnBhZ2VfdG9rZW4YBSABKAlCB9LzGAMQgAQidAocTGlzdE1lcmdlU3VnZ2VzdGlvbnNSZXNwb25zZRI7CgtzdWdnZXN0aW9ucxgBIAMoCzImLnF1aW50ZXQubWFuYWdlbWVudC52MS5NZXJnZVN1Z2dlc3Rpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqQBChxBY2NlcHRNZXJnZVN1Z2dlc3Rpb25SZXF1ZXN0Ek8KBG5hbWUYASABKAlCQdLzGD0IASo5em9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9L21lcmdlU3VnZ2VzdGlvbnMve3N1Z2dlc3Rpb259EhcKBnJlYXNvbhgCIAEoCUIH0vMYAxDQDxIaCgpyZXF1ZXN0X2lkGAMgASgJQgbS8xgCEEAiiAEKHUFjY2VwdE1lcmdlU3VnZ2VzdGlvblJlc3BvbnNlEjoKCnN1Z2dlc3Rpb24YASABKAsyJi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VTdWdnZXN0aW9uEisKBWV2ZW50GAIgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50IqcBCh1EaXNtaXNzTWVyZ2VTdWdnZXN0aW9uUmVxdWVzdBJPCgRuYW1lGAEgASgJQkHS8xg9CAEqOXpvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fS9tZXJnZVN1Z2dlc3Rpb25zL3tzdWdnZXN0aW9ufRIZCgZyZWFzb24YAiABKAlCCdLzGAUIARDQDxIaCgpyZXF1ZXN0X2lkGAMgASgJQgbS8xgCEEAiXAoeRGlzbWlzc01lcmdlU3VnZ2VzdGlvblJlc3BvbnNlEjoKCnN1Z2dlc3Rpb24YASABKAsyJi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VTdWdnZXN0aW9uIs4BChJNZXJnZUV2ZW50c1JlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SMQoEaW50bxgCIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SGQoGcmVhc29uGAMgASgJQgnS8xgFCAEQ0A8SGwoEZXRhZxgEIAEoA0IN0vMYCTEAAAAAAAAAABIaCgpyZXF1ZXN0X2lkGAUgASgJQgbS8xgCEEAicAoTTWVyZ2VFdmVudHNSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIsCgZtZXJnZWQYAiABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQijwEKElNwbGl0UmVwb3J0UmVxdWVzdBJCCgRuYW1lGAEgASgJQjTS8xgwCAEqLHpvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fS9yZXBvcnRzL3tyZXBvcnR9EhkKBnJlYXNvbhgCIAEoCUIJ0vMYBQgBENAPEhoKCnJlcXVlc3RfaWQYAyABKAlCBtLzGAIQQCJ0ChNTcGxpdFJlcG9ydFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50EjAKCnNwbGl0X2Zyb20YAiABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQikQEKEkxpc3RSZXBvcnRzUmVxdWVzdBIzCgZwYXJlbnQYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EikKCXBhZ2Vfc2l6ZRgCIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAMgASgJQgfS8xgDEIAEImMKE0xpc3RSZXBvcnRzUmVzcG9uc2USMwoHcmVwb3J0cxgBIAMoCzIiLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFJlcG9ydBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkilAEKFkdldE1lcmdlUXVhbGl0eVJlcXVlc3QSJAoGcGFyZW50GAEgASgJQhTS8xgQCAEqDHpvbmVzL3t6b25lfRIpCgVzaW5jZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoEBChdHZXRNZXJnZVF1YWxpdHlSZXNwb25zZRIyCgV0eXBlcxgBIAMoCzIjLnF1aW50ZXQubWFuYWdlbWVudC52MS5NZXJnZVF1YWxpdHkSMgoFdG90YWwYAiABKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VRdWFsaXR5Ks0BChRNZXJnZVN1Z2dlc3Rpb25TdGF0ZRImCiJNRVJHRV9TVUdHRVNUSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASHwobTUVSR0VfU1VHR0VTVElPTl9TVEFURV9PUEVOEAESIwofTUVSR0VfU1VHR0VTVElPTl9TVEFURV9BQ0NFUFRFRBACEiQKIE1FUkdFX1NVR0dFU1RJT05fU1RBVEVfRElTTUlTU0VEEAMSIQodTUVSR0VfU1VHR0VTVElPTl9TVEFURV9MQVBTRUQQBDKzCwoMTWVyZ2VTZXJ2aWNlEtIBChRMaXN0TWVyZ2VTdWdnZXN0aW9ucxIyLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0TWVyZ2VTdWdnZXN0aW9uc1JlcXVlc3QaMy5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdE1lcmdlU3VnZ2VzdGlvbnNSZXNwb25zZSJRyvMYIAoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIGcGFyZW50gtPkkwInEiUvdjEve3BhcmVudD16b25lcy8qfS9tZXJnZVN1Z2dlc3Rpb25zEucBChVBY2NlcHRNZXJnZVN1Z2dlc3Rpb24SMy5xdWludGV0Lm1hbmFnZW1lbnQudjEuQWNjZXB0TWVyZ2VTdWdnZXN0aW9uUmVxdWVzdBo0LnF1aW50ZXQubWFuYWdlbWVudC52MS5BY2NlcHRNZXJnZVN1Z2dlc3Rpb25SZXNwb25zZSJjyvMYHwoXbWFuYWdlbWVudC5ldmVudHMubWVyZ2UiBG5hbWWC0+STAjoiNS92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qL21lcmdlU3VnZ2VzdGlvbnMvKn06YWNjZXB0OgEqEusBChZEaXNtaXNzTWVyZ2VTdWdnZXN0aW9uEjQucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRpc21pc3NNZXJnZVN1Z2dlc3Rpb25SZXF1ZXN0GjUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRpc21pc3NNZXJnZVN1Z2dlc3Rpb25SZXNwb25zZSJkyvMYHwoXbWFuYWdlbWVudC5ldmVudHMubWVyZ2UiBG5hbWWC0+STAjsiNi92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qL21lcmdlU3VnZ2VzdGlvbnMvKn06ZGlzbWlzczoBKhK1AQoLTWVyZ2VFdmVudHMSKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VFdmVudHNSZXF1ZXN0GioucXVpbnRldC5tYW5hZ2VtZW50LnYxLk1lcmdlRXZlbnRzUmVzcG9uc2UiT8rzGB8KF21hbmFnZW1lbnQuZXZlbnRzLm1lcmdlIgRuYW1lgtPkkwImIiEvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKn06bWVyZ2U6ASoSvwEKC1NwbGl0UmVwb3J0EikucXVpbnRldC5tYW5hZ2VtZW50LnYxLlNwbGl0UmVwb3J0UmVxdWVzdBoqLnF1aW50ZXQubWFuYWdlbWVudC52MS5TcGxpdFJlcG9ydFJlc3BvbnNlIlnK8xgfChdtYW5hZ2VtZW50LmV2ZW50cy5tZXJnZSIEbmFtZYLT5JMCMCIrL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyovcmVwb3J0cy8qfTpzcGxpdDoBKhK3AQoLTGlzdFJlcG9ydHMSKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdFJlcG9ydHNSZXF1ZXN0GioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RSZXBvcnRzUmVzcG9uc2UiUcrzGCAKFm1hbmFnZW1lbnQuZXZlbnRzLnJlYWQiBnBhcmVudILT5JMCJxIlL3YxL3twYXJlbnQ9em9uZXMvKi9ldmVudHMvKn0vcmVwb3J0cxLBAQoPR2V0TWVyZ2VRdWFsaXR5Ei0ucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldE1lcmdlUXVhbGl0eVJlcXVlc3QaLi5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0TWVyZ2VRdWFsaXR5UmVzcG9uc2UiT8rzGCIKGG1hbmFnZW1lbnQuY291bnRlcnMucmVhZCIGcGFyZW50gtPkkwIjEiEvdjEve3BhcmVudD16b25lcy8qfS9tZXJnZVF1YWxpdHliBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_management_v1_management, file_quintet_options_v1_options]);
+  fileDesc("CiNxdWludGV0L21hbmFnZW1lbnQvdjEvbWVyZ2luZy5wcm90bxIVcXVpbnRldC5tYW5hZ2VtZW50LnYxItMCCg9NZXJnZVN1Z2dlc3Rpb24SDAoEbmFtZRgBIAEoCRINCgVldmVudBgCIAEoCRIPCgdzYW1lX2FzGAMgASgJEgwKBHR5cGUYBCABKAkSDQoFc2NvcmUYBSABKAESMwoLZXhwbGFuYXRpb24YBiABKAsyHi5xdWludGV0LmNvbW1vbi52MS5FeHBsYW5hdGlvbhI6CgVzdGF0ZRgHIAEoDjIrLnF1aW50ZXQubWFuYWdlbWVudC52MS5NZXJnZVN1Z2dlc3Rpb25TdGF0ZRIwCgxzdWdnZXN0ZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmRlY2lkZWRfYnkYCSABKAkSLgoKZGVjaWRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAsgASgJIl4KCUR1cGxpY2F0ZRINCgVldmVudBgBIAEoCRINCgVzY29yZRgCIAEoARIzCgtleHBsYW5hdGlvbhgDIAEoCzIeLnF1aW50ZXQuY29tbW9uLnYxLkV4cGxhbmF0aW9uIvwBCgtFdmVudFJlcG9ydBIMCgRuYW1lGAEgASgJEgwKBGtpbmQYAiABKAkSDgoGc291cmNlGAMgASgJEg4KBm1lcmdlZBgEIAEoCBINCgVtb3ZlcxgFIAEoBRITCgtkZXNjcmlwdGlvbhgGIAEoCRInCgVwbGFjZRgHIAEoCzIYLnF1aW50ZXQuY29tbW9uLnYxLlBsYWNlEi8KC29jY3VycmVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCgtleHBsYW5hdGlvbhgJIAEoCzIeLnF1aW50ZXQuY29tbW9uLnYxLkV4cGxhbmF0aW9uIv4BCgxNZXJnZVF1YWxpdHkSDAoEdHlwZRgBIAEoCRIRCglhdXRvbWF0aWMYAiABKAMSDgoGdW5kb25lGAMgASgDEg8KB2J5X2hhbmQYBCABKAMSEQoJc3VnZ2VzdGVkGAUgASgDEhAKCGFjY2VwdGVkGAYgASgDEhEKCWRpc21pc3NlZBgHIAEoAxIgChNhdXRvbWF0aWNfcHJlY2lzaW9uGAggASgBSACIAQESIQoUc3VnZ2VzdGlvbl9wcmVjaXNpb24YCSABKAFIAYgBAUIWChRfYXV0b21hdGljX3ByZWNpc2lvbkIXChVfc3VnZ2VzdGlvbl9wcmVjaXNpb24i5AEKFUZpbmREdXBsaWNhdGVzUmVxdWVzdBIkCgZwYXJlbnQYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9Ei0KBHR5cGUYAiABKAlCH9LzGBsIASoXZXZlbnRUeXBlcy97ZXZlbnRfdHlwZX0SHAoLZGVzY3JpcHRpb24YAyABKAlCB9LzGAMQoB8SJwoFcGxhY2UYBCABKAsyGC5xdWludGV0LmNvbW1vbi52MS5QbGFjZRIvCgtvY2N1cnJlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAifwoWRmluZER1cGxpY2F0ZXNSZXNwb25zZRIwCgZtZXJnZWQYASADKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRHVwbGljYXRlEjMKCXN1Z2dlc3RlZBgCIAMoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5EdXBsaWNhdGUi+QEKG0xpc3RNZXJnZVN1Z2dlc3Rpb25zUmVxdWVzdBIkCgZwYXJlbnQYASABKAlCFNLzGBAIASoMem9uZXMve3pvbmV9EjAKBWV2ZW50GAIgASgJQiHS8xgdKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SOgoFc3RhdGUYAyABKA4yKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VTdWdnZXN0aW9uU3RhdGUSKQoJcGFnZV9zaXplGAQgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQH9AEhsKCnBhZ2VfdG9rZW4YBSABKAlCB9LzGAMQgAQidAocTGlzdE1lcmdlU3VnZ2VzdGlvbnNSZXNwb25zZRI7CgtzdWdnZXN0aW9ucxgBIAMoCzImLnF1aW50ZXQubWFuYWdlbWVudC52MS5NZXJnZVN1Z2dlc3Rpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqQBChxBY2NlcHRNZXJnZVN1Z2dlc3Rpb25SZXF1ZXN0Ek8KBG5hbWUYASABKAlCQdLzGD0IASo5em9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9L21lcmdlU3VnZ2VzdGlvbnMve3N1Z2dlc3Rpb259EhcKBnJlYXNvbhgCIAEoCUIH0vMYAxDQDxIaCgpyZXF1ZXN0X2lkGAMgASgJQgbS8xgCEEAiiAEKHUFjY2VwdE1lcmdlU3VnZ2VzdGlvblJlc3BvbnNlEjoKCnN1Z2dlc3Rpb24YASABKAsyJi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VTdWdnZXN0aW9uEisKBWV2ZW50GAIgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50IqcBCh1EaXNtaXNzTWVyZ2VTdWdnZXN0aW9uUmVxdWVzdBJPCgRuYW1lGAEgASgJQkHS8xg9CAEqOXpvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fS9tZXJnZVN1Z2dlc3Rpb25zL3tzdWdnZXN0aW9ufRIZCgZyZWFzb24YAiABKAlCCdLzGAUIARDQDxIaCgpyZXF1ZXN0X2lkGAMgASgJQgbS8xgCEEAiXAoeRGlzbWlzc01lcmdlU3VnZ2VzdGlvblJlc3BvbnNlEjoKCnN1Z2dlc3Rpb24YASABKAsyJi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VTdWdnZXN0aW9uIs4BChJNZXJnZUV2ZW50c1JlcXVlc3QSMQoEbmFtZRgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SMQoEaW50bxgCIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SGQoGcmVhc29uGAMgASgJQgnS8xgFCAEQ0A8SGwoEZXRhZxgEIAEoA0IN0vMYCTEAAAAAAAAAABIaCgpyZXF1ZXN0X2lkGAUgASgJQgbS8xgCEEAicAoTTWVyZ2VFdmVudHNSZXNwb25zZRIrCgVldmVudBgBIAEoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudBIsCgZtZXJnZWQYAiABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQijwEKElNwbGl0UmVwb3J0UmVxdWVzdBJCCgRuYW1lGAEgASgJQjTS8xgwCAEqLHpvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fS9yZXBvcnRzL3tyZXBvcnR9EhkKBnJlYXNvbhgCIAEoCUIJ0vMYBQgBENAPEhoKCnJlcXVlc3RfaWQYAyABKAlCBtLzGAIQQCJ0ChNTcGxpdFJlcG9ydFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhwucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2ZW50EjAKCnNwbGl0X2Zyb20YAiABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQikQEKEkxpc3RSZXBvcnRzUmVxdWVzdBIzCgZwYXJlbnQYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EikKCXBhZ2Vfc2l6ZRgCIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAMgASgJQgfS8xgDEIAEImMKE0xpc3RSZXBvcnRzUmVzcG9uc2USMwoHcmVwb3J0cxgBIAMoCzIiLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFJlcG9ydBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkilAEKFkdldE1lcmdlUXVhbGl0eVJlcXVlc3QSJAoGcGFyZW50GAEgASgJQhTS8xgQCAEqDHpvbmVzL3t6b25lfRIpCgVzaW5jZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoEBChdHZXRNZXJnZVF1YWxpdHlSZXNwb25zZRIyCgV0eXBlcxgBIAMoCzIjLnF1aW50ZXQubWFuYWdlbWVudC52MS5NZXJnZVF1YWxpdHkSMgoFdG90YWwYAiABKAsyIy5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VRdWFsaXR5Ks0BChRNZXJnZVN1Z2dlc3Rpb25TdGF0ZRImCiJNRVJHRV9TVUdHRVNUSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASHwobTUVSR0VfU1VHR0VTVElPTl9TVEFURV9PUEVOEAESIwofTUVSR0VfU1VHR0VTVElPTl9TVEFURV9BQ0NFUFRFRBACEiQKIE1FUkdFX1NVR0dFU1RJT05fU1RBVEVfRElTTUlTU0VEEAMSIQodTUVSR0VfU1VHR0VTVElPTl9TVEFURV9MQVBTRUQQBDL+DAoMTWVyZ2VTZXJ2aWNlEsgBCg5GaW5kRHVwbGljYXRlcxIsLnF1aW50ZXQubWFuYWdlbWVudC52MS5GaW5kRHVwbGljYXRlc1JlcXVlc3QaLS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRmluZER1cGxpY2F0ZXNSZXNwb25zZSJZyvMYIAoWbWFuYWdlbWVudC5ldmVudHMub3BlbiIGcGFyZW50gtPkkwIvIiovdjEve3BhcmVudD16b25lcy8qfS9ldmVudHM6ZmluZER1cGxpY2F0ZXM6ASoS0gEKFExpc3RNZXJnZVN1Z2dlc3Rpb25zEjIucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RNZXJnZVN1Z2dlc3Rpb25zUmVxdWVzdBozLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0TWVyZ2VTdWdnZXN0aW9uc1Jlc3BvbnNlIlHK8xggChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgZwYXJlbnSC0+STAicSJS92MS97cGFyZW50PXpvbmVzLyp9L21lcmdlU3VnZ2VzdGlvbnMS5wEKFUFjY2VwdE1lcmdlU3VnZ2VzdGlvbhIzLnF1aW50ZXQubWFuYWdlbWVudC52MS5BY2NlcHRNZXJnZVN1Z2dlc3Rpb25SZXF1ZXN0GjQucXVpbnRldC5tYW5hZ2VtZW50LnYxLkFjY2VwdE1lcmdlU3VnZ2VzdGlvblJlc3BvbnNlImPK8xgfChdtYW5hZ2VtZW50LmV2ZW50cy5tZXJnZSIEbmFtZYLT5JMCOiI1L3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyovbWVyZ2VTdWdnZXN0aW9ucy8qfTphY2NlcHQ6ASoS6wEKFkRpc21pc3NNZXJnZVN1Z2dlc3Rpb24SNC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGlzbWlzc01lcmdlU3VnZ2VzdGlvblJlcXVlc3QaNS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGlzbWlzc01lcmdlU3VnZ2VzdGlvblJlc3BvbnNlImTK8xgfChdtYW5hZ2VtZW50LmV2ZW50cy5tZXJnZSIEbmFtZYLT5JMCOyI2L3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyovbWVyZ2VTdWdnZXN0aW9ucy8qfTpkaXNtaXNzOgEqErUBCgtNZXJnZUV2ZW50cxIpLnF1aW50ZXQubWFuYWdlbWVudC52MS5NZXJnZUV2ZW50c1JlcXVlc3QaKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTWVyZ2VFdmVudHNSZXNwb25zZSJPyvMYHwoXbWFuYWdlbWVudC5ldmVudHMubWVyZ2UiBG5hbWWC0+STAiYiIS92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qfTptZXJnZToBKhK/AQoLU3BsaXRSZXBvcnQSKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3BsaXRSZXBvcnRSZXF1ZXN0GioucXVpbnRldC5tYW5hZ2VtZW50LnYxLlNwbGl0UmVwb3J0UmVzcG9uc2UiWcrzGB8KF21hbmFnZW1lbnQuZXZlbnRzLm1lcmdlIgRuYW1lgtPkkwIwIisvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKi9yZXBvcnRzLyp9OnNwbGl0OgEqErcBCgtMaXN0UmVwb3J0cxIpLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0UmVwb3J0c1JlcXVlc3QaKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdFJlcG9ydHNSZXNwb25zZSJRyvMYIAoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIGcGFyZW50gtPkkwInEiUvdjEve3BhcmVudD16b25lcy8qL2V2ZW50cy8qfS9yZXBvcnRzEsEBCg9HZXRNZXJnZVF1YWxpdHkSLS5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0TWVyZ2VRdWFsaXR5UmVxdWVzdBouLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRNZXJnZVF1YWxpdHlSZXNwb25zZSJPyvMYIgoYbWFuYWdlbWVudC5jb3VudGVycy5yZWFkIgZwYXJlbnSC0+STAiMSIS92MS97cGFyZW50PXpvbmVzLyp9L21lcmdlUXVhbGl0eWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_management_v1_management, file_quintet_options_v1_options]);
 
 /**
  * MergeSuggestion says that an event may be the same as an earlier one.
@@ -114,6 +114,41 @@ export const MergeSuggestionSchema: GenMessage<MergeSuggestion> = /*@__PURE__*/
   messageDesc(file_quintet_management_v1_merging, 0);
 
 /**
+ * Duplicate is an open event that a report may be of.
+ *
+ * @generated from message quintet.management.v1.Duplicate
+ */
+export type Duplicate = Message<"quintet.management.v1.Duplicate"> & {
+  /**
+   * event is the name of the event.
+   *
+   * @generated from field: string event = 1;
+   */
+  event: string;
+
+  /**
+   * score is how alike they are, 0 to 1.
+   *
+   * @generated from field: double score = 2;
+   */
+  score: number;
+
+  /**
+   * explanation has every part of the score with its weight.
+   *
+   * @generated from field: quintet.common.v1.Explanation explanation = 3;
+   */
+  explanation?: Explanation | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.Duplicate.
+ * Use `create(DuplicateSchema)` to create a new message.
+ */
+export const DuplicateSchema: GenMessage<Duplicate> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_merging, 1);
+
+/**
  * EventReport is one report that an event stands for.
  *
  * @generated from message quintet.management.v1.EventReport
@@ -188,7 +223,7 @@ export type EventReport = Message<"quintet.management.v1.EventReport"> & {
  * Use `create(EventReportSchema)` to create a new message.
  */
 export const EventReportSchema: GenMessage<EventReport> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 1);
+  messageDesc(file_quintet_management_v1_merging, 2);
 
 /**
  * MergeQuality are the figures of one type.
@@ -265,7 +300,84 @@ export type MergeQuality = Message<"quintet.management.v1.MergeQuality"> & {
  * Use `create(MergeQualitySchema)` to create a new message.
  */
 export const MergeQualitySchema: GenMessage<MergeQuality> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 2);
+  messageDesc(file_quintet_management_v1_merging, 3);
+
+/**
+ * FindDuplicatesRequest describes a report that is not taken in yet.
+ *
+ * @generated from message quintet.management.v1.FindDuplicatesRequest
+ */
+export type FindDuplicatesRequest = Message<"quintet.management.v1.FindDuplicatesRequest"> & {
+  /**
+   * parent is `zones/{zone}`, the zone that the caller works for. Events are looked for around the place, in whichever zone.
+   *
+   * @generated from field: string parent = 1;
+   */
+  parent: string;
+
+  /**
+   * type is `eventTypes/{id}`.
+   *
+   * @generated from field: string type = 2;
+   */
+  type: string;
+
+  /**
+   * description says what was seen.
+   *
+   * @generated from field: string description = 3;
+   */
+  description: string;
+
+  /**
+   * place is where.
+   *
+   * @generated from field: quintet.common.v1.Place place = 4;
+   */
+  place?: Place | undefined;
+
+  /**
+   * occurred_at is when, if not now; a time in the future is refused.
+   *
+   * @generated from field: google.protobuf.Timestamp occurred_at = 5;
+   */
+  occurredAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.FindDuplicatesRequest.
+ * Use `create(FindDuplicatesRequestSchema)` to create a new message.
+ */
+export const FindDuplicatesRequestSchema: GenMessage<FindDuplicatesRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_merging, 4);
+
+/**
+ * FindDuplicatesResponse answers FindDuplicates.
+ *
+ * @generated from message quintet.management.v1.FindDuplicatesResponse
+ */
+export type FindDuplicatesResponse = Message<"quintet.management.v1.FindDuplicatesResponse"> & {
+  /**
+   * merged are the events that the report would be merged into without asking: into the first of them that is still open.
+   *
+   * @generated from field: repeated quintet.management.v1.Duplicate merged = 1;
+   */
+  merged: Duplicate[];
+
+  /**
+   * suggested are those for which a merge would be suggested when it opens an event of its own; three at most.
+   *
+   * @generated from field: repeated quintet.management.v1.Duplicate suggested = 2;
+   */
+  suggested: Duplicate[];
+};
+
+/**
+ * Describes the message quintet.management.v1.FindDuplicatesResponse.
+ * Use `create(FindDuplicatesResponseSchema)` to create a new message.
+ */
+export const FindDuplicatesResponseSchema: GenMessage<FindDuplicatesResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_merging, 5);
 
 /**
  * ListMergeSuggestionsRequest asks for a page of suggestions.
@@ -314,7 +426,7 @@ export type ListMergeSuggestionsRequest = Message<"quintet.management.v1.ListMer
  * Use `create(ListMergeSuggestionsRequestSchema)` to create a new message.
  */
 export const ListMergeSuggestionsRequestSchema: GenMessage<ListMergeSuggestionsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 3);
+  messageDesc(file_quintet_management_v1_merging, 6);
 
 /**
  * ListMergeSuggestionsResponse is a page of suggestions.
@@ -342,7 +454,7 @@ export type ListMergeSuggestionsResponse = Message<"quintet.management.v1.ListMe
  * Use `create(ListMergeSuggestionsResponseSchema)` to create a new message.
  */
 export const ListMergeSuggestionsResponseSchema: GenMessage<ListMergeSuggestionsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 4);
+  messageDesc(file_quintet_management_v1_merging, 7);
 
 /**
  * AcceptMergeSuggestionRequest accepts a suggestion.
@@ -377,7 +489,7 @@ export type AcceptMergeSuggestionRequest = Message<"quintet.management.v1.Accept
  * Use `create(AcceptMergeSuggestionRequestSchema)` to create a new message.
  */
 export const AcceptMergeSuggestionRequestSchema: GenMessage<AcceptMergeSuggestionRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 5);
+  messageDesc(file_quintet_management_v1_merging, 8);
 
 /**
  * AcceptMergeSuggestionResponse answers AcceptMergeSuggestion.
@@ -405,7 +517,7 @@ export type AcceptMergeSuggestionResponse = Message<"quintet.management.v1.Accep
  * Use `create(AcceptMergeSuggestionResponseSchema)` to create a new message.
  */
 export const AcceptMergeSuggestionResponseSchema: GenMessage<AcceptMergeSuggestionResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 6);
+  messageDesc(file_quintet_management_v1_merging, 9);
 
 /**
  * DismissMergeSuggestionRequest dismisses a suggestion.
@@ -440,7 +552,7 @@ export type DismissMergeSuggestionRequest = Message<"quintet.management.v1.Dismi
  * Use `create(DismissMergeSuggestionRequestSchema)` to create a new message.
  */
 export const DismissMergeSuggestionRequestSchema: GenMessage<DismissMergeSuggestionRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 7);
+  messageDesc(file_quintet_management_v1_merging, 10);
 
 /**
  * DismissMergeSuggestionResponse answers DismissMergeSuggestion.
@@ -461,7 +573,7 @@ export type DismissMergeSuggestionResponse = Message<"quintet.management.v1.Dism
  * Use `create(DismissMergeSuggestionResponseSchema)` to create a new message.
  */
 export const DismissMergeSuggestionResponseSchema: GenMessage<DismissMergeSuggestionResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 8);
+  messageDesc(file_quintet_management_v1_merging, 11);
 
 /**
  * MergeEventsRequest merges one event into another.
@@ -510,7 +622,7 @@ export type MergeEventsRequest = Message<"quintet.management.v1.MergeEventsReque
  * Use `create(MergeEventsRequestSchema)` to create a new message.
  */
 export const MergeEventsRequestSchema: GenMessage<MergeEventsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 9);
+  messageDesc(file_quintet_management_v1_merging, 12);
 
 /**
  * MergeEventsResponse answers MergeEvents.
@@ -538,7 +650,7 @@ export type MergeEventsResponse = Message<"quintet.management.v1.MergeEventsResp
  * Use `create(MergeEventsResponseSchema)` to create a new message.
  */
 export const MergeEventsResponseSchema: GenMessage<MergeEventsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 10);
+  messageDesc(file_quintet_management_v1_merging, 13);
 
 /**
  * SplitReportRequest splits a report off.
@@ -573,7 +685,7 @@ export type SplitReportRequest = Message<"quintet.management.v1.SplitReportReque
  * Use `create(SplitReportRequestSchema)` to create a new message.
  */
 export const SplitReportRequestSchema: GenMessage<SplitReportRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 11);
+  messageDesc(file_quintet_management_v1_merging, 14);
 
 /**
  * SplitReportResponse answers SplitReport.
@@ -601,7 +713,7 @@ export type SplitReportResponse = Message<"quintet.management.v1.SplitReportResp
  * Use `create(SplitReportResponseSchema)` to create a new message.
  */
 export const SplitReportResponseSchema: GenMessage<SplitReportResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 12);
+  messageDesc(file_quintet_management_v1_merging, 15);
 
 /**
  * ListReportsRequest asks for a page of the reports of an event.
@@ -636,7 +748,7 @@ export type ListReportsRequest = Message<"quintet.management.v1.ListReportsReque
  * Use `create(ListReportsRequestSchema)` to create a new message.
  */
 export const ListReportsRequestSchema: GenMessage<ListReportsRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 13);
+  messageDesc(file_quintet_management_v1_merging, 16);
 
 /**
  * ListReportsResponse is a page of reports.
@@ -664,7 +776,7 @@ export type ListReportsResponse = Message<"quintet.management.v1.ListReportsResp
  * Use `create(ListReportsResponseSchema)` to create a new message.
  */
 export const ListReportsResponseSchema: GenMessage<ListReportsResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 14);
+  messageDesc(file_quintet_management_v1_merging, 17);
 
 /**
  * GetMergeQualityRequest asks for the figures.
@@ -699,7 +811,7 @@ export type GetMergeQualityRequest = Message<"quintet.management.v1.GetMergeQual
  * Use `create(GetMergeQualityRequestSchema)` to create a new message.
  */
 export const GetMergeQualityRequestSchema: GenMessage<GetMergeQualityRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 15);
+  messageDesc(file_quintet_management_v1_merging, 18);
 
 /**
  * GetMergeQualityResponse answers GetMergeQuality.
@@ -727,7 +839,7 @@ export type GetMergeQualityResponse = Message<"quintet.management.v1.GetMergeQua
  * Use `create(GetMergeQualityResponseSchema)` to create a new message.
  */
 export const GetMergeQualityResponseSchema: GenMessage<GetMergeQualityResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_merging, 16);
+  messageDesc(file_quintet_management_v1_merging, 19);
 
 /**
  * MergeSuggestionState says what became of a suggestion.
@@ -784,6 +896,17 @@ export const MergeSuggestionStateSchema: GenEnum<MergeSuggestionState> = /*@__PU
  * @generated from service quintet.management.v1.MergeService
  */
 export const MergeService: GenService<{
+  /**
+   * FindDuplicates says which open events of this node a report would be merged into or suggested for, and changes nothing: for
+   * whoever takes a report down while its reporter is still there to be asked.
+   *
+   * @generated from rpc quintet.management.v1.MergeService.FindDuplicates
+   */
+  findDuplicates: {
+    methodKind: "unary";
+    input: typeof FindDuplicatesRequestSchema;
+    output: typeof FindDuplicatesResponseSchema;
+  },
   /**
    * ListMergeSuggestions lists what may be the same as what, in a zone and the zones below it, newest first, as far as the
    * caller may see the events.

@@ -55,6 +55,7 @@ _MANAGEMENT_UP = (
     "ReportMerged",
     "EventAdvanced",
     "EventAssigned",
+    "EventRated",
     "JointDisposalStarted",
     "SubOrderCompleted",
     "ExceptionChanged",

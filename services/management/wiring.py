@@ -25,6 +25,7 @@ from services.management.handover.wiring import handovers
 from services.management.importing.service import ImportServicer
 from services.management.intake import Intake
 from services.management.merging import wiring as merging
+from services.management.performance.wiring import with_performance
 from services.management.plans.wiring import with_plans
 from services.management.routing import wiring as routing
 from services.management.service import ManagementServicer
@@ -89,6 +90,7 @@ async def build(host: Host) -> Wired:
             **calling.tasks,
         },
     )
+    wired = with_performance(wired, host, loops, mirrored)
     # The centre comes last: its indicators read what all the others hear.
     return with_warnings(with_plans(with_evidence(wired, host), host), host)
 

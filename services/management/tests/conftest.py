@@ -41,6 +41,7 @@ from quintet.management.v1.loops_pb2_grpc import LoopServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from quintet.management.v1.merging_pb2_grpc import MergeServiceStub
 from quintet.management.v1.routing_pb2_grpc import RoutingServiceStub
+from quintet.management.v1.scorecards_pb2_grpc import ScorecardServiceStub
 from quintet.management.v1.whistles_pb2_grpc import WhistleServiceStub
 from quintet.management.v1.worklists_pb2_grpc import WorkListServiceStub
 from services.management import store_types
@@ -74,6 +75,7 @@ STUBS = (
     HandoverServiceStub,
     RoutingServiceStub,
     WhistleServiceStub,
+    ScorecardServiceStub,
 )
 ROLES: dict[str, tuple[str, ...]] = {
     "duty-officer": ("open", "read", "advance", "file", "void", "merge"),
@@ -86,18 +88,22 @@ ROLES: dict[str, tuple[str, ...]] = {
 HANDLER = (
     *("events.read", "events.advance", "events.dispose", "work.claim", "exceptions.ask", "evidence.write"),
     *("handovers.offer", "handovers.answer", "handovers.read", "whistles.report_in", "whistles.read"),
+    *("scorecards.read", "scorecards.appeal"),
 )
 ADMIN = (
     *("event_types.write", "event_types.read", "component_types.write", "loops.write", "calendars.write"),
     "events.import",
 )
 STAFF = ("exceptions.ask", "evidence.write")
-DECIDING = ("exceptions.decide", "analysis.read", "handovers.decide", "handovers.read")
+DECIDING = (
+    *("exceptions.decide", "analysis.read", "handovers.decide", "handovers.read"),
+    *("scorecards.read", "scorecards.publish", "scorecards.decide"),
+)
 BESIDES: dict[str, tuple[str, ...]] = {
     "duty-officer": (*STAFF, "counters.read", "work.claim", "handovers.read", "whistles.blow", "whistles.read"),
     "dispatcher": (*STAFF, "work.claim", "work.assign", "handovers.read", "routing.read"),
     "verifier": (*STAFF, "work.claim"),
-    "supervisor": (*STAFF, *DECIDING, "counters.read", "work.assign", "routing.read"),
+    "supervisor": (*STAFF, *DECIDING, "counters.read", "work.assign", "routing.read", "scorecards.write"),
     "leader": ("events.read", *DECIDING),
     "admin": ADMIN,
     "resident.01": (),

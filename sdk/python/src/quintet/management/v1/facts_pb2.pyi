@@ -14,6 +14,7 @@ from quintet.management.v1 import exceptions_pb2 as _exceptions_pb2
 from quintet.management.v1 import handovers_pb2 as _handovers_pb2
 from quintet.management.v1 import management_pb2 as _management_pb2
 from quintet.management.v1 import plans_pb2 as _plans_pb2
+from quintet.management.v1 import scorecards_pb2 as _scorecards_pb2
 from quintet.management.v1 import warnings_pb2 as _warnings_pb2
 from quintet.management.v1 import whistles_pb2 as _whistles_pb2
 import builtins as _builtins
@@ -936,3 +937,95 @@ class WhistleRated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WhistleRated: _TypeAlias = WhistleRated  # noqa: Y015
+
+@_typing.final
+class EventRated(_message.Message):
+    """EventRated says that a reporter rated how an event was handled. The node that handles the event states it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    RATING_FIELD_NUMBER: _builtins.int
+    RATED_AT_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """event is the name of the event."""
+    request: _builtins.str
+    """request is the name of the request that was rated; its reporter stays where it was filed."""
+    rating: _builtins.int
+    """rating is 1 (very bad) to 5 (very good)."""
+    zone: _builtins.str
+    """zone is the event's zone."""
+    node: _builtins.str
+    """node is the id of the node that handles the event."""
+    @_builtins.property
+    def rated_at(self) -> _timestamp_pb2.Timestamp:
+        """rated_at is when."""
+
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        request: _builtins.str = ...,
+        rating: _builtins.int = ...,
+        rated_at: _timestamp_pb2.Timestamp | None = ...,
+        zone: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rated_at", b"rated_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "node", b"node", "rated_at", b"rated_at", "rating", b"rating", "request", b"request", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventRated: _TypeAlias = EventRated  # noqa: Y015
+
+@_typing.final
+class ScorecardPublished(_message.Message):
+    """ScorecardPublished says that a version of a scorecard was published."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORECARD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scorecard(self) -> _scorecards_pb2.Scorecard:
+        """scorecard is the version."""
+
+    def __init__(
+        self,
+        *,
+        scorecard: _scorecards_pb2.Scorecard | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scorecard", b"scorecard"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scorecard", b"scorecard"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScorecardPublished: _TypeAlias = ScorecardPublished  # noqa: Y015
+
+@_typing.final
+class ScorecardAppealChanged(_message.Message):
+    """ScorecardAppealChanged says that an appeal was filed or decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPEAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def appeal(self) -> _scorecards_pb2.Appeal:
+        """appeal is the appeal as it is now."""
+
+    def __init__(
+        self,
+        *,
+        appeal: _scorecards_pb2.Appeal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["appeal", b"appeal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["appeal", b"appeal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScorecardAppealChanged: _TypeAlias = ScorecardAppealChanged  # noqa: Y015

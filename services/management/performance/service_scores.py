@@ -21,7 +21,7 @@ from services.management.performance.convert_scorecards import (
     subject_pb,
 )
 from services.management.performance.model_scorecard import Credit, Part, SubjectKind
-from services.management.performance.service_base import READ, CardMethods, missing
+from services.management.performance.service_base import READ, CardMethods
 from services.management.performance.service_cards import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class ReadingMethods(CardMethods):
 
         async def read(conn: Connection) -> pb.ListScorecardChangesResponse:
             shown = await self._shown(conn, request.parent, request.version)
-            current_caller().require(READ, zone=shown.card.zone, hide=missing(request.parent))
+            current_caller().require(READ, zone=shown.card.zone)
             if shown.version.number == 1:
                 return pb.ListScorecardChangesResponse()
             before = await store_cards.version(conn, shown.card, shown.version.number - 1, drafts=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from quintet.delivery.v1.facts_pb2 import RequestRated
@@ -64,7 +65,7 @@ class Life:
     @property
     def is_reversed(self) -> bool:
         times = [self.occurred_at, *(at for _, at, _ in self.steps)]
-        return any(later < before for before, later in zip(times, times[1:], strict=False))
+        return any(later < before for before, later in pairwise(times))
 
     @property
     def closed_at(self) -> datetime | None:
@@ -115,12 +116,12 @@ def _life(chance: random.Random, number: int) -> Life:
     return life
 
 
-async def take_in(node: Node, lives: list[Life], subject: str = "people/admin") -> None:
+async def take_in(node: Node, lives: list[Life], subject: str = "people/admin", zone: str = "us-ca-sf") -> None:
     """Import lives, and learn the names of their events."""
     for first in range(0, len(lives), 100):
         part = lives[first : first + 100]
         request = imports_pb2.ImportEventsRequest(
-            parent="zones/us-ca-sf", source="chance", events=[_past(life) for life in part]
+            parent=f"zones/{zone}", source="chance", events=[_past(life) for life in part]
         )
         answer = await node.call("ImportEvents", request, subject)
         for life, imported in zip(part, answer.events, strict=True):

@@ -60,16 +60,30 @@ async def scores(node: Node, card: pb.Scorecard, subject: str = SUPERVISOR) -> d
 
 
 async def behind(
-    node: Node, card: pb.Scorecard, kind: str, subject: str, indicator: str, part: Any, who: str = SUPERVISOR
+    node: Node,
+    card: pb.Scorecard,
+    kind: str,
+    subject: str,
+    indicator: str,
+    part: Any,
+    who: str = SUPERVISOR,
+    *,
+    page: int = 7,
 ) -> list[pb.FigureEvent]:
     """All events behind a part of a figure, page by page."""
     found: list[pb.FigureEvent] = []
     token = ""
     while True:
         request = pb.ListFigureEventsRequest(
-            parent=card.name, version=card.version, kind=f"SUBJECT_KIND_{kind}", subject=subject, indicator=indicator,
-            part=part, page_size=7, page_token=token,
-        )  # fmt: skip
+            parent=card.name,
+            version=card.version,
+            kind=pb.SubjectKind.Value(f"SUBJECT_KIND_{kind}"),
+            subject=subject,
+            indicator=indicator,
+            part=part,
+            page_size=page,
+            page_token=token,
+        )
         answer = await node.call("ListFigureEvents", request, who)
         found += answer.events
         token = answer.next_page_token
@@ -137,14 +151,14 @@ async def test_points_are_the_mean_of_the_lines_by_weight(city: Node) -> None:
 async def test_a_period_counts_by_the_time_that_the_definition_names(city: Node) -> None:
     lives = await lives_of(city, 80)
     middle = START + timedelta(days=30)
-    for counts_by, time_of in (
-        ("occurred", lambda life: life.occurred_at),
-        ("closed", lambda life: life.closed_at),
+    for counts_by, times in (
+        ("occurred", [life.occurred_at for life in lives]),
+        ("closed", [life.closed_at for life in lives]),
     ):
         source = SOURCE.replace("counts_by: opened", f"counts_by: {counts_by}")
         await put(city, source)
         card = await draft(city, START, middle)
-        assert card.events == sum(bool(at := time_of(life)) and START <= at < middle for life in lives)
+        assert card.events == sum(at is not None and START <= at < middle for at in times)
 
 
 async def test_the_zone_of_a_scorecard_is_as_far_up_as_it_looks(city: Node) -> None:

@@ -22,6 +22,8 @@ from demo.records import read_records
 from demo.settings import ROOT, read_settings
 from deploy.cli import run
 from deploy.testing import NodeProcess, write_node_toml
+from quintet.identity.v1.directory_pb2 import ListZonesRequest
+from quintet.management.v1 import scorecards_pb2 as scorecards
 from quintet.management.v1.management_pb2 import Event, ListEventsRequest
 from quintet_sdk import Client
 
@@ -117,6 +119,23 @@ def test_what_is_brought_again_changes_nothing(node: NodeProcess, tmp_path: Path
         record: name for record, (name, _) in first.items()
     }
     assert asyncio.run(_events(node)) == before
+
+
+def test_scorecards_of_the_history_equal_the_table_to_the_row(node: NodeProcess, tmp_path: Path) -> None:
+    """Three years: how many of each zone's cases were answered within hours, solved, and solved in time, and which."""
+    export = _export(tmp_path)
+    cases = [case for case in _merged(_cases(export)) if case.leader is None]
+    names = {record: name for record, (name, _) in _import(node, "sf311", export, tmp_path).items()}
+    paths = asyncio.run(_paths(node))
+    for year in (2014, 2015, 2016):
+        period = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+        chosen = [case for case in cases if period[0] <= case.opened < period[1]]
+        expected, doubted = _counted(chosen, names, paths)
+        told, exclusions, late = asyncio.run(_scored(node, *period))
+        assert told == {key: (len(met), len(not_met)) for key, (met, not_met) in expected.items()}
+        assert exclusions == ({"TIME_REVERSED": len(doubted)} if doubted else {})
+        assert late == expected[CITY, "on_time"][1]
+        print(f"{year}: {len(chosen)} cases, {len(doubted)} contradict themselves, {len(late)} late")
 
 
 def test_units_of_the_fire_department_keep_their_stages_to_the_second(node: NodeProcess, tmp_path: Path) -> None:
@@ -257,6 +276,27 @@ def _summary(cases: Sequence[Case], now: datetime) -> str:
     )
 
 
+def _counted(
+    cases: Sequence[Case], names: Mapping[str, str], paths: Mapping[str, Sequence[str]]
+) -> tuple[dict[tuple[str, str], tuple[set[str], set[str]]], set[str]]:
+    """The events that met each indicator and those that did not, by zone and indicator; and those that are left out.
+
+    Whatever is still open has been so for years: nothing of it is undecided.
+    """
+    found: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
+    doubted = {names[case.id] for case in cases if case.closed and case.closed < case.opened}
+    for case in cases:
+        if names[case.id] in doubted:
+            continue
+        answered = case.closed is not None and case.closed - case.opened <= timedelta(hours=4)
+        on_time = case.closed is not None and case.closed <= case.due
+        met = {"response": answered, "resolution": case.closed is not None, "on_time": on_time}
+        for zone in paths[case.zone]:
+            for indicator, holds in met.items():
+                found.setdefault((zone, indicator), (set(), set()))[not holds].add(names[case.id])
+    return found, doubted
+
+
 # --------------------------------------------------------------------------------------------------- what the node says
 
 
@@ -286,3 +326,61 @@ async def _events(node: NodeProcess) -> dict[str, Event]:
             if not page.next_page_token:
                 return found
             request.page_token = page.next_page_token
+
+
+async def _paths(node: NodeProcess) -> dict[str, tuple[str, ...]]:
+    """The zones of the city, each with the codes from its own up to the city's."""
+    async with Client(node.url) as client:
+        await client.sign_in("node-admin", node.password())
+        listed = (await client.directory.ListZones(ListZonesRequest())).zones
+    above = {zone.name.removeprefix("zones/"): zone.parent.removeprefix("zones/") for zone in listed}
+    return {code: _path(code, above) for code in above}
+
+
+def _path(code: str, above: Mapping[str, str]) -> tuple[str, ...]:
+    return (code,) if code == CITY or code not in above else (code, *_path(above[code], above))
+
+
+async def _scored(
+    node: NodeProcess, start: datetime, end: datetime
+) -> tuple[dict[tuple[str, str], tuple[int, int]], dict[str, int], set[str]]:
+    """The figures of a scorecard of the city's zones, its exclusions, and the events behind its late ones."""
+    source = (ROOT / "docs/examples/scorecard-handling.yaml").read_text()
+    async with Client(node.url) as client:
+        await client.sign_in("node-admin", node.password())
+        await client.scorecards.PutScorecardDefinition(
+            scorecards.PutScorecardDefinitionRequest(name="scorecardDefinitions/handling", source=source)
+        )
+        asked = scorecards.DraftScorecardRequest(parent=f"zones/{CITY}", definition="scorecardDefinitions/handling")
+        asked.period_from.FromDatetime(start)
+        asked.period_to.FromDatetime(end)
+        card = (await client.scorecards.DraftScorecard(asked)).scorecard
+        request = scorecards.ListScoresRequest(
+            parent=card.name, kind=scorecards.SUBJECT_KIND_ZONE, page_size=PAGE_SIZE
+        )  # fmt: skip
+        scores = (await client.scorecards.ListScores(request)).scores
+        late: set[str] = set()
+        behind = scorecards.ListFigureEventsRequest(
+            parent=card.name,
+            kind=scorecards.SUBJECT_KIND_ZONE,
+            subject=f"zones/{CITY}",
+            indicator="on_time",
+            part=scorecards.FIGURE_PART_NOT_MET,
+            page_size=PAGE_SIZE,
+        )
+        while True:
+            page = await client.scorecards.ListFigureEvents(behind)
+            late |= {event.event for event in page.events}
+            if not page.next_page_token:
+                break
+            behind.page_token = page.next_page_token
+    told = {
+        (score.subject.removeprefix("zones/"), figure.indicator): (
+            figure.numerator,
+            figure.denominator - figure.numerator,
+        )
+        for score in scores
+        for figure in score.figures
+        if figure.indicator in {"response", "resolution", "on_time"}
+    }
+    return told, {each.code: each.events for each in card.exclusions}, late

@@ -1,5 +1,6 @@
 """Scorecards (行政问效): a supervisor declares and publishes, the crew objects, the next version says what changed."""
 
+from base64 import b64decode
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -153,6 +154,31 @@ def test_a_formula_that_is_not_of_the_language_is_refused_by_its_line(people: di
     # The crew does not write its own marks.
     own = people["crew"].refused("PUT", f"/v1/scorecardDefinitions/{FORMULAS_ID}", {"source": source})
     assert own == Refused(403, "NOT_PERMITTED")
+
+
+def test_a_report_of_a_topic_is_read_in_both_languages_and_printed(people: dict[str, Caller]) -> None:
+    supervisor, since = people["supervisor"], datetime.now(UTC) - timedelta(seconds=1)
+    solved, left = _opened(people, "Tags on the wall"), _opened(people, "又一处涂鸦")
+    _solve(people, solved)
+    topic = {
+        "kind": "REPORT_KIND_TOPICAL", "type": "eventTypes/graffiti", "organisation": CREW,
+        "periodFrom": since.isoformat(), "periodTo": datetime.now(UTC).isoformat(),
+    }  # fmt: skip
+    assert people["crew"].refused("POST", f"/v1/zones/{ZONE}/reports", topic) == Refused(403, "NOT_PERMITTED")
+    report = supervisor.post(f"/v1/zones/{ZONE}/reports", topic)["report"]
+    assert (report["opened"], report["closed"], report["late"]) == (2, 1, 0)
+    assert int(report["waiting"]) >= 1, f"{left} is open, with what else the crew has"
+    for language, title in (("ZH", f"{ZONE} 专题报告：涂鸦"), ("EN", f"Topical report: Graffiti, {ZONE}")):
+        page = supervisor.get(f"/v1/{report['name']}", language=f"REPORT_LANGUAGE_{language}")
+        text = b64decode(page["content"]).decode()
+        assert f"<h1>{title}</h1>" in text
+        assert "<svg" in text
+        printed = supervisor.get(
+            f"/v1/{report['name']}", language=f"REPORT_LANGUAGE_{language}", format="REPORT_FORMAT_PDF"
+        )
+        assert (printed["mediaType"], b64decode(printed["content"])[:5]) == ("application/pdf", b"%PDF-")
+    listed = supervisor.get(f"/v1/zones/{ZONE}/reports")["reports"]
+    assert listed[0]["name"] == report["name"]
 
 
 # ------------------------------------------------------------------------------------------------------------- in steps

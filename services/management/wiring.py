@@ -27,6 +27,7 @@ from services.management.intake import Intake
 from services.management.merging import wiring as merging
 from services.management.performance.wiring import with_performance
 from services.management.plans.wiring import with_plans
+from services.management.reports import wiring as reports
 from services.management.routing import wiring as routing
 from services.management.service import ManagementServicer
 from services.management.warnings.wiring import with_warnings
@@ -73,6 +74,7 @@ async def build(host: Host) -> Wired:
             *handing.servicers,
             *calling.servicers,
             *routing.servicers(means),
+            *reports.servicers(host, loops),
         ],
         handlers={
             **handlers(own, mirrored, LedgerHandlers(host.node, mirrored, ledger)),

@@ -24,6 +24,7 @@ import { VisitService } from "./gen/quintet/management/v1/visits_pb.js";
 import { WarningCentreService } from "./gen/quintet/management/v1/warnings_pb.js";
 import { WarningChannelService } from "./gen/quintet/management/v1/channels_pb.js";
 import { WhistleService } from "./gen/quintet/management/v1/whistles_pb.js";
+import { ReportService } from "./gen/quintet/management/v1/reports_pb.js";
 import { ScorecardService } from "./gen/quintet/management/v1/scorecards_pb.js";
 import { WorkListService } from "./gen/quintet/management/v1/worklists_pb.js";
 import { PerceptionService } from "./gen/quintet/perception/v1/perception_pb.js";
@@ -52,6 +53,7 @@ export interface Quintet {
   readonly evidence: Client<typeof EvidenceService>;
   readonly componentTypes: Client<typeof ComponentTypeService>;
   readonly loops: Client<typeof LoopService>;
+  readonly reports: Client<typeof ReportService>;
   readonly scorecards: Client<typeof ScorecardService>;
   readonly calendars: Client<typeof CalendarService>;
   readonly deadlines: Client<typeof DeadlineService>;
@@ -93,6 +95,7 @@ export function connect(options: Options): Quintet {
     evidence: createClient(EvidenceService, transport),
     componentTypes: createClient(ComponentTypeService, transport),
     loops: createClient(LoopService, transport),
+    reports: createClient(ReportService, transport),
     scorecards: createClient(ScorecardService, transport),
     calendars: createClient(CalendarService, transport),
     deadlines: createClient(DeadlineService, transport),

@@ -150,7 +150,9 @@ class MergeServicer(Methods, MergeServiceServicer):
         opened, left = await self._mover.split(tx, event, report, reason=request.reason, actor=caller.subject)
         return pb.SplitReportResponse(event=await _told(tx, opened), split_from=await _told(tx, left))
 
-    async def ListReports(self, request: pb.ListReportsRequest, _context: Context) -> pb.ListReportsResponse:
+    async def ListEventReports(
+        self, request: pb.ListEventReportsRequest, _context: Context
+    ) -> pb.ListEventReportsResponse:
         size = paging.size(request.page_size)
         of = f"reports {request.parent}"
         after = paging.after(request.page_token, int, of=of)
@@ -165,7 +167,9 @@ class MergeServicer(Methods, MergeServiceServicer):
         event, rows = await self._transactions.read(read)
         current_caller().require(READ, zone=event.zone, organisation=event.handlers)
         page, token = paging.page(rows, size, lambda report: (report.revision,), of=of)
-        return pb.ListReportsResponse(reports=[report_pb(event.name, each) for each in page], next_page_token=token)
+        return pb.ListEventReportsResponse(
+            reports=[report_pb(event.name, each) for each in page], next_page_token=token
+        )
 
     async def GetMergeQuality(
         self, request: pb.GetMergeQualityRequest, _context: Context

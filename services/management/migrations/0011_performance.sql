@@ -109,3 +109,19 @@ CREATE TABLE scorecard_appeals (
     note text NOT NULL DEFAULT ''
 );
 CREATE INDEX scorecard_appeals_scorecard ON scorecard_appeals (scorecard, id DESC);
+
+-- Reports: what was counted when each was made. They are rendered when they are read.
+CREATE TABLE reports (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL UNIQUE,
+    zone text NOT NULL,
+    kind text NOT NULL,
+    organisation text NOT NULL,
+    type text NOT NULL,
+    period_from timestamptz NOT NULL,
+    period_to timestamptz NOT NULL,
+    made_by text NOT NULL,
+    made_at timestamptz NOT NULL,
+    content jsonb NOT NULL
+);
+CREATE INDEX reports_zone ON reports (zone, id DESC);

@@ -27,7 +27,7 @@ from services.management.routing.model_measure import Accuracy, measure
 from services.management.service_base import READ, Methods, missing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from libs.db import Connection
     from services.management.deadlines.model_clocks import CalendarSet
@@ -76,7 +76,7 @@ class RoutingServicer(Methods, RoutingServiceServicer):
                 event,
                 event_type,
                 await self._intake.route(conn, event_type, event.zone, now),
-                await store_history.ended(conn, node, self._voided(), event.type, limit=HISTORY_EVENTS_MAX),
+                await store_history.ended(conn, node, self._loops.voided_states, event.type, limit=HISTORY_EVENTS_MAX),
                 await store_history.corrections(conn, [event.type], limit=CORRECTIONS_MAX),
                 await self._book.calendars(conn),
             )
@@ -114,7 +114,7 @@ class RoutingServicer(Methods, RoutingServiceServicer):
         current_caller().require(READ_ROUTING, zone=zone)
 
         async def read(conn: Connection) -> tuple[list[Ended], list[Correction]]:
-            node, voided = self._transactions.node, self._voided()
+            node, voided = self._transactions.node, self._loops.voided_states
             if request.type:
                 ended = await store_history.ended(conn, node, voided, request.type, limit=HISTORY_EVENTS_MAX)
             else:
@@ -137,10 +137,6 @@ class RoutingServicer(Methods, RoutingServiceServicer):
                 _accuracy(pb.SUGGESTION_SOURCE_HISTORY, history),
             ],
         )
-
-    def _voided(self) -> Sequence[str]:
-        """Return the states in which an event ended without being handled."""
-        return sorted({action.target for loop in self._loops.versions for action in loop.actions if action.voids})
 
 
 async def _type(conn: Connection, *, name: str) -> EventType | None:

@@ -40,6 +40,7 @@ from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.loops_pb2_grpc import LoopServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from quintet.management.v1.merging_pb2_grpc import MergeServiceStub
+from quintet.management.v1.reports_pb2_grpc import ReportServiceStub
 from quintet.management.v1.routing_pb2_grpc import RoutingServiceStub
 from quintet.management.v1.scorecards_pb2_grpc import ScorecardServiceStub
 from quintet.management.v1.whistles_pb2_grpc import WhistleServiceStub
@@ -76,6 +77,7 @@ STUBS = (
     RoutingServiceStub,
     WhistleServiceStub,
     ScorecardServiceStub,
+    ReportServiceStub,
 )
 ROLES: dict[str, tuple[str, ...]] = {
     "duty-officer": ("open", "read", "advance", "file", "void", "merge"),
@@ -97,7 +99,7 @@ ADMIN = (
 STAFF = ("exceptions.ask", "evidence.write")
 DECIDING = (
     *("exceptions.decide", "analysis.read", "handovers.decide", "handovers.read"),
-    *("scorecards.read", "scorecards.publish", "scorecards.decide"),
+    *("scorecards.read", "scorecards.publish", "scorecards.decide", "reports.generate", "reports.read"),
 )
 BESIDES: dict[str, tuple[str, ...]] = {
     "duty-officer": (*STAFF, "counters.read", "work.claim", "handovers.read", "whistles.blow", "whistles.read"),

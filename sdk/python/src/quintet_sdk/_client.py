@@ -26,6 +26,7 @@ from quintet.management.v1.loops_pb2_grpc import LoopServiceStub
 from quintet.management.v1.management_pb2_grpc import ManagementServiceStub
 from quintet.management.v1.merging_pb2_grpc import MergeServiceStub
 from quintet.management.v1.plans_pb2_grpc import PlanServiceStub
+from quintet.management.v1.reports_pb2_grpc import ReportServiceStub
 from quintet.management.v1.routing_pb2_grpc import RoutingServiceStub
 from quintet.management.v1.scorecards_pb2_grpc import ScorecardServiceStub
 from quintet.management.v1.visits_pb2_grpc import VisitServiceStub
@@ -77,6 +78,7 @@ class Client:
         self.merging = MergeServiceStub(self._channel)
         self.imports = ImportServiceStub(self._channel)
         self.analysis = AnalysisServiceStub(self._channel)
+        self.reports = ReportServiceStub(self._channel)
         self.scorecards = ScorecardServiceStub(self._channel)
         self.calendars = CalendarServiceStub(self._channel)
         self.work_lists = WorkListServiceStub(self._channel)

@@ -42,7 +42,7 @@ async def merge(node: Node, event: str, into: str, **more: Any) -> management_pb
 
 
 async def reports(node: Node, event: str) -> list[pb.EventReport]:
-    response = await node.call("ListReports", pb.ListReportsRequest(parent=event), OFFICER)
+    response = await node.call("ListEventReports", pb.ListEventReportsRequest(parent=event), OFFICER)
     return list(response.reports)
 
 

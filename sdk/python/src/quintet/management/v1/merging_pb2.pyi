@@ -656,8 +656,8 @@ class SplitReportResponse(_message.Message):
 Global___SplitReportResponse: _TypeAlias = SplitReportResponse  # noqa: Y015
 
 @_typing.final
-class ListReportsRequest(_message.Message):
-    """ListReportsRequest asks for a page of the reports of an event."""
+class ListEventReportsRequest(_message.Message):
+    """ListEventReportsRequest asks for a page of the reports of an event."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -683,11 +683,11 @@ class ListReportsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListReportsRequest: _TypeAlias = ListReportsRequest  # noqa: Y015
+Global___ListEventReportsRequest: _TypeAlias = ListEventReportsRequest  # noqa: Y015
 
 @_typing.final
-class ListReportsResponse(_message.Message):
-    """ListReportsResponse is a page of reports."""
+class ListEventReportsResponse(_message.Message):
+    """ListEventReportsResponse is a page of reports."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -711,7 +711,7 @@ class ListReportsResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListReportsResponse: _TypeAlias = ListReportsResponse  # noqa: Y015
+Global___ListEventReportsResponse: _TypeAlias = ListEventReportsResponse  # noqa: Y015
 
 @_typing.final
 class GetMergeQualityRequest(_message.Message):

@@ -66,10 +66,10 @@ class MergeServiceStub:
                 request_serializer=quintet_dot_management_dot_v1_dot_merging__pb2.SplitReportRequest.SerializeToString,
                 response_deserializer=quintet_dot_management_dot_v1_dot_merging__pb2.SplitReportResponse.FromString,
                 _registered_method=True)
-        self.ListReports = channel.unary_unary(
-                '/quintet.management.v1.MergeService/ListReports',
-                request_serializer=quintet_dot_management_dot_v1_dot_merging__pb2.ListReportsRequest.SerializeToString,
-                response_deserializer=quintet_dot_management_dot_v1_dot_merging__pb2.ListReportsResponse.FromString,
+        self.ListEventReports = channel.unary_unary(
+                '/quintet.management.v1.MergeService/ListEventReports',
+                request_serializer=quintet_dot_management_dot_v1_dot_merging__pb2.ListEventReportsRequest.SerializeToString,
+                response_deserializer=quintet_dot_management_dot_v1_dot_merging__pb2.ListEventReportsResponse.FromString,
                 _registered_method=True)
         self.GetMergeQuality = channel.unary_unary(
                 '/quintet.management.v1.MergeService/GetMergeQuality',
@@ -132,8 +132,8 @@ class MergeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListReports(self, request, context):
-        """ListReports lists the reports that an event of this node stands for, in the order in which it came to stand for them.
+    def ListEventReports(self, request, context):
+        """ListEventReports lists the reports that an event of this node stands for, in the order in which it came to stand for them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,10 +180,10 @@ def add_MergeServiceServicer_to_server(servicer, server):
                     request_deserializer=quintet_dot_management_dot_v1_dot_merging__pb2.SplitReportRequest.FromString,
                     response_serializer=quintet_dot_management_dot_v1_dot_merging__pb2.SplitReportResponse.SerializeToString,
             ),
-            'ListReports': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListReports,
-                    request_deserializer=quintet_dot_management_dot_v1_dot_merging__pb2.ListReportsRequest.FromString,
-                    response_serializer=quintet_dot_management_dot_v1_dot_merging__pb2.ListReportsResponse.SerializeToString,
+            'ListEventReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEventReports,
+                    request_deserializer=quintet_dot_management_dot_v1_dot_merging__pb2.ListEventReportsRequest.FromString,
+                    response_serializer=quintet_dot_management_dot_v1_dot_merging__pb2.ListEventReportsResponse.SerializeToString,
             ),
             'GetMergeQuality': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMergeQuality,
@@ -366,7 +366,7 @@ class MergeService:
             _registered_method=True)
 
     @staticmethod
-    def ListReports(request,
+    def ListEventReports(request,
             target,
             options=(),
             channel_credentials=None,
@@ -379,9 +379,9 @@ class MergeService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/quintet.management.v1.MergeService/ListReports',
-            quintet_dot_management_dot_v1_dot_merging__pb2.ListReportsRequest.SerializeToString,
-            quintet_dot_management_dot_v1_dot_merging__pb2.ListReportsResponse.FromString,
+            '/quintet.management.v1.MergeService/ListEventReports',
+            quintet_dot_management_dot_v1_dot_merging__pb2.ListEventReportsRequest.SerializeToString,
+            quintet_dot_management_dot_v1_dot_merging__pb2.ListEventReportsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,8 +42,8 @@ class MergeServiceStub:
     """SplitReport gives a report that was merged wrongly an event of its own (拆案), whose deadline counts from when the report says
     that it was. The report for which an event was opened, and reports of an imported past, cannot be split off (WRONG_STATE).
     """
-    ListReports: _aio.UnaryUnaryMultiCallable[_merging_pb2.ListReportsRequest, _merging_pb2.ListReportsResponse]
-    """ListReports lists the reports that an event of this node stands for, in the order in which it came to stand for them."""
+    ListEventReports: _aio.UnaryUnaryMultiCallable[_merging_pb2.ListEventReportsRequest, _merging_pb2.ListEventReportsResponse]
+    """ListEventReports lists the reports that an event of this node stands for, in the order in which it came to stand for them."""
     GetMergeQuality: _aio.UnaryUnaryMultiCallable[_merging_pb2.GetMergeQualityRequest, _merging_pb2.GetMergeQualityResponse]
     """GetMergeQuality counts by type what was merged, suggested and undone, so that thresholds are set by figures. It counts the
     events of this node that were opened in a zone and the zones below it within a period.
@@ -115,12 +115,12 @@ class MergeServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def ListReports(
+    def ListEventReports(
         self,
-        request: _merging_pb2.ListReportsRequest,
-        context: _aio.ServicerContext[_merging_pb2.ListReportsRequest, _abc.Awaitable[_merging_pb2.ListReportsResponse]],
-    ) -> _abc.Awaitable[_merging_pb2.ListReportsResponse]:
-        """ListReports lists the reports that an event of this node stands for, in the order in which it came to stand for them."""
+        request: _merging_pb2.ListEventReportsRequest,
+        context: _aio.ServicerContext[_merging_pb2.ListEventReportsRequest, _abc.Awaitable[_merging_pb2.ListEventReportsResponse]],
+    ) -> _abc.Awaitable[_merging_pb2.ListEventReportsResponse]:
+        """ListEventReports lists the reports that an event of this node stands for, in the order in which it came to stand for them."""
 
     @_abc_1.abstractmethod
     def GetMergeQuality(

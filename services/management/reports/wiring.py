@@ -1,0 +1,23 @@
+"""What reports are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from quintet.management.v1 import reports_pb2
+from quintet.management.v1.reports_pb2_grpc import add_ReportServiceServicer_to_server
+from services.management.reports.service import ReportServicer
+
+if TYPE_CHECKING:
+    from libs.host import Host, Servicer
+    from services.management.catalogue.book import LoopBook
+
+SERVICE = reports_pb2.DESCRIPTOR.services_by_name["ReportService"]
+
+
+def servicers(host: Host, loops: LoopBook) -> list[Servicer]:
+    """Return the servicer of the reports of one node's events."""
+    zone = ZoneInfo(host.config.node.timezone)
+    servicer = ReportServicer(host.transactions, loops, host.zones.tree, zone)
+    return [(add_ReportServiceServicer_to_server, servicer, SERVICE)]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpx
 
 from demo.nodes import SPECS, Node, kill_tree
-from deploy.testing import BUSY, SIGN_INS_MAX
+from deploy.testing import BUSY, SIGN_INS_AGAIN_MAX
 
 CALL_TIMEOUT_S = 30.0
 WAIT_S = 60.0
@@ -82,10 +82,11 @@ class Gateway:
         """Signed in, by default with the password that the demo gave the account."""
         with self.anonymous() as caller:
             credentials = {"login": login, "password": password or self.passwords[login]}
-            for _ in range(SIGN_INS_MAX):
-                answer = caller.http.post("/v1/sessions:signIn", json=credentials)
+            answer = caller.http.post("/v1/sessions:signIn", json=credentials)
+            for _ in range(SIGN_INS_AGAIN_MAX):
                 if answer.status_code not in BUSY:
                     break
+                answer = caller.http.post("/v1/sessions:signIn", json=credentials)
             signed_in = _accepted(answer)
             caller.http.headers["authorization"] = f"Bearer {signed_in['tokens']['accessToken']}"
             yield caller

@@ -11,7 +11,7 @@ from libs.errors import Invalid, Reason, WrongState
 from services.management.model import Doubt, Event, Flag, Step, flagged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 LOOP_DEFAULT = "loops/seven-step"
 # Clocks of callers may run this far ahead of ours; beyond it a time lies in the future.
@@ -169,6 +169,11 @@ def passed_on(before: Event, after: Event, *, same_role: bool = True) -> Event:
 
 def _is_handed_over(loop: Loop, before: str, after: str) -> bool:
     return loop.next_permissions(before).isdisjoint(loop.next_permissions(after))
+
+
+def voided_states(loops: Iterable[Loop]) -> tuple[str, ...]:
+    """Return the states in which events of these loops are voided."""
+    return tuple(dict.fromkeys(action.target for loop in loops for action in loop.actions if action.voids))
 
 
 def time_reversed(action: str) -> Flag:

@@ -74,7 +74,7 @@ async def build(host: Host) -> Wired:
             *handing.servicers,
             *calling.servicers,
             *routing.servicers(means),
-            *reports.servicers(host, loops),
+            *reports.servicers(host, lambda: loops.versions),
         ],
         handlers={
             **handlers(own, mirrored, LedgerHandlers(host.node, mirrored, ledger)),
@@ -92,7 +92,7 @@ async def build(host: Host) -> Wired:
             **calling.tasks,
         },
     )
-    wired = with_performance(wired, host, loops, mirrored)
+    wired = with_performance(wired, host, lambda: loops.versions, mirrored)
     # The centre comes last: its indicators read what all the others hear.
     return with_warnings(with_plans(with_evidence(wired, host), host), host)
 

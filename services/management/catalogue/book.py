@@ -51,11 +51,6 @@ class LoopBook:
         """All loops that events may follow, those of the past among them."""
         return self._versions.values()
 
-    @property
-    def voided_states(self) -> tuple[str, ...]:
-        """The states in which events are that were voided, in any version of any loop."""
-        return tuple(sorted({action.target for loop in self.versions for action in loop.actions if action.voids}))
-
     def keep(self, loop: Loop) -> None:
         """Know one more version."""
         self._versions[loop.name, loop.version] = loop

@@ -166,6 +166,7 @@ class MergeServicer(Methods, MergeServiceServicer):
 
         event, rows = await self._transactions.read(read)
         current_caller().require(READ, zone=event.zone, organisation=event.handlers)
+        self._check_ours(event)
         page, token = paging.page(rows, size, lambda report: (report.revision,), of=of)
         return pb.ListEventReportsResponse(
             reports=[report_pb(event.name, each) for each in page], next_page_token=token

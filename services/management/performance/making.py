@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from libs.errors import Exhausted, NotFound, Reason
+from services.management.model_loop import voided_states
 from services.management.performance import (
     store_appeals,
     store_cards,
@@ -15,16 +16,16 @@ from services.management.performance import (
 )
 from services.management.performance.model_scorecard import EVENTS_MAX, Card, Definition, Version
 from services.management.performance.model_seal import Seal, is_signed, sign
-from services.management.performance.store_facts import Area, Words
+from services.management.performance.store_facts import Area
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from libs.db import Connection
     from libs.node_key import NodeKeys
     from libs.tx import Tx
     from libs.zones import ZoneTree
-    from services.management.catalogue.book import LoopBook
+    from services.management.model_loop import Loop
 
 _NO_KIND = frozenset(("", "unspecified"))
 
@@ -42,7 +43,10 @@ class Checked(NamedTuple):
 class Maker:
     """Makes the versions of one node's scorecards."""
 
-    def __init__(self, node: str, loops: LoopBook, zones: Callable[[], ZoneTree], keys: NodeKeys) -> None:
+    def __init__(
+        self, node: str, loops: Callable[[], Iterable[Loop]], zones: Callable[[], ZoneTree], keys: NodeKeys
+    ) -> None:
+        """`loops` gives all loops that this node knows, `zones` the zones as they are at the moment."""
         self._node = node
         self._loops = loops
         self._zones = zones
@@ -51,14 +55,14 @@ class Maker:
     async def draft(self, tx: Tx, card: Card, definition: Definition, wanted: Version) -> Version:
         """Store a version with the facts as they are now. Raises Exhausted for too many events."""
         areas = _areas(self._zones(), card.zone)
-        events = await store_facts.count(tx.conn, card, definition, [area.code for area in areas])
-        if events > EVENTS_MAX:
-            text = f"{events} events are in the period; {EVENTS_MAX} can be scored at once"
-            raise Exhausted(Reason.QUOTA, text, events=str(events), limit=str(EVENTS_MAX))
+        events = await store_facts.chosen(tx.conn, card, definition, [area.code for area in areas], EVENTS_MAX + 1)
+        if len(events) > EVENTS_MAX:
+            text = f"more than {EVENTS_MAX} events are in the period, and no more can be scored at once"
+            raise Exhausted(Reason.QUOTA, text, limit=str(EVENTS_MAX))
         made = replace(wanted, id=await store_cards.add(tx.conn, card, wanted))
-        words = Words.of(self._loops.versions)
         await store_facts.read(
-            tx.conn, made.id, card, definition, areas, words, node=self._node, as_of=made.as_of
+            tx.conn, made.id, definition, events, areas, voided_states(self._loops()),
+            node=self._node, as_of=made.as_of,
         )  # fmt: skip
         return await self._ruled(tx, card, definition, made)
 

@@ -1,4 +1,4 @@
-"""What is known of the events of a period, and how each counts by the formulas: one statement over their tables.
+"""What is known of the events of a period, and how each counts by the formulas: a few statements over their tables.
 
 A formula becomes SQL here and nowhere else. Its words become fixed expressions, its values parameters.
 """
@@ -23,13 +23,14 @@ from services.management.performance.model_formula import (
 from services.management.performance.model_scorecard import CountsBy, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from libs.db import Connection
-    from services.management.model_loop import Loop
     from services.management.performance.model_scorecard import Card, Definition
 
+# What one statement reads: far below the time that one may take.
+EVENTS_BATCH = 5000
 # An open event is late once its time is over; before that nobody knows.
 _ON_TIME = "CASE WHEN f.closed_at IS NOT NULL THEN f.closed_at <= f.{due} WHEN f.{due} < f.as_of THEN FALSE END"
 _CONDITIONS = {
@@ -60,21 +61,9 @@ _SPANS = {
     "handling": ("f.sent_at", "f.closed_at"),
     "total": ("f.occurred_at", "f.closed_at"),
 }
+# Steps that no loop declares, besides taking the event: whoever was sent it has not answered by them.
+_NO_ANSWER = tuple(action for action in StepAction if action is not StepAction.CLAIM)
 _TIMES = {CountsBy.OCCURRED: "occurred_at", CountsBy.OPENED: "opened_at", CountsBy.CLOSED: "closed_at"}
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What the loops of the node call things: actions that answer a dispatch, and states of what was voided."""
-
-    responses: tuple[str, ...]
-    voided: tuple[str, ...]
-
-    @classmethod
-    def of(cls, loops: Iterable[Loop]) -> Words:
-        actions = [action for loop in loops for action in loop.actions]
-        responses = dict.fromkeys((*(action.action for action in actions), StepAction.CLAIM))
-        return cls(tuple(responses), tuple(dict.fromkeys(action.target for action in actions if action.voids)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,45 +124,50 @@ def _verdict(of: str, that: str) -> str:
     )
 
 
-async def count(conn: Connection, card: Card, definition: Definition, zones: Collection[str]) -> int:
-    """Return how many events there are in the period."""
+async def chosen(conn: Connection, card: Card, definition: Definition, zones: Collection[str], limit: int) -> list[int]:
+    """Return the ids of the events of the period, in order, at most `limit`."""
     at = _TIMES[definition.counts_by]
-    found = await conn.fetchval(
-        f"SELECT count(*) FROM events e WHERE e.zone = ANY($1::text[]) AND e.{at} >= $2 AND e.{at} < $3",
-        list(zones), card.period_from, card.period_to,
+    rows = await conn.fetch(
+        f"""SELECT e.id FROM events e WHERE e.zone = ANY($1::text[]) AND e.{at} >= $2 AND e.{at} < $3
+        ORDER BY e.id LIMIT $4""",
+        list(zones), card.period_from, card.period_to, limit,
     )  # fmt: skip
-    return int(found)
+    return [row["id"] for row in rows]
 
 
 async def read(
     conn: Connection,
     version_id: int,
-    card: Card,
     definition: Definition,
+    events: Sequence[int],
     areas: Sequence[Area],
-    words: Words,
+    voided: Sequence[str],
     *,
     node: str,
     as_of: datetime,
 ) -> None:
-    """Store every event of the period as it counts by the formulas."""
-    at = _TIMES[definition.counts_by]
-    values: list[object] = [
-        version_id, [area.code for area in areas], card.period_from, card.period_to, as_of, node,
-        ["/".join(area.path) for area in areas], [area.tier for area in areas], list(words.responses),
-        list(words.voided), list(definition.excludes),
-    ]  # fmt: skip
-    verdicts = " || ".join(
-        _verdict(compiled(indicator.denominator, values), compiled(indicator.numerator, values))
-        for indicator in definition.indicators
-    )
-    await conn.execute(f"{_FACTS.format(at=at)} {_INSERT.format(verdicts=verdicts)}", *values)
+    """Store how events count by the formulas. `voided` are the states of what was voided.
+
+    Each statement reads EVENTS_BATCH of them: none takes longer than a statement may.
+    """
+    for first in range(0, len(events), EVENTS_BATCH):
+        values: list[object] = [
+            version_id, list(events[first : first + EVENTS_BATCH]), [area.code for area in areas],
+            ["/".join(area.path) for area in areas], [area.tier for area in areas], as_of, node, list(_NO_ANSWER),
+            list(voided), list(definition.excludes),
+        ]  # fmt: skip
+        verdicts = " || ".join(
+            _verdict(compiled(indicator.denominator, values), compiled(indicator.numerator, values))
+            for indicator in definition.indicators
+        )
+        await conn.execute(f"{_FACTS} {_INSERT.format(verdicts=verdicts)}", *values)
 
 
 _FACTS = f"""
 WITH chosen AS MATERIALIZED (
-    SELECT e.*, a.path, a.tier FROM unnest($2::text[], $7::text[], $8::text[]) AS a (code, path, tier)
-    JOIN events e ON e.zone = a.code AND e.{{at}} >= $3 AND e.{{at}} < $4
+    SELECT e.*, a.path, a.tier FROM events e
+    JOIN unnest($3::text[], $4::text[], $5::text[]) AS a (code, path, tier) ON a.code = e.zone
+    WHERE e.id = ANY($2::bigint[])
 ), steps AS MATERIALIZED (
     SELECT s.event_id, s.revision, s.action, s.organisation, s.occurred_at
     FROM chosen c JOIN event_steps s ON s.event_id = c.id
@@ -182,7 +176,7 @@ WITH chosen AS MATERIALIZED (
     WHERE organisation <> '' ORDER BY event_id, revision
 ), answered AS (
     SELECT DISTINCT ON (s.event_id) s.event_id, s.occurred_at FROM steps s JOIN sent USING (event_id)
-    WHERE s.revision > sent.revision AND s.action = ANY($9::text[]) ORDER BY s.event_id, s.revision
+    WHERE s.revision > sent.revision AND s.action <> ALL($8::text[]) ORDER BY s.event_id, s.revision
 ), tallied AS (
     SELECT event_id, count(DISTINCT organisation) FILTER (WHERE organisation <> '') AS organisations,
         count(*) FILTER (WHERE action = '{StepAction.EXTEND}') AS extensions,
@@ -194,10 +188,10 @@ WITH chosen AS MATERIALIZED (
     SELECT c.id AS event_id, count(*) AS ratings, avg(r.rating) AS rating
     FROM chosen c JOIN event_ratings r ON r.event = c.name GROUP BY c.id
 ), facts AS (
-    SELECT $5::timestamptz AS as_of, $6::text AS own,
+    SELECT $6::timestamptz AS as_of, $7::text AS own,
         c.id, c.name, c.zone, c.path, c.tier, c.type, c.node, c.organisation, c.occurred_at, c.closed_at, c.due_at,
         c.first_due_at, c.reports, c.returns, c.reopens, c.shares, c.flags,
-        c.status = ANY($10::text[]) AS voided, sent.occurred_at AS sent_at, sent.organisation AS first_organisation,
+        c.status = ANY($9::text[]) AS voided, sent.occurred_at AS sent_at, sent.organisation AS first_organisation,
         answered.occurred_at AS response_at, coalesce(t.organisations, 0) AS organisations,
         coalesce(t.extensions, 0) AS extensions, coalesce(t.suspensions, 0) AS suspensions,
         coalesce(t.escalations, 0) AS escalations, coalesce(t.supervisions, 0) AS supervisions,
@@ -214,7 +208,7 @@ INSERT INTO scorecard_events (version_id, event_id, event, zone, zones, tier, ty
 SELECT $1, f.id, f.name, f.zone, string_to_array(f.path, '/'), f.tier, f.type, f.node, f.organisation,
     coalesce(f.first_organisation, ''), {verdicts},
     coalesce((
-        SELECT x.code FROM unnest($11::text[]) WITH ORDINALITY AS x (code, place)
+        SELECT x.code FROM unnest($10::text[]) WITH ORDINALITY AS x (code, place)
         WHERE f.flags @> jsonb_build_array(jsonb_build_object('code', x.code)) ORDER BY x.place LIMIT 1
     ), '')
 FROM facts f"""

@@ -24,9 +24,10 @@ SAMPLE_SMALL = Text(
     "可计入的事件只有{events}件，少于{least}件，不计分", "{events} events count, fewer than {least}: no points"
 )
 MIRRORED = Text(
-    "其中{events}件由其他节点办理，按其上报的事实计入；其时限由办理节点按自己的日历算出，本节点不能另行计算工作时间",
+    "其中{events}件由其他节点办理，按其上报的事实计入；其时限由办理节点按自己的日历算出，本节点不能另行计算工作时间；是否作废按本节点已知流程的状态判断",
     "{events} events are handled by other nodes and count as their facts tell; their deadlines are those that their "
-    "nodes reckoned by their own calendars, working time cannot be reckoned here",
+    "nodes reckoned by their own calendars, working time cannot be reckoned here; what was voided is told by the "
+    "states of the loops that this node knows",
 )
 UNKNOWN = Text(
     "指标“{title}”有{events}件从已知事实无法判定，既不计入分子也不计入分母",

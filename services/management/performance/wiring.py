@@ -16,10 +16,12 @@ from services.management.performance.service_cards import MakingMethods
 from services.management.performance.service_scores import ReadingMethods
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from libs.host import Host
     from libs.inbox import Handler
-    from services.management.catalogue.book import LoopBook
     from services.management.facts_mirrored import MirrorHandlers
+    from services.management.model_loop import Loop
 
 SERVICE = scorecards_pb2.DESCRIPTOR.services_by_name["ScorecardService"]
 
@@ -28,7 +30,7 @@ class ScorecardServicer(MakingMethods, ReadingMethods, AppealMethods, ScorecardS
     """The servicer of ScorecardService."""
 
 
-def with_performance(wired: Wired, host: Host, loops: LoopBook, mirrored: MirrorHandlers) -> Wired:
+def with_performance(wired: Wired, host: Host, loops: Callable[[], Iterable[Loop]], mirrored: MirrorHandlers) -> Wired:
     """Return the part with scorecards and the ratings that they count."""
     maker = Maker(host.node, loops, host.zones.tree, host.node_keys)
     servicer = ScorecardServicer(host.transactions, host.zones.tree, maker)

@@ -13,6 +13,7 @@ from libs.ids import short_id
 from quintet.management.v1 import reports_pb2 as pb
 from quintet.management.v1.reports_pb2_grpc import ReportServiceServicer
 from services.management.convert import time_of, time_pb, zone_of
+from services.management.model_loop import voided_states
 from services.management.reports import store_reports
 from services.management.reports.counting import counted, topic
 from services.management.reports.document import document
@@ -21,14 +22,14 @@ from services.management.reports.model_report import PERIOD_MAX, REPORT_NAME, Ki
 from services.management.reports.pdf import pdf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
     from libs.db import Connection
     from libs.tx import Transactions, Tx
     from libs.zones import ZoneTree
-    from services.management.catalogue.book import LoopBook
+    from services.management.model_loop import Loop
     from services.management.service_base import Context
 
 GENERATE, READ = "management.reports.generate", "management.reports.read"
@@ -40,9 +41,13 @@ class ReportServicer(ReportServiceServicer):
     """Makes, renders and lists the reports of one node."""
 
     def __init__(
-        self, transactions: Transactions, loops: LoopBook, zones: Callable[[], ZoneTree], zone: ZoneInfo
+        self,
+        transactions: Transactions,
+        loops: Callable[[], Iterable[Loop]],
+        zones: Callable[[], ZoneTree],
+        zone: ZoneInfo,
     ) -> None:
-        """`zone` is the time zone of the city."""
+        """`loops` gives all loops that this node knows; `zone` is the time zone of the city."""
         self._transactions = transactions
         self._zones = zones
         self._zone = zone
@@ -62,7 +67,7 @@ class ReportServicer(ReportServiceServicer):
         period = self._period(request, kind, tx.now)
         content = await counted(
             tx.conn, tree, zone, period, self._zone,
-            organisation=request.organisation, event_type=request.type, voided=self._loops.voided_states,
+            organisation=request.organisation, event_type=request.type, voided=voided_states(self._loops()),
         )  # fmt: skip
         report = Report(
             name=names.build(REPORT_NAME, zone=zone, report=short_id()),

@@ -10,13 +10,15 @@ from quintet.management.v1.reports_pb2_grpc import add_ReportServiceServicer_to_
 from services.management.reports.service import ReportServicer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from libs.host import Host, Servicer
-    from services.management.catalogue.book import LoopBook
+    from services.management.model_loop import Loop
 
 SERVICE = reports_pb2.DESCRIPTOR.services_by_name["ReportService"]
 
 
-def servicers(host: Host, loops: LoopBook) -> list[Servicer]:
+def servicers(host: Host, loops: Callable[[], Iterable[Loop]]) -> list[Servicer]:
     """Return the servicer of the reports of one node's events."""
     zone = ZoneInfo(host.config.node.timezone)
     servicer = ReportServicer(host.transactions, loops, host.zones.tree, zone)

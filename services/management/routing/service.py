@@ -13,6 +13,7 @@ from quintet.management.v1.routing_pb2_grpc import RoutingServiceServicer
 from services.management import convert, store_events, store_types
 from services.management.deadlines.texts import both, plain
 from services.management.model import Explanation
+from services.management.model_loop import voided_states
 from services.management.model_report import unknown_type
 from services.management.routing import store_history, texts
 from services.management.routing.model_history import (
@@ -76,7 +77,9 @@ class RoutingServicer(Methods, RoutingServiceServicer):
                 event,
                 event_type,
                 await self._intake.route(conn, event_type, event.zone, now),
-                await store_history.ended(conn, node, self._loops.voided_states, event.type, limit=HISTORY_EVENTS_MAX),
+                await store_history.ended(
+                    conn, node, voided_states(self._loops.versions), event.type, limit=HISTORY_EVENTS_MAX
+                ),
                 await store_history.corrections(conn, [event.type], limit=CORRECTIONS_MAX),
                 await self._book.calendars(conn),
             )
@@ -114,7 +117,7 @@ class RoutingServicer(Methods, RoutingServiceServicer):
         current_caller().require(READ_ROUTING, zone=zone)
 
         async def read(conn: Connection) -> tuple[list[Ended], list[Correction]]:
-            node, voided = self._transactions.node, self._loops.voided_states
+            node, voided = self._transactions.node, voided_states(self._loops.versions)
             if request.type:
                 ended = await store_history.ended(conn, node, voided, request.type, limit=HISTORY_EVENTS_MAX)
             else:

@@ -249,6 +249,9 @@ async def test_whatever_is_moved_every_report_stands_in_one_event_here_and_above
     here = {event.name: event for event in await events(city)}
     assert {name: _seen(event) for name, event in here.items()} == {name: _seen(event) for name, event in there.items()}
     assert (await counters(city)).zones == (await counters(child)).zones
+    if here:
+        with pytest.raises(WrongState, match="handled by node sf-d10"):
+            await reports(city, min(here))
 
 
 _families: dict[Any, tuple[Node, Node]] = {}

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quintet.management.v1 import scorecards_pb2 as pb
+from services.management.performance import store_facts
 from services.management.performance.tests import by_hand
 from services.management.performance.tests.lives import END, START, Life, chance_lives, rate, take_in
 
 if TYPE_CHECKING:
+    import pytest
+
     from services.management.tests.conftest import Node
 
 SUPERVISOR = "people/supervisor"
@@ -101,7 +104,10 @@ async def lives_of(node: Node, number: int = 250, seed: int = 7) -> list[Life]:
     return lives
 
 
-async def test_every_figure_equals_a_count_by_hand_and_opens_its_events(city: Node) -> None:
+async def test_every_figure_equals_a_count_by_hand_and_opens_its_events(
+    city: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_facts, "EVENTS_BATCH", 90)  # so that there are several
     lives = await lives_of(city)
     await put(city)
     card = await draft(city)

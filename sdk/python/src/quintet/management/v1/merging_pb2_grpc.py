@@ -134,6 +134,7 @@ class MergeServiceServicer:
 
     def ListEventReports(self, request, context):
         """ListEventReports lists the reports that an event of this node stands for, in the order in which it came to stand for them.
+        What reports of other nodes' events said stays there (NOT_AUTHORITATIVE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

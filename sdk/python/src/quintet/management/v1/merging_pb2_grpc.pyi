@@ -43,7 +43,9 @@ class MergeServiceStub:
     that it was. The report for which an event was opened, and reports of an imported past, cannot be split off (WRONG_STATE).
     """
     ListEventReports: _aio.UnaryUnaryMultiCallable[_merging_pb2.ListEventReportsRequest, _merging_pb2.ListEventReportsResponse]
-    """ListEventReports lists the reports that an event of this node stands for, in the order in which it came to stand for them."""
+    """ListEventReports lists the reports that an event of this node stands for, in the order in which it came to stand for them.
+    What reports of other nodes' events said stays there (NOT_AUTHORITATIVE).
+    """
     GetMergeQuality: _aio.UnaryUnaryMultiCallable[_merging_pb2.GetMergeQualityRequest, _merging_pb2.GetMergeQualityResponse]
     """GetMergeQuality counts by type what was merged, suggested and undone, so that thresholds are set by figures. It counts the
     events of this node that were opened in a zone and the zones below it within a period.
@@ -120,7 +122,9 @@ class MergeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _merging_pb2.ListEventReportsRequest,
         context: _aio.ServicerContext[_merging_pb2.ListEventReportsRequest, _abc.Awaitable[_merging_pb2.ListEventReportsResponse]],
     ) -> _abc.Awaitable[_merging_pb2.ListEventReportsResponse]:
-        """ListEventReports lists the reports that an event of this node stands for, in the order in which it came to stand for them."""
+        """ListEventReports lists the reports that an event of this node stands for, in the order in which it came to stand for them.
+        What reports of other nodes' events said stays there (NOT_AUTHORITATIVE).
+        """
 
     @_abc_1.abstractmethod
     def GetMergeQuality(

@@ -965,6 +965,7 @@ export const MergeService: GenService<{
   },
   /**
    * ListEventReports lists the reports that an event of this node stands for, in the order in which it came to stand for them.
+   * What reports of other nodes' events said stays there (NOT_AUTHORITATIVE).
    *
    * @generated from rpc quintet.management.v1.MergeService.ListEventReports
    */

@@ -19,6 +19,7 @@ from deploy.lines import child, line_of
 from quintet.identity.v1.directory_pb2 import Organisation, Person, Role, ServiceAccount, Zone
 from quintet.management.v1.calendars_pb2 import Calendar
 from quintet.management.v1.catalogue_pb2 import ComponentType
+from quintet.management.v1.follow_ups_pb2 import FollowUpPolicy
 from quintet.management.v1.indicators_pb2 import Indicator
 from quintet.management.v1.loops_pb2 import PutLoopRequest
 from quintet.management.v1.management_pb2 import EventType
@@ -51,6 +52,7 @@ KINDS: Mapping[str, type[Message]] = {
     "products": Product,
     "indicators": Indicator,
     "plans": Plan,
+    "follow_up_policies": FollowUpPolicy,
 }
 # Types that a department deals with, and the field that says with whom it has people where.
 _ROUTED = {"event_types": "routes", "component_types": "owners"}
@@ -59,6 +61,7 @@ _PREFIXES = {
     "event_types": "eventTypes",
     "component_types": "componentTypes",
     "device_models": "deviceModels",
+    "follow_up_policies": "followUpPolicies",
 }
 
 

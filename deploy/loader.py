@@ -18,6 +18,7 @@ from quintet.delivery.v1.delivery_pb2 import PutServiceItemsRequest, ServiceItem
 from quintet.identity.v1 import directory_pb2 as directory
 from quintet.management.v1 import calendars_pb2 as calendars
 from quintet.management.v1 import catalogue_pb2 as catalogue
+from quintet.management.v1 import follow_ups_pb2 as follow_ups
 from quintet.management.v1 import indicators_pb2 as indicators
 from quintet.management.v1 import loops_pb2 as loops
 from quintet.management.v1 import management_pb2 as management
@@ -122,6 +123,7 @@ _WAYS: Mapping[str, _Way] = {
     "products": _Way(
         "sharing", "PutProduct", sharing.PutProductRequest, "product", "products", sharing.ListProductsRequest
     ),
+    "follow_up_policies": _Way("follow_ups", "PutFollowUpPolicy", follow_ups.PutFollowUpPolicyRequest, "policy"),
     "plans": _Way("plans", "PutPlan", plans.PutPlanRequest, "plan", "plans", plans.ListPlansRequest),
     "indicators": _Way(
         *("indicators", "PutIndicator", indicators.PutIndicatorRequest, "indicator"),

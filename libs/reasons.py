@@ -96,6 +96,9 @@ class Reason(StrEnum):
     UPLOAD_NOT_FOUND = "UPLOAD_NOT_FOUND"
     UPLOAD_CLOSED = "UPLOAD_CLOSED"  # it takes no more parts
     UPLOAD_INCOMPLETE = "UPLOAD_INCOMPLETE"  # parts are still to come
+    FOLLOW_UP_NOT_FOUND = "FOLLOW_UP_NOT_FOUND"
+    OWN_WORK = "OWN_WORK"  # nobody asks citizens about the work of their own organisation
+    CASE_NOT_FOUND = "CASE_NOT_FOUND"
     ZONE_DELEGATED = "ZONE_DELEGATED"  # another node is authoritative there
     NOT_AUTHORITATIVE = "NOT_AUTHORITATIVE"  # another node handles this very event
     HANDOVER_NOT_FOUND = "HANDOVER_NOT_FOUND"

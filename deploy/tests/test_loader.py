@@ -49,6 +49,14 @@ indicators:
     facts: [{type: quintet.management.v1.EventOpened, where: [{field: event.type, equals: eventTypes/loader-smog}]}]
     aggregation: count
     window_minutes: 60
+follow_up_policies:
+  - id: loader-smog
+    title: {zh: 雾霾抽样回访, en: A sample of smog}
+    types: [loader-smog]
+    zones: [loader-1]
+    share: 0.2
+    tries: 3
+    retry_hours: 24
 service_items: {csv: items.csv}
 """,
 }
@@ -85,6 +93,7 @@ async def test_a_folder_is_loaded_once(node: NodeProcess, folder: Path) -> None:
         "devices": 1,
         "rules": 1,
         "indicators": 1,
+        "follow_up_policies": 1,
         "service_items": 1,
     }
     assert all(not tally.unchanged for tally in first.sections.values())

@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import structlog
 
-from quintet.management.v1.facts_pb2 import EventAdvanced, EventOpened, ExceptionChanged, ReportMerged
-from services.delivery import deadlines_store, events_store
+from quintet.management.v1.facts_pb2 import (
+    EventAdvanced,
+    EventOpened,
+    ExceptionChanged,
+    FollowUpFinished,
+    FollowUpsAsked,
+    ReportMerged,
+)
+from services.delivery import deadlines_store, events_store, follow_ups_store, messages
 from services.delivery.messages import time_of
-from services.delivery.model import DeadlineChange, Deadlines, Link, Report, Step, note_of
+from services.delivery.model import DeadlineChange, Deadlines, Link, Report, Status, Step, note_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +42,8 @@ def handlers() -> Mapping[type[Message], Handler]:
         ReportMerged: report_merged,
         EventAdvanced: event_advanced,
         ExceptionChanged: exception_changed,
+        FollowUpsAsked: follow_ups_asked,
+        FollowUpFinished: follow_up_finished,
     }
 
 
@@ -82,6 +91,31 @@ async def event_advanced(tx: Tx, fact: Fact, message: Message) -> None:
         # What leaves the event where it was, such as an escalation, is no step to who waits for it.
         await events_store.add_step(tx.conn, report.event, step)
     await events_store.note(tx.conn, report)
+    before = getattr(advanced.step, "from")  # a keyword in Python
+    if report.status is Status.CLOSED and status_of(before) is not Status.CLOSED:
+        await _state_closed(tx, advanced, advanced.zone or fact.zone)
+
+
+async def _state_closed(tx: Tx, advanced: EventAdvanced, zone: str) -> None:
+    """State that requests of this node were closed with an answer, unless the event has moved on since."""
+    closed = await follow_ups_store.closed(tx.conn, advanced.event)
+    if closed is not None:
+        told = messages.closed(closed, advanced.event, advanced.revision, zone, tx.now)
+        tx.publish(told, zone=zone, key=advanced.event)
+
+
+async def follow_ups_asked(tx: Tx, fact: Fact, message: Message) -> None:
+    """Keep which reporters are asked whether their requests are solved."""
+    if not fact.received_from:
+        asked = cast(FollowUpsAsked, message)
+        asks = [(ask.follow_up, ask.request) for ask in asked.asks]
+        await follow_ups_store.ask(tx.conn, asks, time_of(asked.asked_at))
+
+
+async def follow_up_finished(tx: Tx, fact: Fact, message: Message) -> None:
+    """Wait for no answer any more: a person has asked, or the event was reopened."""
+    if not fact.received_from:
+        await follow_ups_store.end(tx.conn, cast(FollowUpFinished, message).follow_up, tx.now)
 
 
 async def exception_changed(tx: Tx, fact: Fact, message: Message) -> None:

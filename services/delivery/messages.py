@@ -10,8 +10,8 @@ from libs.zones import Doubt
 from quintet.common.v1.common_pb2 import Flag, LocalText
 from quintet.common.v1.common_pb2 import Place as PlaceMessage
 from quintet.delivery.v1 import delivery_pb2 as pb
-from quintet.delivery.v1.facts_pb2 import RequestFiled, RequestRated, RequestReopened
-from services.delivery.model import DeadlineChange, Deadlines, Draft, Place, Request, Status, Step
+from quintet.delivery.v1.facts_pb2 import FollowUpAnswered, RequestFiled, RequestRated, RequestReopened, RequestsClosed
+from services.delivery.model import Asked, Closed, DeadlineChange, Deadlines, Draft, Place, Request, Status, Step
 
 _STATUS = {status: pb.RequestStatus.Value(f"REQUEST_STATUS_{status.name}") for status in Status}
 _STATUS_OF = {value: status for status, value in _STATUS.items()}
@@ -44,7 +44,12 @@ def draft(request: pb.FileRequestRequest) -> Draft:
 
 
 def request_message(
-    request: Request, *, personal: bool, steps: Iterable[Step] = (), deadlines: Deadlines | None = None
+    request: Request,
+    *,
+    personal: bool,
+    steps: Iterable[Step] = (),
+    deadlines: Deadlines | None = None,
+    asked: Asked | None = None,
 ) -> pb.Request:
     """Return a request as somebody gets to see it; without `personal` nothing that says who filed it."""
     due = deadlines or Deadlines()
@@ -76,6 +81,7 @@ def request_message(
         first_due_at=timestamp(due.first_due_at),
         suspended_until=timestamp(due.suspended_until),
         reopen_until=timestamp(due.reopen_until),
+        follow_up_asked_at=timestamp(asked.asked_at if asked else None),
         deadline_changes=[_change(change) for change in due.changes],
     )
 
@@ -93,6 +99,29 @@ def rated(request: Request) -> RequestRated:
 
 def reopened(request: Request, reason: str, now: datetime) -> RequestReopened:
     return RequestReopened(request=request.name, event=request.event, reason=reason, asked_at=timestamp(now))
+
+
+def closed(found: Closed, event: str, revision: int, zone: str, now: datetime) -> RequestsClosed:
+    return RequestsClosed(
+        event=event,
+        event_revision=revision,
+        organisation=found.organisation,
+        type=found.type,
+        zone=zone,
+        requests=found.requests,
+        closed_at=timestamp(now),
+    )
+
+
+def answered(asked: Asked, request: pb.AnswerFollowUpRequest, now: datetime) -> FollowUpAnswered:
+    return FollowUpAnswered(
+        follow_up=asked.follow_up,
+        request=request.name,
+        solved=request.solved,
+        satisfaction=request.satisfaction,
+        comment=request.comment,
+        answered_at=timestamp(now),
+    )
 
 
 def status_filter(value: pb.RequestStatus.ValueType) -> Status | None:

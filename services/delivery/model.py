@@ -164,6 +164,23 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A form, in which a reporter is asked whether a request is solved, that waits for an answer."""
+
+    follow_up: str
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Requests, by name, that an event stands for, with their type and the department that handled them."""
+
+    requests: tuple[str, ...]
+    type: str
+    organisation: str
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """That an event stands for a request, from `time` on.
 

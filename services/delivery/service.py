@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from libs import names, paging
 from libs.access import current_caller
-from libs.errors import Away, Forbidden, Invalid, Reason, Stale
+from libs.errors import Away, Forbidden, Invalid, Reason, Stale, WrongState
 from libs.ids import new_id
 from quintet.delivery.v1 import delivery_pb2 as pb
 from quintet.delivery.v1.delivery_pb2_grpc import RequestServiceServicer
-from services.delivery import deadlines_store, events_store, messages, model, store
+from services.delivery import deadlines_store, events_store, follow_ups_store, messages, model, store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from libs.zone_directory import ZoneDirectory
     from libs.zones import Resolution
     from services.delivery.event_types import EventTypes
-    from services.delivery.model import Deadlines, Draft, Request, Step
+    from services.delivery.model import Asked, Deadlines, Draft, Request, Step
 
 READ = "delivery.requests.read"
 RATE = "delivery.requests.rate"
@@ -79,13 +79,14 @@ class RequestServicer(RequestServiceServicer):
     async def GetRequest(self, request: pb.GetRequestRequest, _: Context) -> pb.GetRequestResponse:
         parts = names.parse(request.name, model.NAME)
 
-        async def read(conn: Connection) -> tuple[Request | None, Sequence[Step], Deadlines]:
+        async def read(conn: Connection) -> tuple[Request | None, Sequence[Step], Deadlines, Asked | None]:
             found = await store.get(conn, parts["zone"], parts["request"])
             if found is None or not found.event:
-                return found, model.steps_seen(found, []) if found else [], model.Deadlines()
-            return found, await _seen(conn, found), await deadlines_store.of_event(conn, found.event)
+                return found, model.steps_seen(found, []) if found else [], model.Deadlines(), None
+            asked = await follow_ups_store.asked(conn, found.id)
+            return found, await _seen(conn, found), await deadlines_store.of_event(conn, found.event), asked
 
-        found, seen, deadlines = await self._transactions.read(read)
+        found, seen, deadlines, asked = await self._transactions.read(read)
         caller = current_caller()
         found = _visible(caller, READ, request.name, found)
         personal = found.reporter == caller.subject
@@ -93,7 +94,7 @@ class RequestServicer(RequestServiceServicer):
             # Who looked at whose data is on record, so that the reporter can be told.
             await self._transactions.run(lambda tx: _record_look(tx, found))
             personal = True
-        shown = messages.request_message(found, personal=personal, steps=seen, deadlines=deadlines)
+        shown = messages.request_message(found, personal=personal, steps=seen, deadlines=deadlines, asked=asked)
         return pb.GetRequestResponse(request=shown)
 
     async def ListRequests(self, request: pb.ListRequestsRequest, _: Context) -> pb.ListRequestsResponse:
@@ -148,6 +149,28 @@ class RequestServicer(RequestServiceServicer):
             return pb.ReopenRequestResponse(request=shown)
 
         return await self._transactions.mutate(request, pb.ReopenRequestResponse, reopen)
+
+    async def AnswerFollowUp(self, request: pb.AnswerFollowUpRequest, _: Context) -> pb.AnswerFollowUpResponse:
+        parts = names.parse(request.name, model.NAME)
+        if not request.solved and not request.comment.strip():
+            raise Invalid("comment", "is required when it is not solved")
+        caller = current_caller()
+
+        async def answer(tx: Tx) -> pb.AnswerFollowUpResponse:
+            found = await store.get(tx.conn, parts["zone"], parts["request"], lock=True)
+            found = _visible(caller, RATE, request.name, found)
+            if found.reporter != caller.subject:
+                raise Forbidden(Reason.NOT_PERMITTED, "only its reporter answers for a request", permission=RATE)
+            asked = await follow_ups_store.asked(tx.conn, found.id)
+            if asked is None:
+                text = f"nobody asks whether {found.name} is solved"
+                raise WrongState(Reason.WRONG_STATE, text, name=found.name, status=found.status)
+            await follow_ups_store.end(tx.conn, asked.follow_up, tx.now)
+            tx.publish(messages.answered(asked, request, tx.now), zone=found.zone, key=found.name)
+            tx.audit("delivery.requests.answer_follow_up", found.name, solved=request.solved)
+            return pb.AnswerFollowUpResponse(request=messages.request_message(found, personal=True))
+
+        return await self._transactions.mutate(request, pb.AnswerFollowUpResponse, answer)
 
     async def _add(self, tx: Tx, draft: Draft, reporter: str) -> Request:
         """Keep a request that is new, or return the one that a concurrent call has just kept."""

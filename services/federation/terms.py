@@ -84,6 +84,9 @@ def default_charter(zone: str) -> pb.Terms:
     facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestRated", direction=DOWN))
     facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestReopened", direction=DOWN))
     facts.append(pb.FactTerms(type="quintet.management.v1.WhistleReportedIn", direction=DOWN))
+    # Whoever took the request asks its reporter; the tier that handles the event and those above it hear the answer.
+    for direction in (UP, DOWN):
+        facts.append(pb.FactTerms(type="quintet.management.v1.FollowUpFinished", direction=direction))
     return pb.Terms(facts=facts, zone=zone, purpose="tier charter: handling of events and reporting to the tier above")
 
 

@@ -22,6 +22,7 @@ from services.federation.deletions import Deletions
 from services.federation.directives import Directives
 from services.federation.directives import watch as watch_directives
 from services.federation.directives_service import DirectivesHandler
+from services.federation.directives_wanted import WantedDirectives
 from services.federation.disclosures import Disclosures
 from services.federation.disclosures_service import DisclosuresHandler
 from services.federation.evidence_service import EvidenceHandler
@@ -86,6 +87,7 @@ async def build(host: Host) -> Wired:
     control["settlement"] = settler.handle
     directives = Directives(host.node, host.zones.tree, hub.wake)
     control["directive_message"] = directives.handle
+    wanted = WantedDirectives(host.node, directives)
     watched = Objectives(host.node, hub.wake)
     control["flow"] = watched.handle
     deletions = Deletions(host.node, transactions, signer, hub.wake)
@@ -116,6 +118,7 @@ async def build(host: Host) -> Wired:
     async def hear(tx: Tx, facts: list[Fact]) -> None:
         await exporter.handle(tx, facts)
         await deletions.hear(tx, facts)
+        await wanted.hear(tx, facts)
 
     return Wired(
         servicers=[(federation_pb2_grpc.add_FederationServiceServicer_to_server, servicer, SERVICE)],

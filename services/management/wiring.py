@@ -10,6 +10,7 @@ from quintet.management.v1 import imports_pb2, management_pb2
 from quintet.management.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from quintet.management.v1.management_pb2_grpc import add_ManagementServiceServicer_to_server
 from services.management.analysis.wiring import analysis
+from services.management.cases.wiring import with_cases
 from services.management.catalogue import wiring as catalogue
 from services.management.catalogue.book import open_book
 from services.management.counting import CounterFolder
@@ -21,6 +22,7 @@ from services.management.deadlines.ledger import Ledger
 from services.management.evidence.wiring import with_evidence
 from services.management.facts import FactHandlers, handlers
 from services.management.facts_mirrored import MirrorHandlers
+from services.management.followup.wiring import with_follow_ups
 from services.management.handover.wiring import handovers
 from services.management.importing.service import ImportServicer
 from services.management.intake import Intake
@@ -93,6 +95,7 @@ async def build(host: Host) -> Wired:
         },
     )
     wired = with_performance(wired, host, lambda: loops.versions, mirrored)
+    wired = with_cases(with_follow_ups(wired, host, ledger), host)
     # The centre comes last: its indicators read what all the others hear.
     return with_warnings(with_plans(with_evidence(wired, host), host), host)
 

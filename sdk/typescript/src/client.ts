@@ -9,10 +9,12 @@ import { IdentityService } from "./gen/quintet/identity/v1/identity_pb.js";
 import { AnalysisService } from "./gen/quintet/management/v1/analysis_pb.js";
 import { CalendarService } from "./gen/quintet/management/v1/calendars_pb.js";
 import { ComponentTypeService } from "./gen/quintet/management/v1/catalogue_pb.js";
+import { CaseService } from "./gen/quintet/management/v1/cases_pb.js";
 import { DeadlineService } from "./gen/quintet/management/v1/deadlines_pb.js";
 import { EvidenceService } from "./gen/quintet/management/v1/evidence_pb.js";
 import { ExceptionService } from "./gen/quintet/management/v1/exceptions_pb.js";
 import { HandoverService } from "./gen/quintet/management/v1/handovers_pb.js";
+import { FollowUpService } from "./gen/quintet/management/v1/follow_ups_pb.js";
 import { ImportService } from "./gen/quintet/management/v1/imports_pb.js";
 import { IndicatorService } from "./gen/quintet/management/v1/indicators_pb.js";
 import { LoopService } from "./gen/quintet/management/v1/loops_pb.js";
@@ -55,6 +57,8 @@ export interface Quintet {
   readonly loops: Client<typeof LoopService>;
   readonly reports: Client<typeof ReportService>;
   readonly scorecards: Client<typeof ScorecardService>;
+  readonly followUps: Client<typeof FollowUpService>;
+  readonly cases: Client<typeof CaseService>;
   readonly calendars: Client<typeof CalendarService>;
   readonly deadlines: Client<typeof DeadlineService>;
   readonly exceptions: Client<typeof ExceptionService>;
@@ -97,6 +101,8 @@ export function connect(options: Options): Quintet {
     loops: createClient(LoopService, transport),
     reports: createClient(ReportService, transport),
     scorecards: createClient(ScorecardService, transport),
+    followUps: createClient(FollowUpService, transport),
+    cases: createClient(CaseService, transport),
     calendars: createClient(CalendarService, transport),
     deadlines: createClient(DeadlineService, transport),
     exceptions: createClient(ExceptionService, transport),

@@ -173,6 +173,9 @@ async def state_of(delivery: Transactions) -> list[Any]:
     ] + [await seen(delivery, "r1"), await seen(delivery, "r2")]
 
 
+TABLES = "requests, request_links, event_states, event_steps, follow_ups"
+
+
 async def test_the_order_of_facts_does_not_matter(transactions: MakeTransactions) -> None:
     chance = random.Random(7)
     orders: list[list[int]] = [list(range(len(STORY))), list(reversed(range(len(STORY))))]
@@ -180,7 +183,7 @@ async def test_the_order_of_facts_does_not_matter(transactions: MakeTransactions
     ends = []
     made = await transactions("delivery", MIGRATIONS)
     for order in orders:
-        await made.run(lambda tx: tx.conn.execute("TRUNCATE requests, request_links, event_states, event_steps"))
+        await made.run(lambda tx: tx.conn.execute(f"TRUNCATE {TABLES}"))
         for request_id in ("r1", "r2"):
             await made.run(lambda tx, request_id=request_id: store.add(tx.conn, request(request_id)))  # type: ignore[misc]
         for place in order:

@@ -9,6 +9,7 @@ from libs.ids import new_id
 from quintet.management.v1.facts_pb2 import PlanRunChanged
 from services.management.model import Explanation
 from services.management.plans import store_plans, texts
+from services.management.plans.across import direct
 from services.management.plans.convert_plans import change_pb, run_pb
 from services.management.plans.model_plan import PLAN_RUN_NAME, Change, ChangeKind, Plan, Run, standing
 from services.management.warnings.convert_indicators import CATEGORIES
@@ -27,15 +28,24 @@ ACTOR = "services/management"
 
 
 async def activate(
-    tx: Tx, plan: Plan, zone: str, *, actor: str, note: str, warning: str = "", explanation: Explanation | None = None
+    tx: Tx,
+    plan: Plan,
+    zone: str,
+    tree: ZoneTree,
+    *,
+    actor: str,
+    note: str,
+    warning: str = "",
+    explanation: Explanation | None = None,
 ) -> Run | None:
-    """Put a plan into action; None when it answers the warning already."""
+    """Put a plan into action, at other nodes too; None when it answers the warning already."""
     first = Change(1, tx.now, ChangeKind.ACTIVATED, actor, note=note)
     name = names.build(PLAN_RUN_NAME, zone=zone, run=new_id())
     run = Run(name, zone, plan, (first,), warning, explanation)
     if not await store_plans.activate(tx.conn, run):
         return None
     state(tx, run)
+    await direct(tx, run, tree)
     return run
 
 
@@ -76,8 +86,15 @@ class WarningPlans:
             if touched:
                 why = _why(plan, touched[0], warning.name)
                 await activate(
-                    tx, plan, touched[0], actor=ACTOR, note=f"{why.zh}\n{why.en}", warning=warning.name, explanation=why
-                )  # fmt: skip
+                    tx,
+                    plan,
+                    touched[0],
+                    tree,
+                    actor=ACTOR,
+                    note=f"{why.zh}\n{why.en}",
+                    warning=warning.name,
+                    explanation=why,
+                )
 
 
 def _why(plan: Plan, zone: str, warning: str) -> Explanation:

@@ -23,13 +23,13 @@ def plan_of(plan: pb.Plan, tree: ZoneTree) -> Plan:
         name=plan.name,
         title=said_of(plan.title),
         level=int(plan.level),
-        steps=tuple(_step_of(step) for step in plan.steps),
+        steps=tuple(_step_of(step, tree) for step in plan.steps),
         trigger=trigger,
         retired=plan.retired,
     )
 
 
-def _step_of(step: pb.PlanStep) -> PlanStep:
+def _step_of(step: pb.PlanStep, tree: ZoneTree) -> PlanStep:
     return PlanStep(
         id=step.id,
         title=said_of(step.title),
@@ -39,6 +39,7 @@ def _step_of(step: pb.PlanStep) -> PlanStep:
         deadline_minutes=step.deadline_minutes,
         after=tuple(dict.fromkeys(step.after)),
         resources=tuple(said_of(each) for each in step.resources),
+        zone=tree.canonical(step.zone) if step.zone else "",
     )
 
 
@@ -67,6 +68,7 @@ def _step_pb(step: PlanStep) -> pb.PlanStep:
         deadline_minutes=step.deadline_minutes,
         after=step.after,
         resources=[said_pb(each) for each in step.resources],
+        zone=step.zone,
     )
 
 
@@ -100,6 +102,10 @@ def _run_step_pb(step: RunStep) -> pb.PlanRunStep:
         actor=step.actor,
         note=step.note,
         late=step.late,
+        directive=step.directive,
+        acknowledged_at=time_pb(step.acknowledged_at),
+        acknowledged_by=step.acknowledged_by,
+        escalations=step.escalations,
     )
 
 
@@ -111,4 +117,5 @@ def change_pb(change: Change) -> pb.PlanChange:
         step=change.step,
         actor=change.actor,
         note=change.note,
+        directive=change.directive,
     )

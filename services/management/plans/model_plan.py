@@ -5,7 +5,7 @@ All times are aware and in UTC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -24,7 +24,10 @@ PLAN_RUN_NAME = "zones/{zone}/planRuns/{run}"
 
 @dataclass(frozen=True, slots=True)
 class PlanStep:
-    """One thing to do, by an organisation in a role, within so many minutes of the activation, after other steps."""
+    """One thing to do, by an organisation in a role, within so many minutes of the activation, after other steps.
+
+    `zone` is the one whose people do it, "" for people of this node.
+    """
 
     id: str
     title: Said
@@ -34,6 +37,7 @@ class PlanStep:
     deadline_minutes: int
     after: tuple[str, ...] = ()
     resources: tuple[Said, ...] = ()
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,15 @@ class ChangeKind(StrEnum):
     DONE = "done"
     SKIPPED = "skipped"
     STOOD_DOWN = "stood_down"
+    DIRECTED = "directed"
+    ACKNOWLEDGED = "acknowledged"
+    ESCALATED = "escalated"
+    UNANSWERED = "unanswered"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of a run's history. `step` is "" for the run as a whole."""
+    """One entry of a run's history. `step` is "" for the run as a whole, `directive` for what is about none."""
 
     number: int
     at: datetime
@@ -76,6 +84,7 @@ class Change:
     actor: str
     step: str = ""
     note: str = ""
+    directive: str = ""
 
 
 class RunState(StrEnum):
@@ -98,7 +107,10 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunStep:
-    """A step of a run at some time. `late` is whether it was, or is by now, past its due time when it finished."""
+    """A step of a run at some time. `late` is whether it was, or is by now, past its due time when it finished.
+
+    `directive` is the one by which another node has it, "" for none.
+    """
 
     step: PlanStep
     state: StepState
@@ -108,6 +120,10 @@ class RunStep:
     actor: str = ""
     note: str = ""
     late: bool = False
+    directive: str = ""
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str = ""
+    escalations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +160,10 @@ def standing(run: Run, at: datetime) -> Standing | None:
     activated_at = seen[0].at
     finished = {change.step: change for change in seen if change.kind in {ChangeKind.DONE, ChangeKind.SKIPPED}}
     stood_down = next((change.at for change in seen if change.kind is ChangeKind.STOOD_DOWN), None)
-    steps = tuple(_step(step, activated_at, finished, stood_down, at) for step in run.plan.steps)
+    steps = tuple(
+        directed(_step(step, activated_at, finished, stood_down, at), [each for each in seen if each.step == step.id])
+        for step in run.plan.steps
+    )
     if stood_down is not None:
         return Standing(RunState.STOOD_DOWN, steps, activated_at, stood_down)
     if len(finished) == len(steps):
@@ -171,6 +190,63 @@ def _step(
         return RunStep(step, StepState.CANCELLED, due_at, started_at, late=stood_down > due_at)
     state = StepState.WAITING if started_at is None else StepState.RUNNING
     return RunStep(step, state, due_at, started_at, late=at > due_at)
+
+
+def directed(step: RunStep, changes: Sequence[Change]) -> RunStep:
+    """Return a step with what became of its directive, by the changes of the step."""
+    for change in changes:
+        match change.kind:
+            case ChangeKind.DIRECTED:
+                step = replace(step, directive=change.directive, acknowledged_at=None, acknowledged_by="")
+            case ChangeKind.ACKNOWLEDGED:
+                step = replace(step, acknowledged_at=change.at, acknowledged_by=change.actor)
+            case ChangeKind.ESCALATED:
+                step = replace(step, escalations=step.escalations + 1)
+            case ChangeKind.UNANSWERED:
+                step = replace(step, directive="")
+            case _:
+                pass
+    return step
+
+
+def started(run: Run) -> tuple[RunStep, ...]:
+    """Return the steps that the last change of a run has made start."""
+    at = run.changes[-1].at
+    now = standing(run, at)
+    before = standing(replace(run, changes=run.changes[:-1]), at)
+    running = {each.step.id for each in before.steps if each.state is StepState.RUNNING} if before else set()
+    if now is None:
+        return ()
+    return tuple(each for each in now.steps if each.state is StepState.RUNNING and each.step.id not in running)
+
+
+def moved(
+    run: Run, step: str, kind: ChangeKind, directive: str, *, actor: str, note: str, said_at: datetime, now: datetime
+) -> Change | None:
+    """Return the change that a directive makes to its step; None for what is known, and for a step that is not running.
+
+    `said_at` is when it happened at the other node: a clock there that is ahead is not believed.
+    """
+    found = standing(run, _after(run, now))
+    present = next((each for each in found.steps if each.step.id == step), None) if found else None
+    if present is None or present.state is not StepState.RUNNING:
+        return None
+    others = present.directive not in {"", directive}
+    known = {
+        ChangeKind.DIRECTED: bool(present.directive),
+        ChangeKind.ACKNOWLEDGED: others or present.acknowledged_at is not None,
+        ChangeKind.UNANSWERED: others or _was_unanswered(run, step, directive),
+    }
+    if known.get(kind, others):
+        return None
+    return Change(len(run.changes) + 1, _after(run, min(said_at, now)), kind, actor, step, note, directive)
+
+
+def _was_unanswered(run: Run, step: str, directive: str) -> bool:
+    return any(
+        change.kind is ChangeKind.UNANSWERED and (change.step, change.directive) == (step, directive)
+        for change in run.changes
+    )
 
 
 def finish(run: Run, step: str, kind: ChangeKind, *, actor: str, note: str, now: datetime) -> Change:

@@ -14,6 +14,7 @@ from quintet.management.v1 import plans_pb2 as pb
 from quintet.management.v1.plans_pb2_grpc import PlanServiceServicer
 from services.management.convert import time_of, zone_of
 from services.management.plans import store_plans
+from services.management.plans.across import direct, take_back
 from services.management.plans.activating import activate, state
 from services.management.plans.convert_plans import change_pb, plan_of, plan_pb, run_pb
 from services.management.plans.model_plan import Change, ChangeKind, Plan, Run, finish, problems, stand_down, standing
@@ -53,6 +54,9 @@ class PlanServicer(PlanServiceServicer):
         for place, zone in enumerate(wanted.trigger.zones if wanted.trigger else ()):
             if not tree.covers(tree.root, zone):
                 found.append((f"plan.trigger.zones[{place}]", f"{zone} is not a zone of this node"))
+        for place, step in enumerate(wanted.steps):
+            if step.zone and not tree.covers(tree.root, step.zone):
+                found.append((f"plan.steps[{place}].zone", f"{step.zone} is not a zone of this node"))
         if found:
             raise Invalid.many(found)
         # A plan may be activated in the whole node, so whoever writes it needs the right in the whole node.
@@ -95,7 +99,9 @@ class PlanServicer(PlanServiceServicer):
             raise WrongState(Reason.WRONG_STATE, f"{plan.name} is retired", name=plan.name)
         if request.warning and await store_warnings.get(tx.conn, request.warning) is None:
             raise missing(request.warning)
-        run = await activate(tx, plan, zone, actor=caller.subject, note=request.reason, warning=request.warning)
+        run = await activate(
+            tx, plan, zone, tree, actor=caller.subject, note=request.reason, warning=request.warning
+        )  # fmt: skip
         if run is None:
             text = f"{plan.name} answers {request.warning} already"
             raise AlreadyExists(Reason.PLAN_RUN_EXISTS, text, plan=plan.name, warning=request.warning)
@@ -164,7 +170,10 @@ class PlanServicer(PlanServiceServicer):
     async def _changed(self, tx: Tx, run: Run, change: Change) -> pb.PlanRun:
         after = replace(run, changes=(*run.changes, change))
         await store_plans.add(tx.conn, run.name, change)
-        return state(tx, after)
+        shown = state(tx, after)
+        take_back(tx, run, after)
+        await direct(tx, after, self._zones())
+        return shown
 
 
 async def _plan(conn: Connection, name: str) -> Plan:

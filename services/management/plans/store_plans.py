@@ -76,8 +76,9 @@ async def activate(conn: Connection, run: Run) -> bool:
 async def add(conn: Connection, run: str, change: Change) -> None:
     """Add the next change to a run, whose row is locked."""
     await conn.execute(
-        "INSERT INTO plan_changes (run, number, at, kind, step, actor, note) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        run, change.number, change.at, change.kind, change.step, change.actor, change.note,
+        """INSERT INTO plan_changes (run, number, at, kind, step, actor, note, directive)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)""",
+        run, change.number, change.at, change.kind, change.step, change.actor, change.note, change.directive,
     )  # fmt: skip
 
 
@@ -105,14 +106,14 @@ async def runs(
 
 async def _with_changes(conn: Connection, rows: Sequence[Record]) -> list[Run]:
     found = await conn.fetch(
-        """SELECT run, number, at, kind, step, actor, note FROM plan_changes WHERE run = ANY($1::text[])
+        """SELECT run, number, at, kind, actor, step, note, directive FROM plan_changes WHERE run = ANY($1::text[])
         ORDER BY run, number""",
         [row["name"] for row in rows],
     )
     changes: dict[str, list[Change]] = {row["name"]: [] for row in rows}
     for row in found:
-        change = Change(row["number"], row["at"], ChangeKind(row["kind"]), row["actor"], row["step"], row["note"])
-        changes[row["run"]].append(change)
+        number, at, kind, *said = tuple(row)[1:]
+        changes[row["run"]].append(Change(number, at, ChangeKind(kind), *said))
     return [
         Run(
             name=row["name"],

@@ -31,10 +31,12 @@ from quintet.identity.v1.identity_pb2_grpc import add_IdentityServiceServicer_to
 from quintet.management.v1 import facts_pb2
 from quintet.management.v1.analysis_pb2_grpc import AnalysisServiceStub
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
+from quintet.management.v1.cases_pb2_grpc import CaseServiceStub
 from quintet.management.v1.catalogue_pb2_grpc import ComponentTypeServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
+from quintet.management.v1.follow_ups_pb2_grpc import FollowUpServiceStub
 from quintet.management.v1.handovers_pb2_grpc import HandoverServiceStub
 from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.loops_pb2_grpc import LoopServiceStub
@@ -78,6 +80,8 @@ STUBS = (
     WhistleServiceStub,
     ScorecardServiceStub,
     ReportServiceStub,
+    FollowUpServiceStub,
+    CaseServiceStub,
 )
 ROLES: dict[str, tuple[str, ...]] = {
     "duty-officer": ("open", "read", "advance", "file", "void", "merge"),
@@ -90,22 +94,40 @@ ROLES: dict[str, tuple[str, ...]] = {
 HANDLER = (
     *("events.read", "events.advance", "events.dispose", "work.claim", "exceptions.ask", "evidence.write"),
     *("handovers.offer", "handovers.answer", "handovers.read", "whistles.report_in", "whistles.read"),
-    *("scorecards.read", "scorecards.appeal"),
+    *("scorecards.read", "scorecards.appeal", "cases.write"),
 )
 ADMIN = (
     *("event_types.write", "event_types.read", "component_types.write", "loops.write", "calendars.write"),
-    "events.import",
+    *("events.import", "follow_up_policies.write"),
 )
 STAFF = ("exceptions.ask", "evidence.write")
 DECIDING = (
     *("exceptions.decide", "analysis.read", "handovers.decide", "handovers.read"),
     *("scorecards.read", "scorecards.publish", "scorecards.decide", "reports.generate", "reports.read"),
+    *("follow_ups.read", "cases.read", "cases.review"),
 )
+CALLING = ("follow_ups.read", "follow_ups.call", "cases.read")
 BESIDES: dict[str, tuple[str, ...]] = {
-    "duty-officer": (*STAFF, "counters.read", "work.claim", "handovers.read", "whistles.blow", "whistles.read"),
-    "dispatcher": (*STAFF, "work.claim", "work.assign", "handovers.read", "routing.read"),
-    "verifier": (*STAFF, "work.claim"),
-    "supervisor": (*STAFF, *DECIDING, "counters.read", "work.assign", "routing.read", "scorecards.write"),
+    "duty-officer": (
+        *STAFF,
+        *CALLING,
+        "counters.read",
+        "work.claim",
+        "handovers.read",
+        "whistles.blow",
+        "whistles.read",
+    ),
+    "dispatcher": (*STAFF, "work.claim", "work.assign", "handovers.read", "routing.read", "cases.read", "cases.write"),
+    "verifier": (*STAFF, *CALLING, "work.claim", "cases.write"),
+    "supervisor": (
+        *STAFF,
+        *DECIDING,
+        "counters.read",
+        "work.assign",
+        "routing.read",
+        "scorecards.write",
+        "cases.write",
+    ),
     "leader": ("events.read", *DECIDING),
     "admin": ADMIN,
     "resident.01": (),
@@ -132,6 +154,7 @@ def city_grants(zones: Callable[[], ZoneTree]) -> dict[str, Grants]:
             held[person] = [
                 Grant(f"management.{verb}", Scope.ORGANISATION, "us-ca-sf", organisation) for verb in HANDLER
             ]
+    held["people/handler.works"] += in_zone("us-ca-sf", ["cases.read"])
     held["services/management"] = [Grant("identity.access.resolve", Scope.ZONE)]
     return {
         subject: Grants(subject, grants, zones, organisations=member.get(subject, ()))

@@ -23,6 +23,7 @@ ORDERS = {
     pb.WORK_ORDER_DUE: Order.DUE,
     pb.WORK_ORDER_NEWEST: Order.NEWEST,
     pb.WORK_ORDER_OLDEST: Order.OLDEST,
+    pb.WORK_ORDER_STEP_DUE: Order.STEP_DUE,
 }
 
 

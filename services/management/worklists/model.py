@@ -38,6 +38,7 @@ class Order(StrEnum):
     DUE = "due"
     NEWEST = "newest"
     OLDEST = "oldest"
+    STEP_DUE = "step_due"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ _KEYS = {
     Order.DUE: ("due_order", ">", "ASC"),
     Order.NEWEST: ("opened_at", "<", "DESC"),
     Order.OLDEST: ("opened_at", ">", "ASC"),
+    Order.STEP_DUE: ("step_due_order", ">", "ASC"),
 }
 _LIKE_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\%_"})
 

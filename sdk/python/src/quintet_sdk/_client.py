@@ -14,11 +14,13 @@ from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
 from quintet.identity.v1.identity_pb2_grpc import IdentityServiceStub
 from quintet.management.v1.analysis_pb2_grpc import AnalysisServiceStub
 from quintet.management.v1.calendars_pb2_grpc import CalendarServiceStub
+from quintet.management.v1.cases_pb2_grpc import CaseServiceStub
 from quintet.management.v1.catalogue_pb2_grpc import ComponentTypeServiceStub
 from quintet.management.v1.channels_pb2_grpc import WarningChannelServiceStub
 from quintet.management.v1.deadlines_pb2_grpc import DeadlineServiceStub
 from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceStub
 from quintet.management.v1.exceptions_pb2_grpc import ExceptionServiceStub
+from quintet.management.v1.follow_ups_pb2_grpc import FollowUpServiceStub
 from quintet.management.v1.handovers_pb2_grpc import HandoverServiceStub
 from quintet.management.v1.imports_pb2_grpc import ImportServiceStub
 from quintet.management.v1.indicators_pb2_grpc import IndicatorServiceStub
@@ -80,6 +82,8 @@ class Client:
         self.analysis = AnalysisServiceStub(self._channel)
         self.reports = ReportServiceStub(self._channel)
         self.scorecards = ScorecardServiceStub(self._channel)
+        self.follow_ups = FollowUpServiceStub(self._channel)
+        self.cases = CaseServiceStub(self._channel)
         self.calendars = CalendarServiceStub(self._channel)
         self.work_lists = WorkListServiceStub(self._channel)
         self.indicators = IndicatorServiceStub(self._channel)

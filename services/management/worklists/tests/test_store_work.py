@@ -148,7 +148,10 @@ def some_event(chance: random.Random, number: int) -> Event:
         organisation=chance.choice(["", *ORGANISATIONS]),
         supporters=tuple(shares),
         shares=len(shares),
-        deadlines=Deadlines(due_at=chance.choice([None, NOW + timedelta(hours=chance.randrange(-12, 36))])),
+        deadlines=Deadlines(
+            due_at=chance.choice([None, NOW + timedelta(hours=chance.randrange(-12, 36))]),
+            step_due_at=chance.choice([None, NOW + timedelta(hours=chance.randrange(-6, 6))]),
+        ),
         closed_at=None if is_open else NOW,
         assignee=chance.choice(["", "", ME, OTHER]),
     )
@@ -191,9 +194,11 @@ def some_list(chance: random.Random) -> Asked:
 
 
 def in_order(events: list[Event], order: Order) -> list[Event]:
+    last = datetime.max.replace(tzinfo=NOW.tzinfo)
     if order is Order.DUE:
-        last = datetime.max.replace(tzinfo=NOW.tzinfo)
         return sorted(events, key=lambda event: (event.deadlines.due_at or last, event.id))
+    if order is Order.STEP_DUE:
+        return sorted(events, key=lambda event: (event.deadlines.step_due_at or last, event.id))
     return sorted(events, key=lambda event: (event.opened_at, event.id), reverse=order is Order.NEWEST)
 
 

@@ -308,6 +308,7 @@ class Request(_message.Message):
     DEADLINE_CHANGES_FIELD_NUMBER: _builtins.int
     SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
     REOPEN_UNTIL_FIELD_NUMBER: _builtins.int
+    FOLLOW_UP_ASKED_AT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/requests/{id}`; the zone is the one that its place resolved to."""
     number: _builtins.str
@@ -384,6 +385,10 @@ class Request(_message.Message):
     def reopen_until(self) -> _timestamp_pb2.Timestamp:
         """reopen_until is until when its reporter can reopen it; unset while it cannot be; only in GetRequest."""
 
+    @_builtins.property
+    def follow_up_asked_at(self) -> _timestamp_pb2.Timestamp:
+        """follow_up_asked_at is since when its reporter is asked whether it is solved; unset when not; only in GetRequest."""
+
     def __init__(
         self,
         *,
@@ -415,10 +420,11 @@ class Request(_message.Message):
         deadline_changes: _abc.Iterable[Global___DeadlineChange] | None = ...,
         suspended_until: _timestamp_pb2.Timestamp | None = ...,
         reopen_until: _timestamp_pb2.Timestamp | None = ...,
+        follow_up_asked_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "filed_at", b"filed_at", "first_due_at", b"first_due_at", "place", b"place", "reopen_until", b"reopen_until", "reported_at", b"reported_at", "suspended_until", b"suspended_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "filed_at", b"filed_at", "first_due_at", b"first_due_at", "follow_up_asked_at", b"follow_up_asked_at", "place", b"place", "reopen_until", b"reopen_until", "reported_at", b"reported_at", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "channel", b"channel", "contact", b"contact", "deadline_changes", b"deadline_changes", "description", b"description", "due_at", b"due_at", "event", b"event", "event_revision", b"event_revision", "event_status", b"event_status", "external_id", b"external_id", "filed_at", b"filed_at", "first_due_at", b"first_due_at", "flags", b"flags", "merged", b"merged", "name", b"name", "number", b"number", "organisation", b"organisation", "place", b"place", "rating", b"rating", "rating_comment", b"rating_comment", "reopen_until", b"reopen_until", "reported_at", b"reported_at", "reporter", b"reporter", "status", b"status", "suspended_until", b"suspended_until", "type", b"type", "updates", b"updates", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "channel", b"channel", "contact", b"contact", "deadline_changes", b"deadline_changes", "description", b"description", "due_at", b"due_at", "event", b"event", "event_revision", b"event_revision", "event_status", b"event_status", "external_id", b"external_id", "filed_at", b"filed_at", "first_due_at", b"first_due_at", "flags", b"flags", "follow_up_asked_at", b"follow_up_asked_at", "merged", b"merged", "name", b"name", "number", b"number", "organisation", b"organisation", "place", b"place", "rating", b"rating", "rating_comment", b"rating_comment", "reopen_until", b"reopen_until", "reported_at", b"reported_at", "reporter", b"reporter", "status", b"status", "suspended_until", b"suspended_until", "type", b"type", "updates", b"updates", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -725,6 +731,68 @@ class ReopenRequestResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReopenRequestResponse: _TypeAlias = ReopenRequestResponse  # noqa: Y015
+
+@_typing.final
+class AnswerFollowUpRequest(_message.Message):
+    """AnswerFollowUpRequest answers whether a request is solved."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SOLVED_FIELD_NUMBER: _builtins.int
+    SATISFACTION_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `zones/{zone}/requests/{id}`."""
+    solved: _builtins.bool
+    """solved is whether it is."""
+    satisfaction: _builtins.int
+    """satisfaction is 1 (very bad) to 5 (very good)."""
+    comment: _builtins.str
+    """comment is what the reporter says; required when it is not solved."""
+    request_id: _builtins.str
+    """request_id makes the call idempotent."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        solved: _builtins.bool = ...,
+        satisfaction: _builtins.int = ...,
+        comment: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "name", b"name", "request_id", b"request_id", "satisfaction", b"satisfaction", "solved", b"solved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerFollowUpRequest: _TypeAlias = AnswerFollowUpRequest  # noqa: Y015
+
+@_typing.final
+class AnswerFollowUpResponse(_message.Message):
+    """AnswerFollowUpResponse answers AnswerFollowUp."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___Request:
+        """request is the request as it is now; its status follows when the event has been reopened."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___Request | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerFollowUpResponse: _TypeAlias = AnswerFollowUpResponse  # noqa: Y015
 
 @_typing.final
 class ServiceItem(_message.Message):

@@ -60,6 +60,11 @@ class RequestServiceStub:
                 request_serializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestRequest.SerializeToString,
                 response_deserializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestResponse.FromString,
                 _registered_method=True)
+        self.AnswerFollowUp = channel.unary_unary(
+                '/quintet.delivery.v1.RequestService/AnswerFollowUp',
+                request_serializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.AnswerFollowUpRequest.SerializeToString,
+                response_deserializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.AnswerFollowUpResponse.FromString,
+                _registered_method=True)
 
 
 class RequestServiceServicer:
@@ -103,6 +108,14 @@ class RequestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AnswerFollowUp(self, request, context):
+        """AnswerFollowUp answers, once, whether a closed request is solved (回访), for reporters who are asked: see
+        Request.follow_up_asked_at. Its event is reopened when it is not, within its window. Fails with WRONG_STATE when nobody asks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RequestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +143,11 @@ def add_RequestServiceServicer_to_server(servicer, server):
                     servicer.ReopenRequest,
                     request_deserializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestRequest.FromString,
                     response_serializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestResponse.SerializeToString,
+            ),
+            'AnswerFollowUp': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerFollowUp,
+                    request_deserializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.AnswerFollowUpRequest.FromString,
+                    response_serializer=quintet_dot_delivery_dot_v1_dot_delivery__pb2.AnswerFollowUpResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -268,6 +286,33 @@ class RequestService:
             '/quintet.delivery.v1.RequestService/ReopenRequest',
             quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestRequest.SerializeToString,
             quintet_dot_delivery_dot_v1_dot_delivery__pb2.ReopenRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerFollowUp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.delivery.v1.RequestService/AnswerFollowUp',
+            quintet_dot_delivery_dot_v1_dot_delivery__pb2.AnswerFollowUpRequest.SerializeToString,
+            quintet_dot_delivery_dot_v1_dot_delivery__pb2.AnswerFollowUpResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,6 +29,10 @@ class RequestServiceStub:
     with WRONG_STATE when the event is not closed or its type allows no reopening, and with REOPEN_WINDOW_OVER, which names
     the end of the window, when it is too late.
     """
+    AnswerFollowUp: _aio.UnaryUnaryMultiCallable[_delivery_pb2.AnswerFollowUpRequest, _delivery_pb2.AnswerFollowUpResponse]
+    """AnswerFollowUp answers, once, whether a closed request is solved (回访), for reporters who are asked: see
+    Request.follow_up_asked_at. Its event is reopened when it is not, within its window. Fails with WRONG_STATE when nobody asks.
+    """
 
 class RequestServiceServicer(metaclass=_abc_1.ABCMeta):
     """RequestService takes requests (12345/311) from residents and tells them what became of them."""
@@ -74,6 +78,16 @@ class RequestServiceServicer(metaclass=_abc_1.ABCMeta):
         """ReopenRequest says that a closed request is not solved. Its event goes back to the organisation that handled it. Refused
         with WRONG_STATE when the event is not closed or its type allows no reopening, and with REOPEN_WINDOW_OVER, which names
         the end of the window, when it is too late.
+        """
+
+    @_abc_1.abstractmethod
+    def AnswerFollowUp(
+        self,
+        request: _delivery_pb2.AnswerFollowUpRequest,
+        context: _aio.ServicerContext[_delivery_pb2.AnswerFollowUpRequest, _abc.Awaitable[_delivery_pb2.AnswerFollowUpResponse]],
+    ) -> _abc.Awaitable[_delivery_pb2.AnswerFollowUpResponse]:
+        """AnswerFollowUp answers, once, whether a closed request is solved (回访), for reporters who are asked: see
+        Request.follow_up_asked_at. Its event is reopened when it is not, within its window. Fails with WRONG_STATE when nobody asks.
         """
 
 def add_RequestServiceServicer_to_server(servicer: RequestServiceServicer, server: _aio.Server) -> None: ...

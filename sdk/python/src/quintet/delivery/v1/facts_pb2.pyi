@@ -3,9 +3,11 @@
 isort:skip_file
 What delivery states."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from quintet.delivery.v1 import delivery_pb2 as _delivery_pb2
 import builtins as _builtins
 import sys
@@ -195,3 +197,97 @@ class CertificateRevoked(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CertificateRevoked: _TypeAlias = CertificateRevoked  # noqa: Y015
+
+@_typing.final
+class RequestsClosed(_message.Message):
+    """RequestsClosed says that requests of this node were closed with an answer. It stays at the node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    EVENT_REVISION_FIELD_NUMBER: _builtins.int
+    ORGANISATION_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    CLOSED_AT_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """event is the name of the event that stands for them."""
+    event_revision: _builtins.int
+    """event_revision is the revision of the event with which it was closed."""
+    organisation: _builtins.str
+    """organisation is the department that handled it."""
+    type: _builtins.str
+    """type is `eventTypes/{id}`."""
+    zone: _builtins.str
+    """zone is the code of the event's zone."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """requests are the names of the requests, at most 1000."""
+
+    @_builtins.property
+    def closed_at(self) -> _timestamp_pb2.Timestamp:
+        """closed_at is when."""
+
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        event_revision: _builtins.int = ...,
+        organisation: _builtins.str = ...,
+        type: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        requests: _abc.Iterable[_builtins.str] | None = ...,
+        closed_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "event", b"event", "event_revision", b"event_revision", "organisation", b"organisation", "requests", b"requests", "type", b"type", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestsClosed: _TypeAlias = RequestsClosed  # noqa: Y015
+
+@_typing.final
+class FollowUpAnswered(_message.Message):
+    """FollowUpAnswered says what a reporter answered who was asked whether a request is solved. It stays at the node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLLOW_UP_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    SOLVED_FIELD_NUMBER: _builtins.int
+    SATISFACTION_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    ANSWERED_AT_FIELD_NUMBER: _builtins.int
+    follow_up: _builtins.str
+    """follow_up is the name of the follow-up."""
+    request: _builtins.str
+    """request is the name of the request."""
+    solved: _builtins.bool
+    """solved is whether it is."""
+    satisfaction: _builtins.int
+    """satisfaction is 1 to 5."""
+    comment: _builtins.str
+    """comment is what the reporter says."""
+    @_builtins.property
+    def answered_at(self) -> _timestamp_pb2.Timestamp:
+        """answered_at is when."""
+
+    def __init__(
+        self,
+        *,
+        follow_up: _builtins.str = ...,
+        request: _builtins.str = ...,
+        solved: _builtins.bool = ...,
+        satisfaction: _builtins.int = ...,
+        comment: _builtins.str = ...,
+        answered_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at", "comment", b"comment", "follow_up", b"follow_up", "request", b"request", "satisfaction", b"satisfaction", "solved", b"solved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowUpAnswered: _TypeAlias = FollowUpAnswered  # noqa: Y015

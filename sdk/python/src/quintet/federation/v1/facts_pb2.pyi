@@ -354,3 +354,33 @@ class ContractReminder(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ContractReminder: _TypeAlias = ContractReminder  # noqa: Y015
+
+@_typing.final
+class DirectiveNotGiven(_message.Message):
+    """DirectiveNotGiven says that a directive that another service of this node wanted cannot be given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """subject is what it would have been about."""
+    reason: _builtins.str
+    """reason is the reason of the error, for example "CONTRACT_NOT_ACTIVE"."""
+    text: _builtins.str
+    """text says it in words."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "subject", b"subject", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectiveNotGiven: _TypeAlias = DirectiveNotGiven  # noqa: Y015

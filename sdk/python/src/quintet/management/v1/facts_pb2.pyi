@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from quintet.common.v1 import common_pb2 as _common_pb2
 from quintet.management.v1 import analysis_pb2 as _analysis_pb2
 from quintet.management.v1 import exceptions_pb2 as _exceptions_pb2
+from quintet.management.v1 import follow_ups_pb2 as _follow_ups_pb2
 from quintet.management.v1 import handovers_pb2 as _handovers_pb2
 from quintet.management.v1 import management_pb2 as _management_pb2
 from quintet.management.v1 import plans_pb2 as _plans_pb2
@@ -1029,3 +1030,239 @@ class ScorecardAppealChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScorecardAppealChanged: _TypeAlias = ScorecardAppealChanged  # noqa: Y015
+
+@_typing.final
+class FollowUpAsk(_message.Message):
+    """FollowUpAsk is one reporter who is to be asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLLOW_UP_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    follow_up: _builtins.str
+    """follow_up is the name of the follow-up."""
+    request: _builtins.str
+    """request is the name of the request."""
+    def __init__(
+        self,
+        *,
+        follow_up: _builtins.str = ...,
+        request: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow_up", b"follow_up", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowUpAsk: _TypeAlias = FollowUpAsk  # noqa: Y015
+
+@_typing.final
+class FollowUpsAsked(_message.Message):
+    """FollowUpsAsked says whose answered requests are followed up and may be answered by a form."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    ASKS_FIELD_NUMBER: _builtins.int
+    ASKED_AT_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """event is the name of the event."""
+    @_builtins.property
+    def asks(self) -> _containers.RepeatedCompositeFieldContainer[Global___FollowUpAsk]:
+        """asks are the requests."""
+
+    @_builtins.property
+    def asked_at(self) -> _timestamp_pb2.Timestamp:
+        """asked_at is when they were drawn."""
+
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        asks: _abc.Iterable[Global___FollowUpAsk] | None = ...,
+        asked_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at", "asks", b"asks", "event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowUpsAsked: _TypeAlias = FollowUpsAsked  # noqa: Y015
+
+@_typing.final
+class FollowUpFinished(_message.Message):
+    """FollowUpFinished says what came of a follow-up. The node that handles the event reopens it when it is not solved."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLLOW_UP_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    EVENT_REVISION_FIELD_NUMBER: _builtins.int
+    ORGANISATION_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SATISFACTION_FIELD_NUMBER: _builtins.int
+    WAY_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ASKED_AT_FIELD_NUMBER: _builtins.int
+    FINISHED_AT_FIELD_NUMBER: _builtins.int
+    follow_up: _builtins.str
+    """follow_up is the name of the follow-up."""
+    request: _builtins.str
+    """request is the name of the request."""
+    event: _builtins.str
+    """event is the name of the event."""
+    event_revision: _builtins.int
+    """event_revision is the revision of the event with which it was closed."""
+    organisation: _builtins.str
+    """organisation is the one that handled the event."""
+    type: _builtins.str
+    """type is the event's type."""
+    zone: _builtins.str
+    """zone is the code of the event's zone."""
+    node: _builtins.str
+    """node is the id of the node that asked."""
+    period: _builtins.str
+    """period is the month of the draw."""
+    policy: _builtins.str
+    """policy is the policy that drew it."""
+    state: _follow_ups_pb2.FollowUpState.ValueType
+    """state is how it ended."""
+    satisfaction: _builtins.int
+    """satisfaction is 1 to 5; 0 when not said."""
+    way: _follow_ups_pb2.FollowUpWay.ValueType
+    """way is how the reporter answered."""
+    tries: _builtins.int
+    """tries is how often somebody called in vain."""
+    reason: _builtins.str
+    """reason is what is not solved, with telephone numbers and the like masked; empty otherwise."""
+    @_builtins.property
+    def asked_at(self) -> _timestamp_pb2.Timestamp:
+        """asked_at is when it was drawn."""
+
+    @_builtins.property
+    def finished_at(self) -> _timestamp_pb2.Timestamp:
+        """finished_at is when it ended."""
+
+    def __init__(
+        self,
+        *,
+        follow_up: _builtins.str = ...,
+        request: _builtins.str = ...,
+        event: _builtins.str = ...,
+        event_revision: _builtins.int = ...,
+        organisation: _builtins.str = ...,
+        type: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        node: _builtins.str = ...,
+        period: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        state: _follow_ups_pb2.FollowUpState.ValueType = ...,
+        satisfaction: _builtins.int = ...,
+        way: _follow_ups_pb2.FollowUpWay.ValueType = ...,
+        tries: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        asked_at: _timestamp_pb2.Timestamp | None = ...,
+        finished_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at", "finished_at", b"finished_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at", "event", b"event", "event_revision", b"event_revision", "finished_at", b"finished_at", "follow_up", b"follow_up", "node", b"node", "organisation", b"organisation", "period", b"period", "policy", b"policy", "reason", b"reason", "request", b"request", "satisfaction", b"satisfaction", "state", b"state", "tries", b"tries", "type", b"type", "way", b"way", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowUpFinished: _TypeAlias = FollowUpFinished  # noqa: Y015
+
+@_typing.final
+class DirectiveWanted(_message.Message):
+    """DirectiveWanted says that a step of a plan is for a zone that another node handles. Federation gives the directive, and
+    states what becomes of it with the same subject; DirectiveNotGiven when it cannot.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    ORGANISATION_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGE_BY_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    ISSUED_BY_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """subject is `zones/{zone}/planRuns/{run}/steps/{step}`."""
+    zone: _builtins.str
+    """zone is the code of the zone that it is for."""
+    organisation: _builtins.str
+    """organisation is whom it is for."""
+    title: _builtins.str
+    """title says in a line what is asked, in both languages."""
+    text: _builtins.str
+    """text says all of it, in both languages."""
+    issued_by: _builtins.str
+    """issued_by is the person or service whose act it follows from."""
+    @_builtins.property
+    def acknowledge_by(self) -> _timestamp_pb2.Timestamp:
+        """acknowledge_by is when it must be acknowledged."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """expires_at is when it must be answered."""
+
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        organisation: _builtins.str = ...,
+        title: _builtins.str = ...,
+        text: _builtins.str = ...,
+        acknowledge_by: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        issued_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_by", b"acknowledge_by", "expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_by", b"acknowledge_by", "expires_at", b"expires_at", "issued_by", b"issued_by", "organisation", b"organisation", "subject", b"subject", "text", b"text", "title", b"title", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectiveWanted: _TypeAlias = DirectiveWanted  # noqa: Y015
+
+@_typing.final
+class DirectiveUnwanted(_message.Message):
+    """DirectiveUnwanted says that nobody has to act upon a directive any more: its step has finished otherwise, or its run is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    directive: _builtins.str
+    """directive is `directives/{id}`."""
+    subject: _builtins.str
+    """subject is what it is about."""
+    reason: _builtins.str
+    """reason says why."""
+    def __init__(
+        self,
+        *,
+        directive: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "reason", b"reason", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectiveUnwanted: _TypeAlias = DirectiveUnwanted  # noqa: Y015

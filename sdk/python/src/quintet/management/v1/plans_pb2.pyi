@@ -103,6 +103,16 @@ class _PlanChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlanCh
     """PLAN_CHANGE_KIND_SKIPPED means that a step was left out."""
     PLAN_CHANGE_KIND_STOOD_DOWN: _PlanChangeKind.ValueType  # 4
     """PLAN_CHANGE_KIND_STOOD_DOWN means that the run was ended."""
+    PLAN_CHANGE_KIND_DIRECTED: _PlanChangeKind.ValueType  # 5
+    """PLAN_CHANGE_KIND_DIRECTED means that a directive for the step was given to another node."""
+    PLAN_CHANGE_KIND_ACKNOWLEDGED: _PlanChangeKind.ValueType  # 6
+    """PLAN_CHANGE_KIND_ACKNOWLEDGED means that somebody there acknowledged it."""
+    PLAN_CHANGE_KIND_ESCALATED: _PlanChangeKind.ValueType  # 7
+    """PLAN_CHANGE_KIND_ESCALATED means that nobody there acknowledged or answered it in time."""
+    PLAN_CHANGE_KIND_UNANSWERED: _PlanChangeKind.ValueType  # 8
+    """PLAN_CHANGE_KIND_UNANSWERED means that the directive could not be given, expired or was taken back: people of this node
+    have to see to the step.
+    """
 
 class PlanChangeKind(_PlanChangeKind, metaclass=_PlanChangeKindEnumTypeWrapper):
     """PlanChangeKind is what befell a run."""
@@ -117,6 +127,16 @@ PLAN_CHANGE_KIND_SKIPPED: PlanChangeKind.ValueType  # 3
 """PLAN_CHANGE_KIND_SKIPPED means that a step was left out."""
 PLAN_CHANGE_KIND_STOOD_DOWN: PlanChangeKind.ValueType  # 4
 """PLAN_CHANGE_KIND_STOOD_DOWN means that the run was ended."""
+PLAN_CHANGE_KIND_DIRECTED: PlanChangeKind.ValueType  # 5
+"""PLAN_CHANGE_KIND_DIRECTED means that a directive for the step was given to another node."""
+PLAN_CHANGE_KIND_ACKNOWLEDGED: PlanChangeKind.ValueType  # 6
+"""PLAN_CHANGE_KIND_ACKNOWLEDGED means that somebody there acknowledged it."""
+PLAN_CHANGE_KIND_ESCALATED: PlanChangeKind.ValueType  # 7
+"""PLAN_CHANGE_KIND_ESCALATED means that nobody there acknowledged or answered it in time."""
+PLAN_CHANGE_KIND_UNANSWERED: PlanChangeKind.ValueType  # 8
+"""PLAN_CHANGE_KIND_UNANSWERED means that the directive could not be given, expired or was taken back: people of this node
+have to see to the step.
+"""
 Global___PlanChangeKind: _TypeAlias = PlanChangeKind  # noqa: Y015
 
 @_typing.final
@@ -133,6 +153,7 @@ class PlanStep(_message.Message):
     DEADLINE_MINUTES_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is unique in the plan."""
     organisation: _builtins.str
@@ -141,6 +162,10 @@ class PlanStep(_message.Message):
     """role is the role there that answers for it; empty for any."""
     deadline_minutes: _builtins.int
     """deadline_minutes is until when it must be done, counted from the activation."""
+    zone: _builtins.str
+    """zone is the code of the zone whose people do it; empty for people of this node. When another node handles the zone, the
+    step goes there as a directive to the organisation, and its acknowledgement and answer move the step.
+    """
     @_builtins.property
     def title(self) -> _common_pb2.LocalText:
         """title is the step in a line; both languages are required."""
@@ -168,10 +193,11 @@ class PlanStep(_message.Message):
         deadline_minutes: _builtins.int = ...,
         after: _abc.Iterable[_builtins.str] | None = ...,
         resources: _abc.Iterable[_common_pb2.LocalText] | None = ...,
+        zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["instruction", b"instruction", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "deadline_minutes", b"deadline_minutes", "id", b"id", "instruction", b"instruction", "organisation", b"organisation", "resources", b"resources", "role", b"role", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "deadline_minutes", b"deadline_minutes", "id", b"id", "instruction", b"instruction", "organisation", b"organisation", "resources", b"resources", "role", b"role", "title", b"title", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,6 +297,10 @@ class PlanRunStep(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     LATE_FIELD_NUMBER: _builtins.int
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_AT_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_BY_FIELD_NUMBER: _builtins.int
+    ESCALATIONS_FIELD_NUMBER: _builtins.int
     state: Global___PlanStepState.ValueType
     """state is where it stands."""
     actor: _builtins.str
@@ -279,6 +309,12 @@ class PlanRunStep(_message.Message):
     """note is what was said."""
     late: _builtins.bool
     """late is true when it was done after its time, or is not done and past it."""
+    directive: _builtins.str
+    """directive is `directives/{id}` while another node has the step; empty before, and when the directive came to nothing."""
+    acknowledged_by: _builtins.str
+    """acknowledged_by is who did."""
+    escalations: _builtins.int
+    """escalations is how often nobody there acknowledged or answered in time."""
     @_builtins.property
     def step(self) -> Global___PlanStep:
         """step is the step as the plan has it."""
@@ -295,6 +331,10 @@ class PlanRunStep(_message.Message):
     def finished_at(self) -> _timestamp_pb2.Timestamp:
         """finished_at is when it was done or skipped; unset before."""
 
+    @_builtins.property
+    def acknowledged_at(self) -> _timestamp_pb2.Timestamp:
+        """acknowledged_at is when somebody there acknowledged it; unset before."""
+
     def __init__(
         self,
         *,
@@ -306,10 +346,14 @@ class PlanRunStep(_message.Message):
         actor: _builtins.str = ...,
         note: _builtins.str = ...,
         late: _builtins.bool = ...,
+        directive: _builtins.str = ...,
+        acknowledged_at: _timestamp_pb2.Timestamp | None = ...,
+        acknowledged_by: _builtins.str = ...,
+        escalations: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "finished_at", b"finished_at", "started_at", b"started_at", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "due_at", b"due_at", "finished_at", b"finished_at", "started_at", b"started_at", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "due_at", b"due_at", "finished_at", b"finished_at", "late", b"late", "note", b"note", "started_at", b"started_at", "state", b"state", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "acknowledged_by", b"acknowledged_by", "actor", b"actor", "directive", b"directive", "due_at", b"due_at", "escalations", b"escalations", "finished_at", b"finished_at", "late", b"late", "note", b"note", "started_at", b"started_at", "state", b"state", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -411,6 +455,7 @@ class PlanChange(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """number counts from 1."""
     kind: Global___PlanChangeKind.ValueType
@@ -421,6 +466,8 @@ class PlanChange(_message.Message):
     """actor is the person or service who did it."""
     note: _builtins.str
     """note is what was said."""
+    directive: _builtins.str
+    """directive is the directive that it is about; empty for none."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when."""
@@ -434,10 +481,11 @@ class PlanChange(_message.Message):
         step: _builtins.str = ...,
         actor: _builtins.str = ...,
         note: _builtins.str = ...,
+        directive: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "kind", b"kind", "note", b"note", "number", b"number", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "directive", b"directive", "kind", b"kind", "note", b"note", "number", b"number", "step", b"step", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

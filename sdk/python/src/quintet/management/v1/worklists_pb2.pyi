@@ -68,6 +68,8 @@ class _WorkOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkOrder.V
     """WORK_ORDER_NEWEST is what was opened last."""
     WORK_ORDER_OLDEST: _WorkOrder.ValueType  # 3
     """WORK_ORDER_OLDEST is what was opened first."""
+    WORK_ORDER_STEP_DUE: _WorkOrder.ValueType  # 4
+    """WORK_ORDER_STEP_DUE is whose present step is due soonest; what has no deadline for its step comes last."""
 
 class WorkOrder(_WorkOrder, metaclass=_WorkOrderEnumTypeWrapper):
     """WorkOrder says what comes first. Equals follow in the order in which they were opened."""
@@ -80,6 +82,8 @@ WORK_ORDER_NEWEST: WorkOrder.ValueType  # 2
 """WORK_ORDER_NEWEST is what was opened last."""
 WORK_ORDER_OLDEST: WorkOrder.ValueType  # 3
 """WORK_ORDER_OLDEST is what was opened first."""
+WORK_ORDER_STEP_DUE: WorkOrder.ValueType  # 4
+"""WORK_ORDER_STEP_DUE is whose present step is due soonest; what has no deadline for its step comes last."""
 Global___WorkOrder: _TypeAlias = WorkOrder  # noqa: Y015
 
 class _WorkChangeKind:

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/delivery/v1/facts.proto.
  */
 export const file_quintet_delivery_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("Ch9xdWludGV0L2RlbGl2ZXJ5L3YxL2ZhY3RzLnByb3RvEhNxdWludGV0LmRlbGl2ZXJ5LnYxIj0KDFJlcXVlc3RGaWxlZBItCgdyZXF1ZXN0GAEgASgLMhwucXVpbnRldC5kZWxpdmVyeS52MS5SZXF1ZXN0IlQKDFJlcXVlc3RSYXRlZBIPCgdyZXF1ZXN0GAEgASgJEg0KBWV2ZW50GAIgASgJEg4KBnJhdGluZxgDIAEoBRIUCgxvcmdhbmlzYXRpb24YBCABKAkibwoPUmVxdWVzdFJlb3BlbmVkEg8KB3JlcXVlc3QYASABKAkSDQoFZXZlbnQYAiABKAkSDgoGcmVhc29uGAMgASgJEiwKCGFza2VkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1ChJBcHBsaWNhdGlvbkRlY2lkZWQSEwoLYXBwbGljYXRpb24YASABKAkSFAoMc2VydmljZV9pdGVtGAIgASgJEjQKBXN0YXRlGAMgASgOMiUucXVpbnRldC5kZWxpdmVyeS52MS5BcHBsaWNhdGlvblN0YXRlIj4KEUNlcnRpZmljYXRlSXNzdWVkEhMKC2NlcnRpZmljYXRlGAEgASgJEhQKDHNlcnZpY2VfaXRlbRgCIAEoCSI5ChJDZXJ0aWZpY2F0ZVJldm9rZWQSEwoLY2VydGlmaWNhdGUYASABKAkSDgoGcmVhc29uGAIgASgJYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_delivery_v1_delivery]);
+  fileDesc("Ch9xdWludGV0L2RlbGl2ZXJ5L3YxL2ZhY3RzLnByb3RvEhNxdWludGV0LmRlbGl2ZXJ5LnYxIj0KDFJlcXVlc3RGaWxlZBItCgdyZXF1ZXN0GAEgASgLMhwucXVpbnRldC5kZWxpdmVyeS52MS5SZXF1ZXN0IlQKDFJlcXVlc3RSYXRlZBIPCgdyZXF1ZXN0GAEgASgJEg0KBWV2ZW50GAIgASgJEg4KBnJhdGluZxgDIAEoBRIUCgxvcmdhbmlzYXRpb24YBCABKAkibwoPUmVxdWVzdFJlb3BlbmVkEg8KB3JlcXVlc3QYASABKAkSDQoFZXZlbnQYAiABKAkSDgoGcmVhc29uGAMgASgJEiwKCGFza2VkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1ChJBcHBsaWNhdGlvbkRlY2lkZWQSEwoLYXBwbGljYXRpb24YASABKAkSFAoMc2VydmljZV9pdGVtGAIgASgJEjQKBXN0YXRlGAMgASgOMiUucXVpbnRldC5kZWxpdmVyeS52MS5BcHBsaWNhdGlvblN0YXRlIj4KEUNlcnRpZmljYXRlSXNzdWVkEhMKC2NlcnRpZmljYXRlGAEgASgJEhQKDHNlcnZpY2VfaXRlbRgCIAEoCSI5ChJDZXJ0aWZpY2F0ZVJldm9rZWQSEwoLY2VydGlmaWNhdGUYASABKAkSDgoGcmVhc29uGAIgASgJIqoBCg5SZXF1ZXN0c0Nsb3NlZBINCgVldmVudBgBIAEoCRIWCg5ldmVudF9yZXZpc2lvbhgCIAEoAxIUCgxvcmdhbmlzYXRpb24YAyABKAkSDAoEdHlwZRgEIAEoCRIMCgR6b25lGAUgASgJEhAKCHJlcXVlc3RzGAYgAygJEi0KCWNsb3NlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAingEKEEZvbGxvd1VwQW5zd2VyZWQSEQoJZm9sbG93X3VwGAEgASgJEg8KB3JlcXVlc3QYAiABKAkSDgoGc29sdmVkGAMgASgIEhQKDHNhdGlzZmFjdGlvbhgEIAEoBRIPCgdjb21tZW50GAUgASgJEi8KC2Fuc3dlcmVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcGIGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_delivery_v1_delivery]);
 
 /**
  * RequestFiled says that a request was filed. The node that is authoritative for its zone opens an event or merges it into
@@ -214,4 +214,123 @@ export type CertificateRevoked = Message<"quintet.delivery.v1.CertificateRevoked
  */
 export const CertificateRevokedSchema: GenMessage<CertificateRevoked> = /*@__PURE__*/
   messageDesc(file_quintet_delivery_v1_facts, 5);
+
+/**
+ * RequestsClosed says that requests of this node were closed with an answer. It stays at the node.
+ *
+ * @generated from message quintet.delivery.v1.RequestsClosed
+ */
+export type RequestsClosed = Message<"quintet.delivery.v1.RequestsClosed"> & {
+  /**
+   * event is the name of the event that stands for them.
+   *
+   * @generated from field: string event = 1;
+   */
+  event: string;
+
+  /**
+   * event_revision is the revision of the event with which it was closed.
+   *
+   * @generated from field: int64 event_revision = 2;
+   */
+  eventRevision: bigint;
+
+  /**
+   * organisation is the department that handled it.
+   *
+   * @generated from field: string organisation = 3;
+   */
+  organisation: string;
+
+  /**
+   * type is `eventTypes/{id}`.
+   *
+   * @generated from field: string type = 4;
+   */
+  type: string;
+
+  /**
+   * zone is the code of the event's zone.
+   *
+   * @generated from field: string zone = 5;
+   */
+  zone: string;
+
+  /**
+   * requests are the names of the requests, at most 1000.
+   *
+   * @generated from field: repeated string requests = 6;
+   */
+  requests: string[];
+
+  /**
+   * closed_at is when.
+   *
+   * @generated from field: google.protobuf.Timestamp closed_at = 7;
+   */
+  closedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.delivery.v1.RequestsClosed.
+ * Use `create(RequestsClosedSchema)` to create a new message.
+ */
+export const RequestsClosedSchema: GenMessage<RequestsClosed> = /*@__PURE__*/
+  messageDesc(file_quintet_delivery_v1_facts, 6);
+
+/**
+ * FollowUpAnswered says what a reporter answered who was asked whether a request is solved. It stays at the node.
+ *
+ * @generated from message quintet.delivery.v1.FollowUpAnswered
+ */
+export type FollowUpAnswered = Message<"quintet.delivery.v1.FollowUpAnswered"> & {
+  /**
+   * follow_up is the name of the follow-up.
+   *
+   * @generated from field: string follow_up = 1;
+   */
+  followUp: string;
+
+  /**
+   * request is the name of the request.
+   *
+   * @generated from field: string request = 2;
+   */
+  request: string;
+
+  /**
+   * solved is whether it is.
+   *
+   * @generated from field: bool solved = 3;
+   */
+  solved: boolean;
+
+  /**
+   * satisfaction is 1 to 5.
+   *
+   * @generated from field: int32 satisfaction = 4;
+   */
+  satisfaction: number;
+
+  /**
+   * comment is what the reporter says.
+   *
+   * @generated from field: string comment = 5;
+   */
+  comment: string;
+
+  /**
+   * answered_at is when.
+   *
+   * @generated from field: google.protobuf.Timestamp answered_at = 6;
+   */
+  answeredAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.delivery.v1.FollowUpAnswered.
+ * Use `create(FollowUpAnsweredSchema)` to create a new message.
+ */
+export const FollowUpAnsweredSchema: GenMessage<FollowUpAnswered> = /*@__PURE__*/
+  messageDesc(file_quintet_delivery_v1_facts, 7);
 

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/federation/v1/facts.proto.
  */
 export const file_quintet_federation_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSIrCg1ab25lRGVsZWdhdGVkEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSIrCg1ab25lV2l0aGRyYXduEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSI4CgtQZWVyQ2hhbmdlZBIpCgRwZWVyGAEgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXIiRAoPQ29udHJhY3RDaGFuZ2VkEjEKCGNvbnRyYWN0GAEgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0InQKC0FsYXJtUmFpc2VkEgwKBG5hbWUYASABKAkSDAoEcGVlchgCIAEoCRIQCghjb250cmFjdBgDIAEoCRIMCgR0ZXh0GAQgASgJEikKBXNpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1CgxBbGFybUNsZWFyZWQSDAoEbmFtZRgBIAEoCRIMCgRwZWVyGAIgASgJEhAKCGNvbnRyYWN0GAMgASgJEgwKBHRleHQYBCABKAkSKQoFc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkcKEERpcmVjdGl2ZUNoYW5nZWQSMwoJZGlyZWN0aXZlGAEgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZSJnChJEaXJlY3RpdmVFc2NhbGF0ZWQSMwoJZGlyZWN0aXZlGAEgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZRIOCgZyZWFzb24YAiABKAkSDAoEdG9sZBgDIAEoCSJ3Cg9UcmFuc2ZlckNoYW5nZWQSMQoIdHJhbnNmZXIYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXISMQoIY29udHJhY3QYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QiNAoQQ29udHJhY3RTd2l0Y2hlZBIQCghjb250cmFjdBgBIAEoCRIOCgZhbWVuZHMYAiABKAkimgEKEENvbnRyYWN0UmVtaW5kZXISMQoIY29udHJhY3QYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QSMQoIdHJhbnNmZXIYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXISEQoJd2FpdHNfZm9yGAMgASgJEg0KBW93bmVyGAQgASgJYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation]);
+  fileDesc("CiFxdWludGV0L2ZlZGVyYXRpb24vdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQuZmVkZXJhdGlvbi52MSIrCg1ab25lRGVsZWdhdGVkEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSIrCg1ab25lV2l0aGRyYXduEgwKBHpvbmUYASABKAkSDAoEbm9kZRgCIAEoCSI4CgtQZWVyQ2hhbmdlZBIpCgRwZWVyGAEgASgLMhsucXVpbnRldC5mZWRlcmF0aW9uLnYxLlBlZXIiRAoPQ29udHJhY3RDaGFuZ2VkEjEKCGNvbnRyYWN0GAEgASgLMh8ucXVpbnRldC5mZWRlcmF0aW9uLnYxLkNvbnRyYWN0InQKC0FsYXJtUmFpc2VkEgwKBG5hbWUYASABKAkSDAoEcGVlchgCIAEoCRIQCghjb250cmFjdBgDIAEoCRIMCgR0ZXh0GAQgASgJEikKBXNpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1CgxBbGFybUNsZWFyZWQSDAoEbmFtZRgBIAEoCRIMCgRwZWVyGAIgASgJEhAKCGNvbnRyYWN0GAMgASgJEgwKBHRleHQYBCABKAkSKQoFc2luY2UYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkcKEERpcmVjdGl2ZUNoYW5nZWQSMwoJZGlyZWN0aXZlGAEgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZSJnChJEaXJlY3RpdmVFc2NhbGF0ZWQSMwoJZGlyZWN0aXZlGAEgASgLMiAucXVpbnRldC5mZWRlcmF0aW9uLnYxLkRpcmVjdGl2ZRIOCgZyZWFzb24YAiABKAkSDAoEdG9sZBgDIAEoCSJ3Cg9UcmFuc2ZlckNoYW5nZWQSMQoIdHJhbnNmZXIYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXISMQoIY29udHJhY3QYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QiNAoQQ29udHJhY3RTd2l0Y2hlZBIQCghjb250cmFjdBgBIAEoCRIOCgZhbWVuZHMYAiABKAkimgEKEENvbnRyYWN0UmVtaW5kZXISMQoIY29udHJhY3QYASABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuQ29udHJhY3QSMQoIdHJhbnNmZXIYAiABKAsyHy5xdWludGV0LmZlZGVyYXRpb24udjEuVHJhbnNmZXISEQoJd2FpdHNfZm9yGAMgASgJEg0KBW93bmVyGAQgASgJIkIKEURpcmVjdGl2ZU5vdEdpdmVuEg8KB3N1YmplY3QYASABKAkSDgoGcmVhc29uGAIgASgJEgwKBHRleHQYAyABKAliBnByb3RvMw", [file_google_protobuf_timestamp, file_quintet_federation_v1_directive, file_quintet_federation_v1_federation]);
 
 /**
  * ZoneDelegated says that a child node is now authoritative for a zone of this node.
@@ -372,4 +372,39 @@ export type ContractReminder = Message<"quintet.federation.v1.ContractReminder">
  */
 export const ContractReminderSchema: GenMessage<ContractReminder> = /*@__PURE__*/
   messageDesc(file_quintet_federation_v1_facts, 10);
+
+/**
+ * DirectiveNotGiven says that a directive that another service of this node wanted cannot be given.
+ *
+ * @generated from message quintet.federation.v1.DirectiveNotGiven
+ */
+export type DirectiveNotGiven = Message<"quintet.federation.v1.DirectiveNotGiven"> & {
+  /**
+   * subject is what it would have been about.
+   *
+   * @generated from field: string subject = 1;
+   */
+  subject: string;
+
+  /**
+   * reason is the reason of the error, for example "CONTRACT_NOT_ACTIVE".
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * text says it in words.
+   *
+   * @generated from field: string text = 3;
+   */
+  text: string;
+};
+
+/**
+ * Describes the message quintet.federation.v1.DirectiveNotGiven.
+ * Use `create(DirectiveNotGivenSchema)` to create a new message.
+ */
+export const DirectiveNotGivenSchema: GenMessage<DirectiveNotGiven> = /*@__PURE__*/
+  messageDesc(file_quintet_federation_v1_facts, 11);
 

@@ -16,6 +16,8 @@ import type { EventException } from "./exceptions_pb.js";
 import { file_quintet_management_v1_exceptions } from "./exceptions_pb.js";
 import type { Handover } from "./handovers_pb.js";
 import { file_quintet_management_v1_handovers } from "./handovers_pb.js";
+import type { FollowUpState, FollowUpWay } from "./follow_ups_pb.js";
+import { file_quintet_management_v1_follow_ups } from "./follow_ups_pb.js";
 import type { ClockKind, Deadlines, EscalationTier, Event, EventStep, SubOrder } from "./management_pb.js";
 import { file_quintet_management_v1_management } from "./management_pb.js";
 import type { PlanChange, PlanRun } from "./plans_pb.js";
@@ -32,7 +34,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/facts.proto.
  */
 export const file_quintet_management_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSKFAQoLRXZlbnRPcGVuZWQSKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQSDwoHcmVxdWVzdBgCIAEoCRINCgVtb3ZlcxgKIAEoBRISCgpmcm9tX2V2ZW50GAsgASgJEhUKDWZyb21fcmV2aXNpb24YDCABKAMi+QEKDFJlcG9ydE1lcmdlZBINCgVldmVudBgBIAEoCRIPCgdyZXF1ZXN0GAIgASgJEg4KBnN0YXR1cxgDIAEoCRIUCgxvcmdhbmlzYXRpb24YBCABKAkSKgoGZHVlX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgGIAEoAxIMCgR6b25lGAcgASgJEgwKBG5vZGUYCCABKAkSDwoHcmVwb3J0cxgJIAEoBRINCgVtb3ZlcxgKIAEoBRISCgpmcm9tX2V2ZW50GAsgASgJEhUKDWZyb21fcmV2aXNpb24YDCABKAMi8AIKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJZGVhZGxpbmVzGAogASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlYWRsaW5lcxIQCghhc3NpZ25lZRgPIAEoCRIPCgdyZXR1cm5zGBUgASgFEhQKB3JlcG9ydHMYFCABKAVIAIgBARITCgttZXJnZWRfaW50bxgWIAEoCUIKCghfcmVwb3J0cyL+AQoUSm9pbnREaXNwb3NhbFN0YXJ0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEbGVhZBgDIAEoCRIzCgpzdWJfb3JkZXJzGAQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSEgoKc3RhcnRlZF9ieRgHIAEoCRIzCglkZWFkbGluZXMYCCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVhZGxpbmVzInsKEVN1Yk9yZGVyQ29tcGxldGVkEg0KBWV2ZW50GAEgASgJEjIKCXN1Yl9vcmRlchgCIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIRCglyZW1haW5pbmcYAyABKAUSEAoIcmV2aXNpb24YBCABKAMiaAoQRXhjZXB0aW9uQ2hhbmdlZBI4CglleGNlcHRpb24YASABKAsyJS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRFeGNlcHRpb24SDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJIuEBChBEZWFkbGluZVJlbWluZGVyEg0KBWV2ZW50GAEgASgJEg0KBXRpdGxlGAIgASgJEi8KBWNsb2NrGAMgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZBIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm9mZnNldF9taW4YBSABKAUSDAoEcm9sZRgGIAEoCRIUCgxvcmdhbmlzYXRpb24YByABKAkSDAoEem9uZRgIIAEoCRIMCgRub2RlGAkgASgJIr4BCg5EZWFkbGluZU1pc3NlZBINCgVldmVudBgBIAEoCRIvCgVjbG9jaxgCIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmQSKgoGZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZzdGF0dXMYBCABKAkSFAoMb3JnYW5pc2F0aW9uGAUgASgJEgwKBHpvbmUYBiABKAkSDAoEbm9kZRgHIAEoCSKTAgoORXZlbnRFc2NhbGF0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSLwoFY2xvY2sYAyABKA4yIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ2xvY2tLaW5kEioKBmR1ZV9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEcm9sZRgFIAEoCRIzCgR0aWVyGAYgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyEhQKDG9yZ2FuaXNhdGlvbhgHIAEoCRIRCglleGNlcHRpb24YCCABKAkSDAoEem9uZRgJIAEoCRIMCgRub2RlGAogASgJIrQBCg1FdmVudEFzc2lnbmVkEg0KBWV2ZW50GAEgASgJEi4KBHN0ZXAYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRTdGVwEhAKCGFzc2lnbmVlGAMgASgJEg4KBmJlZm9yZRgEIAEoCRIUCgxvcmdhbmlzYXRpb24YBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJIlAKFlB1YmxpY1dhcm5pbmdQdWJsaXNoZWQSNgoHd2FybmluZxgBIAEoCzIlLnF1aW50ZXQubWFuYWdlbWVudC52MS5XYXJuaW5nSW5Gb3JjZSJMChJQdWJsaWNXYXJuaW5nRW5kZWQSNgoHd2FybmluZxgBIAEoCzIlLnF1aW50ZXQubWFuYWdlbWVudC52MS5XYXJuaW5nSW5Gb3JjZSKDAQobUHVibGljV2FybmluZ1VuYWNrbm93bGVkZ2VkEg8KB3dhcm5pbmcYASABKAkSEQoJcmVjaXBpZW50GAIgASgJEhQKDGVzY2FsYXRlZF90bxgDIAEoCRIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkUKEldlYmhvb2tEZWxpdmVyeUR1ZRIPCgd3ZWJob29rGAEgASgJEhAKCGRlbGl2ZXJ5GAIgASgJEgwKBGJvZHkYAyABKAwicAoOUGxhblJ1bkNoYW5nZWQSKwoDcnVuGAEgASgLMh4ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlBsYW5SdW4SMQoGY2hhbmdlGAIgASgLMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLlBsYW5DaGFuZ2UiuQEKEkVtZXJnaW5nSXNzdWVGb3VuZBIzCgVpc3N1ZRgBIAEoCzIkLnF1aW50ZXQubWFuYWdlbWVudC52MS5FbWVyZ2luZ0lzc3VlEjAKDHdpbmRvd19zdGFydBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKd2luZG93X2VuZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEbm9kZRgEIAEoCSJECg9IYW5kb3ZlckNoYW5nZWQSMQoIaGFuZG92ZXIYASABKAsyHy5xdWludGV0Lm1hbmFnZW1lbnQudjEuSGFuZG92ZXIiQQoOV2hpc3RsZUNoYW5nZWQSLwoHd2hpc3RsZRgBIAEoCzIeLnF1aW50ZXQubWFuYWdlbWVudC52MS5XaGlzdGxlIroBChFXaGlzdGxlUmVwb3J0ZWRJbhIPCgd3aGlzdGxlGAEgASgJEhQKDG9yZ2FuaXNhdGlvbhgCIAEoCRITCgtyZXBvcnRlZF9ieRgDIAEoCRIvCgtyZXBvcnRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoIcG9zaXRpb24YBSABKAsyGC5xdWludGV0LmNvbW1vbi52MS5Qb2ludBIMCgRub3RlGAYgASgJIpQBChFXaGlzdGxlVW5hbnN3ZXJlZBIPCgd3aGlzdGxlGAEgASgJEhUKDW9yZ2FuaXNhdGlvbnMYAiADKAkSLQoJcmVwb3J0X2J5GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRyb2xlGAQgASgJEgwKBHpvbmUYBSABKAkSDAoEbm9kZRgGIAEoCSJ7CgxXaGlzdGxlUmF0ZWQSDwoHd2hpc3RsZRgBIAEoCRIvCgdzdW1tb25zGAIgASgLMh4ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1bW1vbnMSDQoFZXZlbnQYAyABKAkSDAoEem9uZRgEIAEoCRIMCgRub2RlGAUgASgJIoYBCgpFdmVudFJhdGVkEg0KBWV2ZW50GAEgASgJEg8KB3JlcXVlc3QYAiABKAkSDgoGcmF0aW5nGAMgASgFEiwKCHJhdGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgR6b25lGAUgASgJEgwKBG5vZGUYBiABKAkiSQoSU2NvcmVjYXJkUHVibGlzaGVkEjMKCXNjb3JlY2FyZBgBIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5TY29yZWNhcmQiRwoWU2NvcmVjYXJkQXBwZWFsQ2hhbmdlZBItCgZhcHBlYWwYASABKAsyHS5xdWludGV0Lm1hbmFnZW1lbnQudjEuQXBwZWFsYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_management_v1_analysis, file_quintet_management_v1_exceptions, file_quintet_management_v1_handovers, file_quintet_management_v1_management, file_quintet_management_v1_plans, file_quintet_management_v1_scorecards, file_quintet_management_v1_warnings, file_quintet_management_v1_whistles]);
+  fileDesc("CiFxdWludGV0L21hbmFnZW1lbnQvdjEvZmFjdHMucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSKFAQoLRXZlbnRPcGVuZWQSKwoFZXZlbnQYASABKAsyHC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnQSDwoHcmVxdWVzdBgCIAEoCRINCgVtb3ZlcxgKIAEoBRISCgpmcm9tX2V2ZW50GAsgASgJEhUKDWZyb21fcmV2aXNpb24YDCABKAMi+QEKDFJlcG9ydE1lcmdlZBINCgVldmVudBgBIAEoCRIPCgdyZXF1ZXN0GAIgASgJEg4KBnN0YXR1cxgDIAEoCRIUCgxvcmdhbmlzYXRpb24YBCABKAkSKgoGZHVlX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgGIAEoAxIMCgR6b25lGAcgASgJEgwKBG5vZGUYCCABKAkSDwoHcmVwb3J0cxgJIAEoBRINCgVtb3ZlcxgKIAEoBRISCgpmcm9tX2V2ZW50GAsgASgJEhUKDWZyb21fcmV2aXNpb24YDCABKAMi8AIKDUV2ZW50QWR2YW5jZWQSDQoFZXZlbnQYASABKAkSLgoEc3RlcBgCIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmVudFN0ZXASDgoGc3RhdHVzGAMgASgJEhQKDG9yZ2FuaXNhdGlvbhgEIAEoCRIOCgZhbnN3ZXIYBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJEi0KCWNsb3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoJZGVhZGxpbmVzGAogASgLMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlYWRsaW5lcxIQCghhc3NpZ25lZRgPIAEoCRIPCgdyZXR1cm5zGBUgASgFEhQKB3JlcG9ydHMYFCABKAVIAIgBARITCgttZXJnZWRfaW50bxgWIAEoCUIKCghfcmVwb3J0cyL+AQoUSm9pbnREaXNwb3NhbFN0YXJ0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEbGVhZBgDIAEoCRIzCgpzdWJfb3JkZXJzGAQgAygLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1Yk9yZGVyEioKBmR1ZV9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YBiABKAMSEgoKc3RhcnRlZF9ieRgHIAEoCRIzCglkZWFkbGluZXMYCCABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVhZGxpbmVzInsKEVN1Yk9yZGVyQ29tcGxldGVkEg0KBWV2ZW50GAEgASgJEjIKCXN1Yl9vcmRlchgCIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdWJPcmRlchIRCglyZW1haW5pbmcYAyABKAUSEAoIcmV2aXNpb24YBCABKAMiaAoQRXhjZXB0aW9uQ2hhbmdlZBI4CglleGNlcHRpb24YASABKAsyJS5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRFeGNlcHRpb24SDAoEem9uZRgCIAEoCRIMCgRub2RlGAMgASgJIuEBChBEZWFkbGluZVJlbWluZGVyEg0KBWV2ZW50GAEgASgJEg0KBXRpdGxlGAIgASgJEi8KBWNsb2NrGAMgASgOMiAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNsb2NrS2luZBIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm9mZnNldF9taW4YBSABKAUSDAoEcm9sZRgGIAEoCRIUCgxvcmdhbmlzYXRpb24YByABKAkSDAoEem9uZRgIIAEoCRIMCgRub2RlGAkgASgJIr4BCg5EZWFkbGluZU1pc3NlZBINCgVldmVudBgBIAEoCRIvCgVjbG9jaxgCIAEoDjIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5DbG9ja0tpbmQSKgoGZHVlX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZzdGF0dXMYBCABKAkSFAoMb3JnYW5pc2F0aW9uGAUgASgJEgwKBHpvbmUYBiABKAkSDAoEbm9kZRgHIAEoCSKTAgoORXZlbnRFc2NhbGF0ZWQSDQoFZXZlbnQYASABKAkSDQoFdGl0bGUYAiABKAkSLwoFY2xvY2sYAyABKA4yIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ2xvY2tLaW5kEioKBmR1ZV9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEcm9sZRgFIAEoCRIzCgR0aWVyGAYgASgOMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkVzY2FsYXRpb25UaWVyEhQKDG9yZ2FuaXNhdGlvbhgHIAEoCRIRCglleGNlcHRpb24YCCABKAkSDAoEem9uZRgJIAEoCRIMCgRub2RlGAogASgJIrQBCg1FdmVudEFzc2lnbmVkEg0KBWV2ZW50GAEgASgJEi4KBHN0ZXAYAiABKAsyIC5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZlbnRTdGVwEhAKCGFzc2lnbmVlGAMgASgJEg4KBmJlZm9yZRgEIAEoCRIUCgxvcmdhbmlzYXRpb24YBSABKAkSEAoIcmV2aXNpb24YBiABKAMSDAoEem9uZRgHIAEoCRIMCgRub2RlGAggASgJIlAKFlB1YmxpY1dhcm5pbmdQdWJsaXNoZWQSNgoHd2FybmluZxgBIAEoCzIlLnF1aW50ZXQubWFuYWdlbWVudC52MS5XYXJuaW5nSW5Gb3JjZSJMChJQdWJsaWNXYXJuaW5nRW5kZWQSNgoHd2FybmluZxgBIAEoCzIlLnF1aW50ZXQubWFuYWdlbWVudC52MS5XYXJuaW5nSW5Gb3JjZSKDAQobUHVibGljV2FybmluZ1VuYWNrbm93bGVkZ2VkEg8KB3dhcm5pbmcYASABKAkSEQoJcmVjaXBpZW50GAIgASgJEhQKDGVzY2FsYXRlZF90bxgDIAEoCRIqCgZkdWVfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkUKEldlYmhvb2tEZWxpdmVyeUR1ZRIPCgd3ZWJob29rGAEgASgJEhAKCGRlbGl2ZXJ5GAIgASgJEgwKBGJvZHkYAyABKAwicAoOUGxhblJ1bkNoYW5nZWQSKwoDcnVuGAEgASgLMh4ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlBsYW5SdW4SMQoGY2hhbmdlGAIgASgLMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLlBsYW5DaGFuZ2UiuQEKEkVtZXJnaW5nSXNzdWVGb3VuZBIzCgVpc3N1ZRgBIAEoCzIkLnF1aW50ZXQubWFuYWdlbWVudC52MS5FbWVyZ2luZ0lzc3VlEjAKDHdpbmRvd19zdGFydBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKd2luZG93X2VuZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEbm9kZRgEIAEoCSJECg9IYW5kb3ZlckNoYW5nZWQSMQoIaGFuZG92ZXIYASABKAsyHy5xdWludGV0Lm1hbmFnZW1lbnQudjEuSGFuZG92ZXIiQQoOV2hpc3RsZUNoYW5nZWQSLwoHd2hpc3RsZRgBIAEoCzIeLnF1aW50ZXQubWFuYWdlbWVudC52MS5XaGlzdGxlIroBChFXaGlzdGxlUmVwb3J0ZWRJbhIPCgd3aGlzdGxlGAEgASgJEhQKDG9yZ2FuaXNhdGlvbhgCIAEoCRITCgtyZXBvcnRlZF9ieRgDIAEoCRIvCgtyZXBvcnRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoIcG9zaXRpb24YBSABKAsyGC5xdWludGV0LmNvbW1vbi52MS5Qb2ludBIMCgRub3RlGAYgASgJIpQBChFXaGlzdGxlVW5hbnN3ZXJlZBIPCgd3aGlzdGxlGAEgASgJEhUKDW9yZ2FuaXNhdGlvbnMYAiADKAkSLQoJcmVwb3J0X2J5GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRyb2xlGAQgASgJEgwKBHpvbmUYBSABKAkSDAoEbm9kZRgGIAEoCSJ7CgxXaGlzdGxlUmF0ZWQSDwoHd2hpc3RsZRgBIAEoCRIvCgdzdW1tb25zGAIgASgLMh4ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN1bW1vbnMSDQoFZXZlbnQYAyABKAkSDAoEem9uZRgEIAEoCRIMCgRub2RlGAUgASgJIoYBCgpFdmVudFJhdGVkEg0KBWV2ZW50GAEgASgJEg8KB3JlcXVlc3QYAiABKAkSDgoGcmF0aW5nGAMgASgFEiwKCHJhdGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgR6b25lGAUgASgJEgwKBG5vZGUYBiABKAkiSQoSU2NvcmVjYXJkUHVibGlzaGVkEjMKCXNjb3JlY2FyZBgBIAEoCzIgLnF1aW50ZXQubWFuYWdlbWVudC52MS5TY29yZWNhcmQiRwoWU2NvcmVjYXJkQXBwZWFsQ2hhbmdlZBItCgZhcHBlYWwYASABKAsyHS5xdWludGV0Lm1hbmFnZW1lbnQudjEuQXBwZWFsIjEKC0ZvbGxvd1VwQXNrEhEKCWZvbGxvd191cBgBIAEoCRIPCgdyZXF1ZXN0GAIgASgJIn8KDkZvbGxvd1Vwc0Fza2VkEg0KBWV2ZW50GAEgASgJEjAKBGFza3MYAiADKAsyIi5xdWludGV0Lm1hbmFnZW1lbnQudjEuRm9sbG93VXBBc2sSLAoIYXNrZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIrcDChBGb2xsb3dVcEZpbmlzaGVkEhEKCWZvbGxvd191cBgBIAEoCRIPCgdyZXF1ZXN0GAIgASgJEg0KBWV2ZW50GAMgASgJEhYKDmV2ZW50X3JldmlzaW9uGAQgASgDEhQKDG9yZ2FuaXNhdGlvbhgFIAEoCRIMCgR0eXBlGAYgASgJEgwKBHpvbmUYByABKAkSDAoEbm9kZRgIIAEoCRIOCgZwZXJpb2QYCSABKAkSDgoGcG9saWN5GAogASgJEjMKBXN0YXRlGAsgASgOMiQucXVpbnRldC5tYW5hZ2VtZW50LnYxLkZvbGxvd1VwU3RhdGUSFAoMc2F0aXNmYWN0aW9uGAwgASgFEi8KA3dheRgNIAEoDjIiLnF1aW50ZXQubWFuYWdlbWVudC52MS5Gb2xsb3dVcFdheRINCgV0cmllcxgOIAEoBRIOCgZyZWFzb24YDyABKAkSLAoIYXNrZWRfYXQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLaAQoPRGlyZWN0aXZlV2FudGVkEg8KB3N1YmplY3QYASABKAkSDAoEem9uZRgCIAEoCRIUCgxvcmdhbmlzYXRpb24YAyABKAkSDQoFdGl0bGUYBCABKAkSDAoEdGV4dBgFIAEoCRIyCg5hY2tub3dsZWRnZV9ieRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJaXNzdWVkX2J5GAggASgJIkcKEURpcmVjdGl2ZVVud2FudGVkEhEKCWRpcmVjdGl2ZRgBIAEoCRIPCgdzdWJqZWN0GAIgASgJEg4KBnJlYXNvbhgDIAEoCWIGcHJvdG8z", [file_google_protobuf_timestamp, file_quintet_common_v1_common, file_quintet_management_v1_analysis, file_quintet_management_v1_exceptions, file_quintet_management_v1_handovers, file_quintet_management_v1_follow_ups, file_quintet_management_v1_management, file_quintet_management_v1_plans, file_quintet_management_v1_scorecards, file_quintet_management_v1_warnings, file_quintet_management_v1_whistles]);
 
 /**
  * EventOpened says that a node opened an event.
@@ -1231,4 +1233,306 @@ export type ScorecardAppealChanged = Message<"quintet.management.v1.ScorecardApp
  */
 export const ScorecardAppealChangedSchema: GenMessage<ScorecardAppealChanged> = /*@__PURE__*/
   messageDesc(file_quintet_management_v1_facts, 23);
+
+/**
+ * FollowUpAsk is one reporter who is to be asked.
+ *
+ * @generated from message quintet.management.v1.FollowUpAsk
+ */
+export type FollowUpAsk = Message<"quintet.management.v1.FollowUpAsk"> & {
+  /**
+   * follow_up is the name of the follow-up.
+   *
+   * @generated from field: string follow_up = 1;
+   */
+  followUp: string;
+
+  /**
+   * request is the name of the request.
+   *
+   * @generated from field: string request = 2;
+   */
+  request: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.FollowUpAsk.
+ * Use `create(FollowUpAskSchema)` to create a new message.
+ */
+export const FollowUpAskSchema: GenMessage<FollowUpAsk> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 24);
+
+/**
+ * FollowUpsAsked says whose answered requests are followed up and may be answered by a form.
+ *
+ * @generated from message quintet.management.v1.FollowUpsAsked
+ */
+export type FollowUpsAsked = Message<"quintet.management.v1.FollowUpsAsked"> & {
+  /**
+   * event is the name of the event.
+   *
+   * @generated from field: string event = 1;
+   */
+  event: string;
+
+  /**
+   * asks are the requests.
+   *
+   * @generated from field: repeated quintet.management.v1.FollowUpAsk asks = 2;
+   */
+  asks: FollowUpAsk[];
+
+  /**
+   * asked_at is when they were drawn.
+   *
+   * @generated from field: google.protobuf.Timestamp asked_at = 3;
+   */
+  askedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.FollowUpsAsked.
+ * Use `create(FollowUpsAskedSchema)` to create a new message.
+ */
+export const FollowUpsAskedSchema: GenMessage<FollowUpsAsked> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 25);
+
+/**
+ * FollowUpFinished says what came of a follow-up. The node that handles the event reopens it when it is not solved.
+ *
+ * @generated from message quintet.management.v1.FollowUpFinished
+ */
+export type FollowUpFinished = Message<"quintet.management.v1.FollowUpFinished"> & {
+  /**
+   * follow_up is the name of the follow-up.
+   *
+   * @generated from field: string follow_up = 1;
+   */
+  followUp: string;
+
+  /**
+   * request is the name of the request.
+   *
+   * @generated from field: string request = 2;
+   */
+  request: string;
+
+  /**
+   * event is the name of the event.
+   *
+   * @generated from field: string event = 3;
+   */
+  event: string;
+
+  /**
+   * event_revision is the revision of the event with which it was closed.
+   *
+   * @generated from field: int64 event_revision = 4;
+   */
+  eventRevision: bigint;
+
+  /**
+   * organisation is the one that handled the event.
+   *
+   * @generated from field: string organisation = 5;
+   */
+  organisation: string;
+
+  /**
+   * type is the event's type.
+   *
+   * @generated from field: string type = 6;
+   */
+  type: string;
+
+  /**
+   * zone is the code of the event's zone.
+   *
+   * @generated from field: string zone = 7;
+   */
+  zone: string;
+
+  /**
+   * node is the id of the node that asked.
+   *
+   * @generated from field: string node = 8;
+   */
+  node: string;
+
+  /**
+   * period is the month of the draw.
+   *
+   * @generated from field: string period = 9;
+   */
+  period: string;
+
+  /**
+   * policy is the policy that drew it.
+   *
+   * @generated from field: string policy = 10;
+   */
+  policy: string;
+
+  /**
+   * state is how it ended.
+   *
+   * @generated from field: quintet.management.v1.FollowUpState state = 11;
+   */
+  state: FollowUpState;
+
+  /**
+   * satisfaction is 1 to 5; 0 when not said.
+   *
+   * @generated from field: int32 satisfaction = 12;
+   */
+  satisfaction: number;
+
+  /**
+   * way is how the reporter answered.
+   *
+   * @generated from field: quintet.management.v1.FollowUpWay way = 13;
+   */
+  way: FollowUpWay;
+
+  /**
+   * tries is how often somebody called in vain.
+   *
+   * @generated from field: int32 tries = 14;
+   */
+  tries: number;
+
+  /**
+   * reason is what is not solved, with telephone numbers and the like masked; empty otherwise.
+   *
+   * @generated from field: string reason = 15;
+   */
+  reason: string;
+
+  /**
+   * asked_at is when it was drawn.
+   *
+   * @generated from field: google.protobuf.Timestamp asked_at = 16;
+   */
+  askedAt?: Timestamp | undefined;
+
+  /**
+   * finished_at is when it ended.
+   *
+   * @generated from field: google.protobuf.Timestamp finished_at = 17;
+   */
+  finishedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message quintet.management.v1.FollowUpFinished.
+ * Use `create(FollowUpFinishedSchema)` to create a new message.
+ */
+export const FollowUpFinishedSchema: GenMessage<FollowUpFinished> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 26);
+
+/**
+ * DirectiveWanted says that a step of a plan is for a zone that another node handles. Federation gives the directive, and
+ * states what becomes of it with the same subject; DirectiveNotGiven when it cannot.
+ *
+ * @generated from message quintet.management.v1.DirectiveWanted
+ */
+export type DirectiveWanted = Message<"quintet.management.v1.DirectiveWanted"> & {
+  /**
+   * subject is `zones/{zone}/planRuns/{run}/steps/{step}`.
+   *
+   * @generated from field: string subject = 1;
+   */
+  subject: string;
+
+  /**
+   * zone is the code of the zone that it is for.
+   *
+   * @generated from field: string zone = 2;
+   */
+  zone: string;
+
+  /**
+   * organisation is whom it is for.
+   *
+   * @generated from field: string organisation = 3;
+   */
+  organisation: string;
+
+  /**
+   * title says in a line what is asked, in both languages.
+   *
+   * @generated from field: string title = 4;
+   */
+  title: string;
+
+  /**
+   * text says all of it, in both languages.
+   *
+   * @generated from field: string text = 5;
+   */
+  text: string;
+
+  /**
+   * acknowledge_by is when it must be acknowledged.
+   *
+   * @generated from field: google.protobuf.Timestamp acknowledge_by = 6;
+   */
+  acknowledgeBy?: Timestamp | undefined;
+
+  /**
+   * expires_at is when it must be answered.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 7;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * issued_by is the person or service whose act it follows from.
+   *
+   * @generated from field: string issued_by = 8;
+   */
+  issuedBy: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.DirectiveWanted.
+ * Use `create(DirectiveWantedSchema)` to create a new message.
+ */
+export const DirectiveWantedSchema: GenMessage<DirectiveWanted> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 27);
+
+/**
+ * DirectiveUnwanted says that nobody has to act upon a directive any more: its step has finished otherwise, or its run is over.
+ *
+ * @generated from message quintet.management.v1.DirectiveUnwanted
+ */
+export type DirectiveUnwanted = Message<"quintet.management.v1.DirectiveUnwanted"> & {
+  /**
+   * directive is `directives/{id}`.
+   *
+   * @generated from field: string directive = 1;
+   */
+  directive: string;
+
+  /**
+   * subject is what it is about.
+   *
+   * @generated from field: string subject = 2;
+   */
+  subject: string;
+
+  /**
+   * reason says why.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.DirectiveUnwanted.
+ * Use `create(DirectiveUnwantedSchema)` to create a new message.
+ */
+export const DirectiveUnwantedSchema: GenMessage<DirectiveUnwanted> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_facts, 28);
 

@@ -1,0 +1,206 @@
+"""Follow-ups, the policies that draw them, and the seeds of the draws."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from services.management.followup.model import FollowUp, Policy, State, Way
+from services.management.store_rows import explanation_json, explanation_of, parameters
+from services.management.warnings.model_indicator import Said
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from libs.db import Connection, Record
+
+POLICIES_MAX = 200
+PERIODS_LISTED_MAX = 120
+COUNTS_MAX = 5_000
+_COLUMNS = tuple(each.name for each in fields(FollowUp))
+_SELECTED = ", ".join(_COLUMNS)
+# What changes after the draw, in the order of `update`.
+_CHANGING = (
+    "state", "call_at", "tries", "caller", "satisfaction", "note", "way", "finished_at", "finished_by", "reopened",
+)  # fmt: skip
+
+
+class Period(NamedTuple):
+    """The month of a draw."""
+
+    period: str
+    seed: str
+    begun_at: datetime
+
+
+class Query(NamedTuple):
+    """What a list keeps; `due` None, `caller` "" and `event` "" keep all."""
+
+    zones: Sequence[str]
+    state: State
+    due: datetime | None
+    caller: str
+    event: str
+
+
+# ------------------------------------------------------------------------------------------------- policies and periods
+
+
+async def put_policy(conn: Connection, policy: Policy, *, actor: str, now: datetime) -> None:
+    found = asdict(policy)
+    del found["name"]
+    await conn.execute(
+        """INSERT INTO follow_up_policies (name, definition, changed_by, changed_at) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, changed_by = excluded.changed_by,
+            changed_at = excluded.changed_at""",
+        policy.name, json.dumps(found, ensure_ascii=False), actor, now,
+    )  # fmt: skip
+
+
+async def policies(conn: Connection) -> list[Policy]:
+    """Return all policies by name."""
+    rows = await conn.fetch("SELECT name, definition FROM follow_up_policies ORDER BY name")
+    return [_policy(row) for row in rows]
+
+
+async def policy(conn: Connection, name: str) -> Policy | None:
+    row = await conn.fetchrow("SELECT name, definition FROM follow_up_policies WHERE name = $1", name)
+    return _policy(row) if row else None
+
+
+async def seed_of(conn: Connection, period: str, new_seed: str, now: datetime) -> str:
+    """Return the seed of a month, which is `new_seed` when it has none yet."""
+    await conn.execute(
+        "INSERT INTO follow_up_periods (period, seed, begun_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        period, new_seed, now,
+    )  # fmt: skip
+    return str(await conn.fetchval("SELECT seed FROM follow_up_periods WHERE period = $1", period))
+
+
+async def periods(conn: Connection) -> list[Period]:
+    """Return the last months, newest first, at most PERIODS_LISTED_MAX."""
+    rows = await conn.fetch(
+        "SELECT period, seed, begun_at FROM follow_up_periods ORDER BY period DESC LIMIT $1", PERIODS_LISTED_MAX
+    )
+    return [Period(**dict(row)) for row in rows]
+
+
+# ---------------------------------------------------------------------------------------------------------- follow-ups
+
+
+async def insert(conn: Connection, follow_ups: Sequence[FollowUp]) -> list[str]:
+    """Store new follow-ups; return the names of those that were not there for their request and closing already."""
+    query = (
+        f"INSERT INTO follow_ups ({_SELECTED}) VALUES ({parameters(1, len(_COLUMNS))})"
+        " ON CONFLICT DO NOTHING RETURNING name"
+    )
+    # One round trip for each: an event stands for one request mostly.
+    stored = [await conn.fetchval(query, *_values(each)) for each in follow_ups]
+    return [name for name in stored if name]
+
+
+async def lock(conn: Connection, name: str) -> FollowUp | None:
+    """Return a follow-up and keep others from changing it until the transaction ends."""
+    row = await conn.fetchrow(f"SELECT {_SELECTED} FROM follow_ups WHERE name = $1 FOR UPDATE", name)
+    return _follow_up(row) if row else None
+
+
+async def get(conn: Connection, name: str) -> FollowUp | None:
+    row = await conn.fetchrow(f"SELECT {_SELECTED} FROM follow_ups WHERE name = $1", name)
+    return _follow_up(row) if row else None
+
+
+async def update(conn: Connection, found: FollowUp) -> None:
+    """Store what changed of a locked follow-up."""
+    changes = ", ".join(f"{column} = ${place}" for place, column in enumerate(_CHANGING, 2))
+    values = [getattr(found, column) for column in _CHANGING]
+    await conn.execute(f"UPDATE follow_ups SET {changes} WHERE name = $1", found.name, *values)
+
+
+async def not_solved(conn: Connection, requests: Sequence[str]) -> set[str]:
+    """Return those of some requests whose reporter called them not solved the last time."""
+    rows = await conn.fetch(
+        """SELECT request FROM (
+            SELECT DISTINCT ON (request) request, state FROM follow_ups
+            WHERE request = ANY($1::text[]) AND state IN ('solved', 'not_solved')
+            ORDER BY request, event_revision DESC
+        ) AS last WHERE state = 'not_solved'""",
+        list(requests),
+    )
+    return {row["request"] for row in rows}
+
+
+async def lock_reopened(conn: Connection, event: str, revision: int) -> list[FollowUp]:
+    """Return, locked, what an event's reopening before `revision` concerns: open ones, and those called not solved."""
+    rows = await conn.fetch(
+        f"""SELECT {_SELECTED} FROM follow_ups WHERE event = $1 AND event_revision < $2
+            AND (state = 'open' OR (state = 'not_solved' AND NOT reopened)) ORDER BY name FOR UPDATE""",
+        event, revision,
+    )  # fmt: skip
+    return [_follow_up(row) for row in rows]
+
+
+async def list_follow_ups(
+    conn: Connection, query: Query, *, after: tuple[datetime, str] | None, limit: int
+) -> list[FollowUp]:
+    """Return follow-ups in the order of their time to call, behind `after` = (call_at, name)."""
+    time, name = after or (None, None)
+    rows = await conn.fetch(
+        f"""SELECT {_SELECTED} FROM follow_ups WHERE zone = ANY($1::text[]) AND state = $2
+            AND ($3::timestamptz IS NULL OR call_at <= $3) AND ($4 = '' OR caller = $4) AND ($5 = '' OR event = $5)
+            AND ($6::timestamptz IS NULL OR (call_at, name) > ($6, $7))
+        ORDER BY call_at, name LIMIT $8""",
+        list(query.zones), query.state, query.due, query.caller, query.event, time, name, limit,
+    )  # fmt: skip
+    return [_follow_up(row) for row in rows]
+
+
+async def counts(
+    conn: Connection, zones: Sequence[str], first: str, last: str, organisation: str
+) -> list[Record]:  # fmt: skip
+    """Return one row per month and organisation: the fields of FollowUpCount."""
+    return await conn.fetch(
+        """SELECT period, organisation, count(*) FILTER (WHERE state <> 'not_drawn') AS drawn,
+            count(*) FILTER (WHERE state = 'not_drawn') AS not_drawn, count(*) FILTER (WHERE state = 'open') AS open,
+            count(*) FILTER (WHERE state IN ('solved', 'not_solved')) AS reached,
+            count(*) FILTER (WHERE state = 'solved') AS solved,
+            count(*) FILTER (WHERE state = 'not_solved') AS not_solved,
+            count(*) FILTER (WHERE state = 'not_reached') AS not_reached,
+            count(*) FILTER (WHERE state = 'withdrawn') AS withdrawn, count(*) FILTER (WHERE reopened) AS reopened,
+            count(*) FILTER (WHERE way = 'form') AS by_form, count(*) FILTER (WHERE satisfaction > 0) AS rated,
+            coalesce(avg(satisfaction) FILTER (WHERE satisfaction > 0), 0)::double precision AS satisfaction
+        FROM follow_ups WHERE zone = ANY($1::text[]) AND period BETWEEN $2 AND $3
+            AND ($4 = '' OR organisation = $4)
+        GROUP BY period, organisation ORDER BY period, organisation LIMIT $5""",
+        list(zones), first, last, organisation, COUNTS_MAX,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------- rows
+
+
+def _values(found: FollowUp) -> list[object]:
+    values = {column: getattr(found, column) for column in _COLUMNS}
+    return list((values | {"explanation": explanation_json(found.explanation)}).values())
+
+
+def _follow_up(row: Record) -> FollowUp:
+    values: dict[str, Any] = dict(row)
+    kinds = {
+        "explanation": explanation_of(row["explanation"]),
+        "state": State(row["state"]),
+        "way": Way(row["way"]),
+    }
+    return FollowUp(**(values | kinds))
+
+
+def _policy(row: Record) -> Policy:
+    found: dict[str, Any] = json.loads(row["definition"])
+    found |= {
+        "title": Said(**found["title"]),
+        "types": tuple(found["types"]),
+        "zones": tuple(found["zones"]),
+    }
+    return Policy(name=row["name"], **found)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from itertools import count
 from secrets import token_hex
 from typing import Any
@@ -87,6 +88,19 @@ def test_titles_are_found_in_both_languages(federation: Federation) -> None:
         assert english in _names(officer, inbox="WORK_INBOX_ROLE", **{"filter.title": "GRAFFITI"})
         # Filing is the officer's work, not the dispatcher's.
         assert not {chinese, english} & set(_names(other, inbox="WORK_INBOX_ROLE"))
+
+
+def test_what_must_go_on_first_comes_first(federation: Federation) -> None:
+    street = federation.node("sf-potrero-hill")
+    with street.signed_in("duty-officer.potrero-hill") as officer, street.signed_in("dispatcher.potrero-hill") as other:
+        collected, filed = _open(officer, "墙上有涂鸦"), _open(officer, "Tags on the wall")
+        officer.post(f"/v1/{filed}:advance", {"action": "file"})
+        items = _items(other, order="WORK_ORDER_STEP_DUE")
+        due = [datetime.fromisoformat(item["event"].get("stepDueAt") or "9999-01-01T00:00:00Z") for item in items]
+        assert due == sorted(due)
+        # Filing is due in two hours of work and dispatching in four, whatever the whole events have.
+        names = [item["event"]["name"] for item in items]
+        assert names.index(collected) < names.index(filed)
 
 
 def test_who_leaves_the_crew_leaves_the_work(federation: Federation) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from libs.errors import Forbidden, Invalid, Reason, WrongState
 from libs.personal_text import mask_text
 from services.management.cases.model_place import PlaceClass
-from services.management.cases.model_words import tokens
+from services.management.model_words import tokens
 from services.management.warnings.model_indicator import Said
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from services.management.cases.model_words import plain
+from services.management.model_words import plain
 
 
 class PlaceClass(StrEnum):

@@ -19,9 +19,9 @@ from services.management.cases.convert import case_pb, content_of, version_pb
 from services.management.cases.model import CASE_NAME, Case, retired, reviewed, written
 from services.management.cases.model_place import PlaceClass, told_from
 from services.management.cases.model_similar import Subject, ranked
-from services.management.cases.model_words import spoken, tokens
 from services.management.cases.store import Query
 from services.management.convert import explanation_pb
+from services.management.model_words import spoken, tokens
 from services.management.service_base import READ as READ_EVENTS
 from services.management.service_base import missing
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.management.cases.model_place import PlaceClass, told_from
 from services.management.cases.model_similar import SCORE_MIN, Candidate, Library, Subject, ranked, suggestion
-from services.management.cases.model_words import TOKENS_MAX, spoken, tokens
+from services.management.model_words import TOKENS_MAX, spoken, tokens
 
 LIBRARY = Library(10, {"漏水": 1, "管道": 2, "leak": 1, "pipe": 2, "the": 10})
 

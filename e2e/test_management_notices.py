@@ -72,6 +72,6 @@ def _hydrant(occurred_at: datetime) -> dict[str, Any]:
 def _told(caller: Caller, event: str, kind: str) -> Any:
     def look() -> Any:
         notices = caller.get("/v1/notices")["notices"]
-        return next((found for found in notices if (found["event"], found["kind"]) == (event, kind)), None)
+        return next((found for found in notices if (found["subject"], found["kind"]) == (event, kind)), None)
 
     return until(f"{kind} for {event}", look)

@@ -2,15 +2,15 @@
 ALTER TABLE posts ADD COLUMN role text COLLATE "C" NOT NULL DEFAULT '';
 CREATE INDEX posts_role ON posts (node, role) WHERE role <> '';
 
--- What roles are told of. `id` is that of the fact: told twice, it is one notice.
+-- What roles are told of. `id` comes from that of the fact: told twice, it is one notice.
 CREATE TABLE notices (
     id text COLLATE "C" PRIMARY KEY,
-    kind text NOT NULL CHECK (kind IN ('reminder', 'escalation')),
+    kind text NOT NULL CHECK (kind IN ('reminder', 'escalation', 'handover', 'whistle')),
     title text NOT NULL,
     text_zh text NOT NULL,
     text_en text NOT NULL,
-    event text NOT NULL,
-    due_at timestamptz NOT NULL,
+    subject text NOT NULL,
+    due_at timestamptz,
     role text COLLATE "C" NOT NULL,
     organisation text COLLATE "C" NOT NULL, -- '' for whoever holds the role in the zone
     zone text NOT NULL,

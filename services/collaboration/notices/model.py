@@ -21,6 +21,8 @@ class NoticeKind(StrEnum):
 
     REMINDER = "reminder"
     ESCALATION = "escalation"
+    HANDOVER = "handover"
+    WHISTLE = "whistle"
 
 
 class Holding(NamedTuple):
@@ -33,15 +35,18 @@ class Holding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing that a role is told of; `organisation` is empty for whoever holds the role in the zone."""
+    """One thing that a role is told of; `organisation` is empty for whoever holds the role in the zone.
+
+    `subject` is the event, hand-over or whistle that it is about.
+    """
 
     id: str
     kind: NoticeKind
     title: str
     text_zh: str
     text_en: str
-    event: str
-    due_at: datetime
+    subject: str
+    due_at: datetime | None
     role: str
     organisation: str
     zone: str

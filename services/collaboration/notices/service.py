@@ -52,7 +52,7 @@ class NoticeServicer(Methods, NoticeServiceServicer):
                 raise NotFound(Reason.NOTICE_NOT_FOUND, f"{request.name} does not exist", name=request.name)
             notice, first = found
             if first:
-                tx.audit("collaboration.notices.acknowledge", notice.name, event=notice.event)
+                tx.audit("collaboration.notices.acknowledge", notice.name, subject=notice.subject)
             return pb.AcknowledgeNoticeResponse(notice=_message(notice))
 
         return await self._transactions.mutate(request, pb.AcknowledgeNoticeResponse, acknowledge)
@@ -67,7 +67,7 @@ def _message(notice: Notice) -> pb.Notice:
         kind=_KIND[notice.kind],
         title=notice.title,
         text=LocalText(zh=notice.text_zh, en=notice.text_en),
-        event=notice.event,
+        subject=notice.subject,
         due_at=timestamp(notice.due_at),
         role=notice.role,
         organisation=notice.organisation,

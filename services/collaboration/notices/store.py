@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # A month after the longest deadline of anything that is still talked about.
 KEPT = Keep("notices", "created_at", 400 * 24 * 3600)
 
-_NOTICE = """id, kind, title, text_zh, text_en, event, due_at, role, organisation, zone, node, urgent, created_at,
+_NOTICE = """id, kind, title, text_zh, text_en, subject, due_at, role, organisation, zone, node, urgent, created_at,
     acknowledged_at, acknowledged_by"""
 _MINE = """EXISTS (
     SELECT FROM unnest($1::text[], $2::text[], $3::text[]) AS h(role, organisation, zone)
@@ -35,13 +35,19 @@ async def held_by(conn: Connection, node: str, person: str) -> list[Holding]:
     return [Holding(*row) for row in await conn.fetch(query, node, person)]
 
 
+async def is_here(conn: Connection, node: str, organisation: str) -> bool:
+    """Tell whether an organisation is one of the node's."""
+    query = "SELECT true FROM organisations WHERE node = $1 AND name = $2"
+    return bool(await conn.fetchval(query, node, organisation))
+
+
 async def add(conn: Connection, notice: Notice) -> bool:
     """Keep a notice. Returns False for one that is kept already."""
     added = await conn.fetchval(
         f"""INSERT INTO notices ({_NOTICE})
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         ON CONFLICT DO NOTHING RETURNING true""",
-        notice.id, notice.kind, notice.title, notice.text_zh, notice.text_en, notice.event, notice.due_at,
+        notice.id, notice.kind, notice.title, notice.text_zh, notice.text_en, notice.subject, notice.due_at,
         notice.role, notice.organisation, notice.zone, notice.node, notice.urgent, notice.created_at,
         notice.acknowledged_at, notice.acknowledged_by,
     )  # fmt: skip

@@ -8,7 +8,8 @@ import pytest
 from libs.clock import ManualClock
 from libs.errors import NotFound
 from quintet.collaboration.v1 import notices_pb2 as pb
-from quintet.management.v1.facts_pb2 import DeadlineReminder, EventEscalated
+from quintet.management.v1.facts_pb2 import DeadlineReminder, EventEscalated, HandoverChanged, WhistleUnanswered
+from quintet.management.v1.handovers_pb2 import Handover, HandoverState
 from quintet.management.v1.management_pb2 import ClockKind, EscalationTier
 from services.collaboration.tests.conftest import COLLEAGUE, CREW_D6, DUTY_CENTRE, DUTY_OFFICER, GARDENER, Collaboration
 from services.collaboration.tests.samples import D10, EVENT, HANDLER, PARKS, PUBLIC_WORKS, fact, person_changed, stamp
@@ -44,6 +45,22 @@ def escalated(tier: EscalationTier.ValueType, role: str = "duty_officer", node: 
     )
 
 
+def handed(state: str, **more: Any) -> HandoverChanged:
+    handover = Handover(
+        name=f"{EVENT}/handovers/1",
+        event=EVENT,
+        title="Fallen tree",
+        zone=D10,
+        node="sf",
+        from_organisation=PUBLIC_WORKS,
+        to_organisation=PARKS,
+        state=HandoverState.Value(f"HANDOVER_STATE_{state}"),
+        answer_due_at=stamp(DUE),
+        **more,
+    )
+    return HandoverChanged(handover=handover)
+
+
 async def told(collaboration: Collaboration, *people: str, **asked: Any) -> list[list[pb.Notice]]:
     """The notices of each person."""
     answers = [await collaboration.notices(person).ListNotices(pb.ListNoticesRequest(**asked)) for person in people]
@@ -64,7 +81,9 @@ async def test_a_reminder_reaches_the_role_in_the_events_organisation(collaborat
         "“Fallen tree”的业务时限已于2026年01月05日 14:00到期，尚未完成。",
         "“Fallen tree”的业务时限将于2026年01月05日 14:00到期。",
     ]
-    assert {(notice.event, notice.organisation, notice.urgent) for notice in handler} == {(EVENT, PUBLIC_WORKS, False)}
+    assert {(notice.subject, notice.organisation, notice.urgent) for notice in handler} == {
+        (EVENT, PUBLIC_WORKS, False)
+    }
 
 
 async def test_a_role_that_the_organisation_does_not_have_is_told_in_the_zone(collaboration: Collaboration) -> None:
@@ -139,3 +158,55 @@ async def test_notices_come_page_by_page_and_urgent_ones_are_counted_on_all(coll
         if not token:
             break
     assert len(names) == len(set(names)) == 6
+
+
+@pytest.mark.parametrize(
+    ("state", "who", "en"),
+    [
+        ("OFFERED", GARDENER, "public-works offers you “Fallen tree”: answer by 2026-01-05 14:00."),
+        ("ACCEPTED", HANDLER, "parks has accepted “Fallen tree”."),
+        ("LAPSED", HANDLER, "parks has not answered for “Fallen tree” in time: you still answer for it"),
+        ("ORDERED", GARDENER, "It was decided that you answer for “Fallen tree”."),
+        ("DISMISSED", HANDLER, "It was decided that you go on answering for “Fallen tree”."),
+    ],
+)
+async def test_a_hand_over_is_told_to_whoever_it_concerns_next(
+    collaboration: Collaboration, state: str, who: str, en: str
+) -> None:
+    await collaboration.tell(handed(state))
+    (found,), other = await told(collaboration, who, HANDLER if who == GARDENER else GARDENER)
+    assert found.text.en.startswith(en)
+    assert "Fallen tree" in found.text.zh
+    assert (found.kind, found.subject) == (pb.NOTICE_KIND_HANDOVER, f"{EVENT}/handovers/1")
+    assert other == []
+
+
+async def test_a_dispute_is_brought_before_the_role_that_decides_here_or_above(collaboration: Collaboration) -> None:
+    await collaboration.tell(person_changed(DUTY_OFFICER, DUTY_CENTRE, role="leader"))
+    zone, above = EscalationTier.ESCALATION_TIER_ZONE, EscalationTier.ESCALATION_TIER_ABOVE
+    below = {"node": "sf-d10", "received_from": "sf-d10"}
+    await collaboration.tell(handed("DISPUTED", decide_role="leader", decide_tier=zone), **below)
+    await collaboration.tell(handed("OFFERED"), handed("SUPERSEDED"), **below)
+    assert await told(collaboration, DUTY_OFFICER, GARDENER) == [[], []]
+    await collaboration.tell(handed("DISPUTED", decide_role="leader", decide_tier=above), **below)
+    ((found,),) = await told(collaboration, DUTY_OFFICER)
+    assert found.urgent
+    assert not found.HasField("due_at")
+    assert found.text.en == "public-works and parks dispute who answers for “Fallen tree”: it is brought before you."
+
+
+async def test_a_whistle_is_told_to_the_organisations_of_this_node(collaboration: Collaboration) -> None:
+    unanswered = WhistleUnanswered(
+        whistle=f"zones/{D10}/whistles/1",
+        organisations=[PARKS, "organisations/harbour", PUBLIC_WORKS],
+        report_by=stamp(DUE),
+        role="handler",
+        zone=D10,
+        node="sf-d10",
+    )
+    await collaboration.tell(unanswered, node="sf-d10", received_from="sf-d10")
+    (gardener,), (handler,) = await told(collaboration, GARDENER, HANDLER)
+    assert (gardener.organisation, handler.organisation) == (PARKS, PUBLIC_WORKS)
+    assert gardener.text.en == "us-ca-sf-d10 has blown the whistle: report in on site by 2026-01-05 14:00."
+    assert gardener.text.zh == "us-ca-sf-d10 吹哨，请于2026年01月05日 14:00前到场报到。"
+    assert gardener.urgent

@@ -28,7 +28,7 @@ from quintet.common.v1 import common_pb2 as quintet_dot_common_dot_v1_dot_common
 from quintet.options.v1 import options_pb2 as quintet_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&quintet/collaboration/v1/notices.proto\x12\x18quintet.collaboration.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1equintet/common/v1/common.proto\x1a quintet/options/v1/options.proto\"\x8e\x03\n\x06Notice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32$.quintet.collaboration.v1.NoticeKind\x12\r\n\x05title\x18\x03 \x01(\t\x12*\n\x04text\x18\x04 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\r\n\x05\x65vent\x18\x05 \x01(\t\x12*\n\x06\x64ue_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x07 \x01(\t\x12\x14\n\x0corganisation\x18\x08 \x01(\t\x12\x0c\n\x04zone\x18\t \x01(\t\x12\x0c\n\x04node\x18\n \x01(\t\x12\x0e\n\x06urgent\x18\x0b \x01(\x08\x12.\n\ncreated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0f\x61\x63knowledged_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x61\x63knowledged_by\x18\x0e \x01(\t\"y\n\x12ListNoticesRequest\x12\x1b\n\x13unacknowledged_only\x18\x01 \x01(\x08\x12)\n\tpage_size\x18\x02 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x7f@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\"q\n\x13ListNoticesResponse\x12\x31\n\x07notices\x18\x01 \x03(\x0b\x32 .quintet.collaboration.v1.Notice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0e\n\x06urgent\x18\x03 \x01(\x03\"^\n\x18\x41\x63knowledgeNoticeRequest\x12&\n\x04name\x18\x01 \x01(\tB\x18\xd2\xf3\x18\x14\x08\x01*\x10notices/{notice}\x12\x1a\n\nrequest_id\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"M\n\x19\x41\x63knowledgeNoticeResponse\x12\x30\n\x06notice\x18\x01 \x01(\x0b\x32 .quintet.collaboration.v1.Notice*_\n\nNoticeKind\x12\x1b\n\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14NOTICE_KIND_REMINDER\x10\x01\x12\x1a\n\x16NOTICE_KIND_ESCALATION\x10\x02\x32\xc9\x02\n\rNoticeService\x12\x85\x01\n\x0bListNotices\x12,.quintet.collaboration.v1.ListNoticesRequest\x1a-.quintet.collaboration.v1.ListNoticesResponse\"\x19\xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/notices\x12\xaf\x01\n\x11\x41\x63knowledgeNotice\x12\x32.quintet.collaboration.v1.AcknowledgeNoticeRequest\x1a\x33.quintet.collaboration.v1.AcknowledgeNoticeResponse\"1\xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02%\" /v1/{name=notices/*}:acknowledge:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&quintet/collaboration/v1/notices.proto\x12\x18quintet.collaboration.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1equintet/common/v1/common.proto\x1a quintet/options/v1/options.proto\"\x90\x03\n\x06Notice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32$.quintet.collaboration.v1.NoticeKind\x12\r\n\x05title\x18\x03 \x01(\t\x12*\n\x04text\x18\x04 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12*\n\x06\x64ue_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x07 \x01(\t\x12\x14\n\x0corganisation\x18\x08 \x01(\t\x12\x0c\n\x04zone\x18\t \x01(\t\x12\x0c\n\x04node\x18\n \x01(\t\x12\x0e\n\x06urgent\x18\x0b \x01(\x08\x12.\n\ncreated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0f\x61\x63knowledged_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x61\x63knowledged_by\x18\x0e \x01(\t\"y\n\x12ListNoticesRequest\x12\x1b\n\x13unacknowledged_only\x18\x01 \x01(\x08\x12)\n\tpage_size\x18\x02 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x7f@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\"q\n\x13ListNoticesResponse\x12\x31\n\x07notices\x18\x01 \x03(\x0b\x32 .quintet.collaboration.v1.Notice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0e\n\x06urgent\x18\x03 \x01(\x03\"^\n\x18\x41\x63knowledgeNoticeRequest\x12&\n\x04name\x18\x01 \x01(\tB\x18\xd2\xf3\x18\x14\x08\x01*\x10notices/{notice}\x12\x1a\n\nrequest_id\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"M\n\x19\x41\x63knowledgeNoticeResponse\x12\x30\n\x06notice\x18\x01 \x01(\x0b\x32 .quintet.collaboration.v1.Notice*\x92\x01\n\nNoticeKind\x12\x1b\n\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14NOTICE_KIND_REMINDER\x10\x01\x12\x1a\n\x16NOTICE_KIND_ESCALATION\x10\x02\x12\x18\n\x14NOTICE_KIND_HANDOVER\x10\x03\x12\x17\n\x13NOTICE_KIND_WHISTLE\x10\x04\x32\xc9\x02\n\rNoticeService\x12\x85\x01\n\x0bListNotices\x12,.quintet.collaboration.v1.ListNoticesRequest\x1a-.quintet.collaboration.v1.ListNoticesResponse\"\x19\xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/notices\x12\xaf\x01\n\x11\x41\x63knowledgeNotice\x12\x32.quintet.collaboration.v1.AcknowledgeNoticeRequest\x1a\x33.quintet.collaboration.v1.AcknowledgeNoticeResponse\"1\xca\xf3\x18\x02\x18\x01\x82\xd3\xe4\x93\x02%\" /v1/{name=notices/*}:acknowledge:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,18 +47,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTICESERVICE'].methods_by_name['ListNotices']._serialized_options = b'\312\363\030\002\030\001\202\323\344\223\002\r\022\013/v1/notices'
   _globals['_NOTICESERVICE'].methods_by_name['AcknowledgeNotice']._loaded_options = None
   _globals['_NOTICESERVICE'].methods_by_name['AcknowledgeNotice']._serialized_options = b'\312\363\030\002\030\001\202\323\344\223\002%\" /v1/{name=notices/*}:acknowledge:\001*'
-  _globals['_NOTICEKIND']._serialized_start=1011
-  _globals['_NOTICEKIND']._serialized_end=1106
+  _globals['_NOTICEKIND']._serialized_start=1014
+  _globals['_NOTICEKIND']._serialized_end=1160
   _globals['_NOTICE']._serialized_start=198
-  _globals['_NOTICE']._serialized_end=596
-  _globals['_LISTNOTICESREQUEST']._serialized_start=598
-  _globals['_LISTNOTICESREQUEST']._serialized_end=719
-  _globals['_LISTNOTICESRESPONSE']._serialized_start=721
-  _globals['_LISTNOTICESRESPONSE']._serialized_end=834
-  _globals['_ACKNOWLEDGENOTICEREQUEST']._serialized_start=836
-  _globals['_ACKNOWLEDGENOTICEREQUEST']._serialized_end=930
-  _globals['_ACKNOWLEDGENOTICERESPONSE']._serialized_start=932
-  _globals['_ACKNOWLEDGENOTICERESPONSE']._serialized_end=1009
-  _globals['_NOTICESERVICE']._serialized_start=1109
-  _globals['_NOTICESERVICE']._serialized_end=1438
+  _globals['_NOTICE']._serialized_end=598
+  _globals['_LISTNOTICESREQUEST']._serialized_start=600
+  _globals['_LISTNOTICESREQUEST']._serialized_end=721
+  _globals['_LISTNOTICESRESPONSE']._serialized_start=723
+  _globals['_LISTNOTICESRESPONSE']._serialized_end=836
+  _globals['_ACKNOWLEDGENOTICEREQUEST']._serialized_start=838
+  _globals['_ACKNOWLEDGENOTICEREQUEST']._serialized_end=932
+  _globals['_ACKNOWLEDGENOTICERESPONSE']._serialized_start=934
+  _globals['_ACKNOWLEDGENOTICERESPONSE']._serialized_end=1011
+  _globals['_NOTICESERVICE']._serialized_start=1163
+  _globals['_NOTICESERVICE']._serialized_end=1492
 # @@protoc_insertion_point(module_scope)

@@ -279,3 +279,20 @@ def _is_transient(error: BaseException) -> bool:
     if isinstance(error, DomainError):
         return isinstance(error, Away) or error.code in _TRANSIENT
     return db.is_away(error) or db.is_slow(error)
+
+
+def in_turn(*parts: Mapping[type[Message], Handler]) -> dict[type[Message], Handler]:
+    """Return one set of handlers of several: a fact that more than one hears of goes to all of them, in their order."""
+    hearing: dict[type[Message], list[Handler]] = {}
+    for part in parts:
+        for kind, handler in part.items():
+            hearing.setdefault(kind, []).append(handler)
+    return {kind: found[0] if len(found) == 1 else _each(found) for kind, found in hearing.items()}
+
+
+def _each(found: Sequence[Handler]) -> Handler:
+    async def handle(tx: Tx, fact: Fact, message: Message) -> None:
+        for handler in found:
+            await handler(tx, fact, message)
+
+    return handle

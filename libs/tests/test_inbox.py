@@ -14,7 +14,7 @@ from libs.db import Connection
 from libs.deadletters import discard_dead, list_dead, retry_dead
 from libs.errors import Away, NotFound, Reason
 from libs.ids import new_id
-from libs.inbox import FactConsumer
+from libs.inbox import FactConsumer, in_turn
 from libs.publisher import Ack
 from libs.subscription import Subscription
 from libs.testing import ConnectBus, Database, MakeDatabase, MakeTransactions, Nats, eventually, running
@@ -104,6 +104,21 @@ async def becomes(management: Transactions, expected: list[str], key: str = "k")
         return found == expected
 
     await eventually(same)
+
+
+async def test_a_fact_goes_to_all_who_hear_of_its_kind_in_their_order(management: Transactions) -> None:
+    heard: list[str] = []
+
+    def hearer(name: str) -> inbox.Handler:
+        async def handle(_tx: Tx, _fact: Fact, _message: Message) -> None:
+            heard.append(name)
+
+        return handle
+
+    joined = in_turn({ZoneChanged: hearer("first")}, {AccessChanged: hearer("other")}, {ZoneChanged: hearer("second")})
+    for kind in (ZoneChanged, AccessChanged):
+        await management.run(lambda tx, kind=kind: joined[kind](tx, Fact(), kind()))  # type: ignore[misc]
+    assert heard == ["first", "second", "other"]
 
 
 async def test_each_fact_takes_effect_once(management: Transactions, bus: ConnectBus) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from libs.host import Part, Wired
+from libs.inbox import in_turn
 from libs.purge import Purger
 from quintet.collaboration.v1 import collaboration_pb2, notices_pb2
 from quintet.collaboration.v1.collaboration_pb2_grpc import add_CollaborationServiceServicer_to_server
@@ -35,7 +36,7 @@ async def build(host: Host) -> Wired:
             (add_CollaborationServiceServicer_to_server, servicer, SERVICE),
             (add_NoticeServiceServicer_to_server, notices, NOTICES),
         ],
-        handlers={**handlers(), **told.handlers()},
+        handlers=in_turn(handlers(), told.handlers()),
         tasks={"old-notices": Purger(host.transactions, (KEPT,)).run},
     )
 

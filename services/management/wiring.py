@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libs.host import Part, Wired
+from libs.inbox import in_turn
 from quintet.management.v1 import imports_pb2, management_pb2
 from quintet.management.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from quintet.management.v1.management_pb2_grpc import add_ManagementServiceServicer_to_server
@@ -78,12 +79,12 @@ async def build(host: Host) -> Wired:
             *routing.servicers(means),
             *reports.servicers(host, lambda: loops.versions),
         ],
-        handlers={
-            **handlers(own, mirrored, LedgerHandlers(host.node, mirrored, ledger)),
-            **worklists.handlers(host),
-            **handing.handlers,
-            **calling.handlers,
-        },
+        handlers=in_turn(
+            handlers(own, mirrored, LedgerHandlers(host.node, mirrored, ledger)),
+            worklists.handlers(host),
+            handing.handlers,
+            calling.handlers,
+        ),
         tasks={
             "counters": CounterFolder(host.transactions).run,
             "clocks": clocks.run,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from zoneinfo import ZoneInfo
 
 from libs.host import Wired
+from libs.inbox import in_turn
 from quintet.delivery.v1.facts_pb2 import FollowUpAnswered, RequestsClosed
 from quintet.management.v1 import follow_ups_pb2
 from quintet.management.v1.facts_pb2 import EventAdvanced, FollowUpFinished
@@ -33,21 +34,21 @@ def with_follow_ups(wired: Wired, host: Host, ledger: Ledger) -> Wired:
     zones, timezone = host.zones.tree, ZoneInfo(host.config.node.timezone)
     servicer = FollowUpServicer(host.transactions, zones, timezone)
     follow_ups = FollowUps(host.node, zones, timezone, partial(secrets.token_hex, SEED_BYTES), ledger)
-    before = wired.handlers[EventAdvanced]
 
-    async def advanced(tx: Tx, fact: Fact, message: Message) -> None:
-        await before(tx, fact, message)
+    async def advanced(tx: Tx, _fact: Fact, message: Message) -> None:
         await follow_ups.event_advanced(tx, cast("EventAdvanced", message))
 
     return Wired(
         servicers=[*wired.servicers, (add_FollowUpServiceServicer_to_server, servicer, SERVICE)],
-        handlers={
-            **wired.handlers,
-            EventAdvanced: advanced,
-            # The consumer parses the bytes of a fact as the type under which its handler stands.
-            RequestsClosed: cast("Handler", follow_ups.requests_closed),
-            FollowUpAnswered: cast("Handler", follow_ups.answered),
-            FollowUpFinished: cast("Handler", follow_ups.finished),
-        },
+        handlers=in_turn(
+            wired.handlers,
+            {
+                EventAdvanced: advanced,
+                # The consumer parses the bytes of a fact as the type under which its handler stands.
+                RequestsClosed: cast("Handler", follow_ups.requests_closed),
+                FollowUpAnswered: cast("Handler", follow_ups.answered),
+                FollowUpFinished: cast("Handler", follow_ups.finished),
+            },
+        ),
         tasks=wired.tasks,
     )

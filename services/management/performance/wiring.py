@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from libs.host import Wired
+from libs.inbox import in_turn
 from quintet.delivery.v1.facts_pb2 import RequestRated
 from quintet.management.v1 import scorecards_pb2
 from quintet.management.v1.facts_pb2 import EventRated
@@ -39,6 +40,6 @@ def with_performance(wired: Wired, host: Host, loops: Callable[[], Iterable[Loop
     rated, told = cast("Handler", ratings.request_rated), cast("Handler", ratings.event_rated)
     return Wired(
         servicers=[*wired.servicers, (add_ScorecardServiceServicer_to_server, servicer, SERVICE)],
-        handlers={**wired.handlers, RequestRated: rated, EventRated: told},
+        handlers=in_turn(wired.handlers, {RequestRated: rated, EventRated: told}),
         tasks=wired.tasks,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from libs.host import Wired
+from libs.inbox import in_turn
 from quintet.federation.v1.facts_pb2 import DirectiveChanged, DirectiveEscalated, DirectiveNotGiven
 from quintet.management.v1 import plans_pb2
 from quintet.management.v1.facts_pb2 import PublicWarningPublished
@@ -28,12 +29,14 @@ def with_plans(wired: Wired, host: Host) -> Wired:
     published = cast("Handler", WarningPlans(host.zones.tree).published)
     return Wired(
         servicers=[*wired.servicers, (add_PlanServiceServicer_to_server, servicer, PLANS)],
-        handlers={
-            **wired.handlers,
-            PublicWarningPublished: published,
-            DirectiveChanged: cast("Handler", across.changed),
-            DirectiveEscalated: cast("Handler", across.escalated),
-            DirectiveNotGiven: cast("Handler", across.not_given),
-        },
+        handlers=in_turn(
+            wired.handlers,
+            {
+                PublicWarningPublished: published,
+                DirectiveChanged: cast("Handler", across.changed),
+                DirectiveEscalated: cast("Handler", across.escalated),
+                DirectiveNotGiven: cast("Handler", across.not_given),
+            },
+        ),
         tasks=wired.tasks,
     )

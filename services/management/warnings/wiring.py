@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from libs.errors import NotFound
 from libs.host import Wired
+from libs.inbox import in_turn
 from quintet.identity.v1.directory_pb2 import GetPersonRequest
 from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
 from quintet.management.v1 import channels_pb2, indicators_pb2, visits_pb2, warnings_pb2
@@ -61,7 +62,7 @@ def with_warnings(wired: Wired, host: Host) -> Wired:
             (add_VisitServiceServicer_to_server, VisitServicer(transactions), VISITS),
             (add_WarningChannelServiceServicer_to_server, channels, CHANNELS),
         ],
-        handlers=observed(_with_own(dict(wired.handlers), SensorWarnings(zones)), Observer(zones)),
+        handlers=observed(in_turn(wired.handlers, _own(SensorWarnings(zones))), Observer(zones)),
         tasks={
             **wired.tasks,
             "warnings": Watcher(transactions, zones, announcer).run,
@@ -70,17 +71,14 @@ def with_warnings(wired: Wired, host: Host) -> Wired:
     )
 
 
-def _with_own(handlers: dict[type[Message], Handler], sensors: SensorWarnings) -> dict[type[Message], Handler]:
-    """Return the handlers with the centre's own: behind the one for a sensor's warning, and besides."""
-    before = handlers[WarningRaised]
-
-    async def raised(tx: Tx, fact: Fact, message: Message) -> None:
-        await before(tx, fact, message)
-        await sensors.raised(tx, fact, cast("WarningRaised", message))
-
-    handlers[WarningRaised] = raised
-    handlers |= dict([_on(WarningEnded, sensors.ended), _on(WebhookDeliveryDue, WebhookLetters().due)])
-    return handlers
+def _own(sensors: SensorWarnings) -> dict[type[Message], Handler]:
+    """Return what the centre hears of itself."""
+    heard = (
+        _on(WarningRaised, sensors.raised),
+        _on(WarningEnded, sensors.ended),
+        _on(WebhookDeliveryDue, WebhookLetters().due),
+    )
+    return dict(heard)
 
 
 def _on(kind: type[M], handle: Callable[[Tx, Fact, M], Awaitable[None]]) -> tuple[type[Message], Handler]:

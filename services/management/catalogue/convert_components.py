@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from quintet.common.v1 import common_pb2
 from quintet.management.v1 import catalogue_pb2 as pb
-from quintet.management.v1.management_pb2 import Route as RoutePb
-from services.management.catalogue.model_components import ComponentType
+from services.management.catalogue.model_components import ComponentType, Owner
 from services.management.convert import major_of, major_pb
-from services.management.model import Route
 
 
 def component_type_of(found: pb.ComponentType) -> ComponentType:
@@ -18,7 +16,7 @@ def component_type_of(found: pb.ComponentType) -> ComponentType:
         title_en=found.title.en,
         code=found.code,
         major=major_of(found.major_class),
-        owners=tuple(Route(owner.zone, owner.organisation) for owner in found.owners),
+        owners=tuple(Owner(owner.zone, owner.organisation) for owner in found.owners),
         event_types=tuple(found.event_types),
         retired=found.retired,
     )
@@ -30,7 +28,7 @@ def component_type_pb(found: ComponentType) -> pb.ComponentType:
         title=common_pb2.LocalText(zh=found.title_zh, en=found.title_en),
         code=found.code,
         major_class=major_pb(found.major),
-        owners=[RoutePb(zone=owner.zone, organisation=owner.organisation) for owner in found.owners],
+        owners=[pb.ComponentOwner(zone=owner.zone, organisation=owner.organisation) for owner in found.owners],
         event_types=found.event_types,
         version=found.version,
         retired=found.retired,

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.management.model import MajorClass, Route
+from services.management.model import MajorClass
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who looks after components of a type in a zone and those below it."""
+
+    zone: str
+    organisation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +24,7 @@ class ComponentType:
     title_zh: str = ""
     title_en: str = ""
     code: str = ""
-    owners: tuple[Route, ...] = ()
+    owners: tuple[Owner, ...] = ()
     event_types: tuple[str, ...] = ()
     version: int = 0
     retired: bool = False

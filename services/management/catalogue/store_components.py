@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from services.management.catalogue.model_components import ComponentType
-from services.management.model import MajorClass, Route
+from services.management.catalogue.model_components import ComponentType, Owner
+from services.management.model import MajorClass
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -71,7 +71,7 @@ def _type(row: Record) -> ComponentType:
         name=row["name"],
         version=row["version"],
         major=MajorClass(**found.pop("major")),
-        owners=tuple(Route(**owner) for owner in found.pop("owners")),
+        owners=tuple(Owner(**owner) for owner in found.pop("owners")),
         event_types=tuple(found.pop("event_types")),
         **found,
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from services.management.tests.conftest import Node
 
 ADMIN = "people/admin"
+CITY = "us-ca-sf"
 APPEARANCE = pb.MajorClass(code="03", title=common_pb2.LocalText(zh="市容环境类", en="City appearance"))
 
 
@@ -41,14 +42,14 @@ async def test_component_types_are_versioned(city: Node) -> None:
         "title": common_pb2.LocalText(zh="果皮箱", en="Litter bin"),
         "code": "0303",
         "major_class": APPEARANCE,
-        "owners": [pb.Route(zone="us-ca-sf", organisation=WORKS)],
+        "owners": [catalogue_pb2.ComponentOwner(zone=CITY, organisation=WORKS)],
         "event_types": [GRAFFITI.name],
     }
     first = await put_component(city, "bin", **bin_of)
     assert (first.changed, first.component_type.version) == (True, 1)
     assert (first.component_type.major_class, first.component_type.code) == (APPEARANCE, "0303")
     assert not (await put_component(city, "bin", **bin_of)).changed
-    bin_of["owners"] = [pb.Route(zone="us-ca-sf-d10", organisation=PARKS)]
+    bin_of["owners"] = [catalogue_pb2.ComponentOwner(zone="us-ca-sf-d10", organisation=PARKS)]
     second = (await put_component(city, "bin", **bin_of)).component_type
 
     async def get(version: int) -> Any:
@@ -75,7 +76,10 @@ async def test_component_types_name_what_is_there(city: Node) -> None:
     for more, problem in (
         ({"event_types": [NOISE.name, "eventTypes/none"]}, r"eventTypes\[1\]: eventTypes/none is not an event type"),
         ({"event_types": [NOISE.name] * 2}, "must name each type once"),
-        ({"owners": [pb.Route(zone="us-ca-sf", organisation=WORKS)] * 2}, "must have one owner per zone"),
+        (
+            {"owners": [catalogue_pb2.ComponentOwner(zone=CITY, organisation=WORKS)] * 2},
+            "must have one owner per zone",
+        ),
         ({"major_class": pb.MajorClass()}, "code"),
     ):
         with pytest.raises(Invalid, match=problem):

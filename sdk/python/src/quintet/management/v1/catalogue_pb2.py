@@ -28,13 +28,17 @@ from quintet.management.v1 import management_pb2 as quintet_dot_management_dot_v
 from quintet.options.v1 import options_pb2 as quintet_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%quintet/management/v1/catalogue.proto\x12\x15quintet.management.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1equintet/common/v1/common.proto\x1a&quintet/management/v1/management.proto\x1a quintet/options/v1/options.proto\"\xd1\x02\n\rComponentType\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xd2\xf3\x18#\x08\x01*\x1f\x63omponentTypes/{component_type}\x12+\n\x05title\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x14\n\x04\x63ode\x18\x03 \x01(\tB\x06\xd2\xf3\x18\x02\x10 \x12\x36\n\x0bmajor_class\x18\x04 \x01(\x0b\x32!.quintet.management.v1.MajorClass\x12\x35\n\x06owners\x18\x05 \x03(\x0b\x32\x1c.quintet.management.v1.RouteB\x07\xd2\xf3\x18\x03\x18\xf4\x03\x12\x35\n\x0b\x65vent_types\x18\x06 \x03(\tB \xd2\xf3\x18\x1c\x18\xc8\x01*\x17\x65ventTypes/{event_type}\x12\x0f\n\x07version\x18\x07 \x01(\x05\x12\x0f\n\x07retired\x18\x08 \x01(\x08\"{\n\x17PutComponentTypeRequest\x12\x44\n\x0e\x63omponent_type\x18\x01 \x01(\x0b\x32$.quintet.management.v1.ComponentTypeB\x06\xd2\xf3\x18\x02\x08\x01\x12\x1a\n\nrequest_id\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"i\n\x18PutComponentTypeResponse\x12<\n\x0e\x63omponent_type\x18\x01 \x01(\x0b\x32$.quintet.management.v1.ComponentType\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"p\n\x17GetComponentTypeRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xd2\xf3\x18#\x08\x01*\x1f\x63omponentTypes/{component_type}\x12\x1e\n\x07version\x18\x02 \x01(\x05\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\"X\n\x18GetComponentTypeResponse\x12<\n\x0e\x63omponent_type\x18\x01 \x01(\x0b\x32$.quintet.management.v1.ComponentType\"\x96\x01\n\x19ListComponentTypesRequest\x12\x31\n\nevent_type\x18\x01 \x01(\tB\x1d\xd2\xf3\x18\x19*\x17\x65ventTypes/{event_type}\x12)\n\tpage_size\x18\x02 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\"t\n\x1aListComponentTypesResponse\x12=\n\x0f\x63omponent_types\x18\x01 \x03(\x0b\x32$.quintet.management.v1.ComponentType\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xb5\x04\n\x14\x43omponentTypeService\x12\xdd\x01\n\x10PutComponentType\x12..quintet.management.v1.PutComponentTypeRequest\x1a/.quintet.management.v1.PutComponentTypeResponse\"h\xca\xf3\x18\"\n management.component_types.write\x82\xd3\xe4\x93\x02<\x1a*/v1/{component_type.name=componentTypes/*}:\x0e\x63omponent_type\x12\x9e\x01\n\x10GetComponentType\x12..quintet.management.v1.GetComponentTypeRequest\x1a/.quintet.management.v1.GetComponentTypeResponse\")\xca\xf3\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=componentTypes/*}\x12\x9b\x01\n\x12ListComponentTypes\x12\x30.quintet.management.v1.ListComponentTypesRequest\x1a\x31.quintet.management.v1.ListComponentTypesResponse\" \xca\xf3\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/componentTypesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%quintet/management/v1/catalogue.proto\x12\x15quintet.management.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1equintet/common/v1/common.proto\x1a&quintet/management/v1/management.proto\x1a quintet/options/v1/options.proto\"{\n\x0e\x43omponentOwner\x12-\n\x04zone\x18\x01 \x01(\tB\x1f\xd2\xf3\x18\x1b\x08\x01\"\x17[a-z0-9][a-z0-9-]{0,62}\x12:\n\x0corganisation\x18\x02 \x01(\tB$\xd2\xf3\x18 \x08\x01*\x1corganisations/{organisation}\"\xda\x02\n\rComponentType\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xd2\xf3\x18#\x08\x01*\x1f\x63omponentTypes/{component_type}\x12+\n\x05title\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12\x14\n\x04\x63ode\x18\x03 \x01(\tB\x06\xd2\xf3\x18\x02\x10 \x12\x36\n\x0bmajor_class\x18\x04 \x01(\x0b\x32!.quintet.management.v1.MajorClass\x12>\n\x06owners\x18\x05 \x03(\x0b\x32%.quintet.management.v1.ComponentOwnerB\x07\xd2\xf3\x18\x03\x18\xf4\x03\x12\x35\n\x0b\x65vent_types\x18\x06 \x03(\tB \xd2\xf3\x18\x1c\x18\xc8\x01*\x17\x65ventTypes/{event_type}\x12\x0f\n\x07version\x18\x07 \x01(\x05\x12\x0f\n\x07retired\x18\x08 \x01(\x08\"{\n\x17PutComponentTypeRequest\x12\x44\n\x0e\x63omponent_type\x18\x01 \x01(\x0b\x32$.quintet.management.v1.ComponentTypeB\x06\xd2\xf3\x18\x02\x08\x01\x12\x1a\n\nrequest_id\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"i\n\x18PutComponentTypeResponse\x12<\n\x0e\x63omponent_type\x18\x01 \x01(\x0b\x32$.quintet.management.v1.ComponentType\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"p\n\x17GetComponentTypeRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xd2\xf3\x18#\x08\x01*\x1f\x63omponentTypes/{component_type}\x12\x1e\n\x07version\x18\x02 \x01(\x05\x42\r\xd2\xf3\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\"X\n\x18GetComponentTypeResponse\x12<\n\x0e\x63omponent_type\x18\x01 \x01(\x0b\x32$.quintet.management.v1.ComponentType\"\x96\x01\n\x19ListComponentTypesRequest\x12\x31\n\nevent_type\x18\x01 \x01(\tB\x1d\xd2\xf3\x18\x19*\x17\x65ventTypes/{event_type}\x12)\n\tpage_size\x18\x02 \x01(\x05\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xd2\xf3\x18\x03\x10\x80\x04\"t\n\x1aListComponentTypesResponse\x12=\n\x0f\x63omponent_types\x18\x01 \x03(\x0b\x32$.quintet.management.v1.ComponentType\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xb5\x04\n\x14\x43omponentTypeService\x12\xdd\x01\n\x10PutComponentType\x12..quintet.management.v1.PutComponentTypeRequest\x1a/.quintet.management.v1.PutComponentTypeResponse\"h\xca\xf3\x18\"\n management.component_types.write\x82\xd3\xe4\x93\x02<\x1a*/v1/{component_type.name=componentTypes/*}:\x0e\x63omponent_type\x12\x9e\x01\n\x10GetComponentType\x12..quintet.management.v1.GetComponentTypeRequest\x1a/.quintet.management.v1.GetComponentTypeResponse\")\xca\xf3\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=componentTypes/*}\x12\x9b\x01\n\x12ListComponentTypes\x12\x30.quintet.management.v1.ListComponentTypesRequest\x1a\x31.quintet.management.v1.ListComponentTypesResponse\" \xca\xf3\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/componentTypesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quintet.management.v1.catalogue_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_COMPONENTOWNER'].fields_by_name['zone']._loaded_options = None
+  _globals['_COMPONENTOWNER'].fields_by_name['zone']._serialized_options = b'\322\363\030\033\010\001\"\027[a-z0-9][a-z0-9-]{0,62}'
+  _globals['_COMPONENTOWNER'].fields_by_name['organisation']._loaded_options = None
+  _globals['_COMPONENTOWNER'].fields_by_name['organisation']._serialized_options = b'\322\363\030 \010\001*\034organisations/{organisation}'
   _globals['_COMPONENTTYPE'].fields_by_name['name']._loaded_options = None
   _globals['_COMPONENTTYPE'].fields_by_name['name']._serialized_options = b'\322\363\030#\010\001*\037componentTypes/{component_type}'
   _globals['_COMPONENTTYPE'].fields_by_name['code']._loaded_options = None
@@ -63,20 +67,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPONENTTYPESERVICE'].methods_by_name['GetComponentType']._serialized_options = b'\312\363\030\002\020\001\202\323\344\223\002\035\022\033/v1/{name=componentTypes/*}'
   _globals['_COMPONENTTYPESERVICE'].methods_by_name['ListComponentTypes']._loaded_options = None
   _globals['_COMPONENTTYPESERVICE'].methods_by_name['ListComponentTypes']._serialized_options = b'\312\363\030\002\020\001\202\323\344\223\002\024\022\022/v1/componentTypes'
-  _globals['_COMPONENTTYPE']._serialized_start=201
-  _globals['_COMPONENTTYPE']._serialized_end=538
-  _globals['_PUTCOMPONENTTYPEREQUEST']._serialized_start=540
-  _globals['_PUTCOMPONENTTYPEREQUEST']._serialized_end=663
-  _globals['_PUTCOMPONENTTYPERESPONSE']._serialized_start=665
-  _globals['_PUTCOMPONENTTYPERESPONSE']._serialized_end=770
-  _globals['_GETCOMPONENTTYPEREQUEST']._serialized_start=772
-  _globals['_GETCOMPONENTTYPEREQUEST']._serialized_end=884
-  _globals['_GETCOMPONENTTYPERESPONSE']._serialized_start=886
-  _globals['_GETCOMPONENTTYPERESPONSE']._serialized_end=974
-  _globals['_LISTCOMPONENTTYPESREQUEST']._serialized_start=977
-  _globals['_LISTCOMPONENTTYPESREQUEST']._serialized_end=1127
-  _globals['_LISTCOMPONENTTYPESRESPONSE']._serialized_start=1129
-  _globals['_LISTCOMPONENTTYPESRESPONSE']._serialized_end=1245
-  _globals['_COMPONENTTYPESERVICE']._serialized_start=1248
-  _globals['_COMPONENTTYPESERVICE']._serialized_end=1813
+  _globals['_COMPONENTOWNER']._serialized_start=200
+  _globals['_COMPONENTOWNER']._serialized_end=323
+  _globals['_COMPONENTTYPE']._serialized_start=326
+  _globals['_COMPONENTTYPE']._serialized_end=672
+  _globals['_PUTCOMPONENTTYPEREQUEST']._serialized_start=674
+  _globals['_PUTCOMPONENTTYPEREQUEST']._serialized_end=797
+  _globals['_PUTCOMPONENTTYPERESPONSE']._serialized_start=799
+  _globals['_PUTCOMPONENTTYPERESPONSE']._serialized_end=904
+  _globals['_GETCOMPONENTTYPEREQUEST']._serialized_start=906
+  _globals['_GETCOMPONENTTYPEREQUEST']._serialized_end=1018
+  _globals['_GETCOMPONENTTYPERESPONSE']._serialized_start=1020
+  _globals['_GETCOMPONENTTYPERESPONSE']._serialized_end=1108
+  _globals['_LISTCOMPONENTTYPESREQUEST']._serialized_start=1111
+  _globals['_LISTCOMPONENTTYPESREQUEST']._serialized_end=1261
+  _globals['_LISTCOMPONENTTYPESRESPONSE']._serialized_start=1263
+  _globals['_LISTCOMPONENTTYPESRESPONSE']._serialized_end=1379
+  _globals['_COMPONENTTYPESERVICE']._serialized_start=1382
+  _globals['_COMPONENTTYPESERVICE']._serialized_end=1947
 # @@protoc_insertion_point(module_scope)

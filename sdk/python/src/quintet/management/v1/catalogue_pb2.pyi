@@ -21,6 +21,32 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class ComponentOwner(_message.Message):
+    """ComponentOwner says which organisation looks after components of a type in a zone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ZONE_FIELD_NUMBER: _builtins.int
+    ORGANISATION_FIELD_NUMBER: _builtins.int
+    zone: _builtins.str
+    """zone is the code of the zone, with the zones below."""
+    organisation: _builtins.str
+    """organisation is `organisations/{id}`."""
+    def __init__(
+        self,
+        *,
+        zone: _builtins.str = ...,
+        organisation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organisation", b"organisation", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComponentOwner: _TypeAlias = ComponentOwner  # noqa: Y015
+
+@_typing.final
 class ComponentType(_message.Message):
     """ComponentType is a kind of thing that stands in the city (部件类型)."""
 
@@ -51,7 +77,7 @@ class ComponentType(_message.Message):
         """major_class is the class of the catalogue that it belongs to; unset for none."""
 
     @_builtins.property
-    def owners(self) -> _containers.RepeatedCompositeFieldContainer[_management_pb2.Route]:
+    def owners(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComponentOwner]:
         """owners say which organisation (权属单位) looks after it where; the deepest zone that covers the place wins."""
 
     @_builtins.property
@@ -65,7 +91,7 @@ class ComponentType(_message.Message):
         title: _common_pb2.LocalText | None = ...,
         code: _builtins.str = ...,
         major_class: _management_pb2.MajorClass | None = ...,
-        owners: _abc.Iterable[_management_pb2.Route] | None = ...,
+        owners: _abc.Iterable[Global___ComponentOwner] | None = ...,
         event_types: _abc.Iterable[_builtins.str] | None = ...,
         version: _builtins.int = ...,
         retired: _builtins.bool = ...,

@@ -9,7 +9,7 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
 import { file_google_api_annotations } from "../../../google/api/annotations_pb.js";
 import type { LocalText } from "../../common/v1/common_pb.js";
 import { file_quintet_common_v1_common } from "../../common/v1/common_pb.js";
-import type { MajorClass, Route } from "./management_pb.js";
+import type { MajorClass } from "./management_pb.js";
 import { file_quintet_management_v1_management } from "./management_pb.js";
 import { file_quintet_options_v1_options } from "../../options/v1/options_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -18,7 +18,35 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/catalogue.proto.
  */
 export const file_quintet_management_v1_catalogue: GenFile = /*@__PURE__*/
-  fileDesc("CiVxdWludGV0L21hbmFnZW1lbnQvdjEvY2F0YWxvZ3VlLnByb3RvEhVxdWludGV0Lm1hbmFnZW1lbnQudjEi0QIKDUNvbXBvbmVudFR5cGUSNQoEbmFtZRgBIAEoCUIn0vMYIwgBKh9jb21wb25lbnRUeXBlcy97Y29tcG9uZW50X3R5cGV9EisKBXRpdGxlGAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EhQKBGNvZGUYAyABKAlCBtLzGAIQIBI2CgttYWpvcl9jbGFzcxgEIAEoCzIhLnF1aW50ZXQubWFuYWdlbWVudC52MS5NYWpvckNsYXNzEjUKBm93bmVycxgFIAMoCzIcLnF1aW50ZXQubWFuYWdlbWVudC52MS5Sb3V0ZUIH0vMYAxj0AxI1CgtldmVudF90eXBlcxgGIAMoCUIg0vMYHBjIASoXZXZlbnRUeXBlcy97ZXZlbnRfdHlwZX0SDwoHdmVyc2lvbhgHIAEoBRIPCgdyZXRpcmVkGAggASgIInsKF1B1dENvbXBvbmVudFR5cGVSZXF1ZXN0EkQKDmNvbXBvbmVudF90eXBlGAEgASgLMiQucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNvbXBvbmVudFR5cGVCBtLzGAIIARIaCgpyZXF1ZXN0X2lkGAIgASgJQgbS8xgCEEAiaQoYUHV0Q29tcG9uZW50VHlwZVJlc3BvbnNlEjwKDmNvbXBvbmVudF90eXBlGAEgASgLMiQucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNvbXBvbmVudFR5cGUSDwoHY2hhbmdlZBgCIAEoCCJwChdHZXRDb21wb25lbnRUeXBlUmVxdWVzdBI1CgRuYW1lGAEgASgJQifS8xgjCAEqH2NvbXBvbmVudFR5cGVzL3tjb21wb25lbnRfdHlwZX0SHgoHdmVyc2lvbhgCIAEoBUIN0vMYCTEAAAAAAAAAACJYChhHZXRDb21wb25lbnRUeXBlUmVzcG9uc2USPAoOY29tcG9uZW50X3R5cGUYASABKAsyJC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ29tcG9uZW50VHlwZSKWAQoZTGlzdENvbXBvbmVudFR5cGVzUmVxdWVzdBIxCgpldmVudF90eXBlGAEgASgJQh3S8xgZKhdldmVudFR5cGVzL3tldmVudF90eXBlfRIpCglwYWdlX3NpemUYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgDIAEoCUIH0vMYAxCABCJ0ChpMaXN0Q29tcG9uZW50VHlwZXNSZXNwb25zZRI9Cg9jb21wb25lbnRfdHlwZXMYASADKAsyJC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ29tcG9uZW50VHlwZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkytQQKFENvbXBvbmVudFR5cGVTZXJ2aWNlEt0BChBQdXRDb21wb25lbnRUeXBlEi4ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlB1dENvbXBvbmVudFR5cGVSZXF1ZXN0Gi8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlB1dENvbXBvbmVudFR5cGVSZXNwb25zZSJoyvMYIgogbWFuYWdlbWVudC5jb21wb25lbnRfdHlwZXMud3JpdGWC0+STAjwaKi92MS97Y29tcG9uZW50X3R5cGUubmFtZT1jb21wb25lbnRUeXBlcy8qfToOY29tcG9uZW50X3R5cGUSngEKEEdldENvbXBvbmVudFR5cGUSLi5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0Q29tcG9uZW50VHlwZVJlcXVlc3QaLy5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0Q29tcG9uZW50VHlwZVJlc3BvbnNlIinK8xgCEAGC0+STAh0SGy92MS97bmFtZT1jb21wb25lbnRUeXBlcy8qfRKbAQoSTGlzdENvbXBvbmVudFR5cGVzEjAucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RDb21wb25lbnRUeXBlc1JlcXVlc3QaMS5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdENvbXBvbmVudFR5cGVzUmVzcG9uc2UiIMrzGAIQAYLT5JMCFBISL3YxL2NvbXBvbmVudFR5cGVzYgZwcm90bzM", [file_google_api_annotations, file_quintet_common_v1_common, file_quintet_management_v1_management, file_quintet_options_v1_options]);
+  fileDesc("CiVxdWludGV0L21hbmFnZW1lbnQvdjEvY2F0YWxvZ3VlLnByb3RvEhVxdWludGV0Lm1hbmFnZW1lbnQudjEiewoOQ29tcG9uZW50T3duZXISLQoEem9uZRgBIAEoCUIf0vMYGwgBIhdbYS16MC05XVthLXowLTktXXswLDYyfRI6CgxvcmdhbmlzYXRpb24YAiABKAlCJNLzGCAIASocb3JnYW5pc2F0aW9ucy97b3JnYW5pc2F0aW9ufSLaAgoNQ29tcG9uZW50VHlwZRI1CgRuYW1lGAEgASgJQifS8xgjCAEqH2NvbXBvbmVudFR5cGVzL3tjb21wb25lbnRfdHlwZX0SKwoFdGl0bGUYAiABKAsyHC5xdWludGV0LmNvbW1vbi52MS5Mb2NhbFRleHQSFAoEY29kZRgDIAEoCUIG0vMYAhAgEjYKC21ham9yX2NsYXNzGAQgASgLMiEucXVpbnRldC5tYW5hZ2VtZW50LnYxLk1ham9yQ2xhc3MSPgoGb3duZXJzGAUgAygLMiUucXVpbnRldC5tYW5hZ2VtZW50LnYxLkNvbXBvbmVudE93bmVyQgfS8xgDGPQDEjUKC2V2ZW50X3R5cGVzGAYgAygJQiDS8xgcGMgBKhdldmVudFR5cGVzL3tldmVudF90eXBlfRIPCgd2ZXJzaW9uGAcgASgFEg8KB3JldGlyZWQYCCABKAgiewoXUHV0Q29tcG9uZW50VHlwZVJlcXVlc3QSRAoOY29tcG9uZW50X3R5cGUYASABKAsyJC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ29tcG9uZW50VHlwZUIG0vMYAggBEhoKCnJlcXVlc3RfaWQYAiABKAlCBtLzGAIQQCJpChhQdXRDb21wb25lbnRUeXBlUmVzcG9uc2USPAoOY29tcG9uZW50X3R5cGUYASABKAsyJC5xdWludGV0Lm1hbmFnZW1lbnQudjEuQ29tcG9uZW50VHlwZRIPCgdjaGFuZ2VkGAIgASgIInAKF0dldENvbXBvbmVudFR5cGVSZXF1ZXN0EjUKBG5hbWUYASABKAlCJ9LzGCMIASofY29tcG9uZW50VHlwZXMve2NvbXBvbmVudF90eXBlfRIeCgd2ZXJzaW9uGAIgASgFQg3S8xgJMQAAAAAAAAAAIlgKGEdldENvbXBvbmVudFR5cGVSZXNwb25zZRI8Cg5jb21wb25lbnRfdHlwZRgBIAEoCzIkLnF1aW50ZXQubWFuYWdlbWVudC52MS5Db21wb25lbnRUeXBlIpYBChlMaXN0Q29tcG9uZW50VHlwZXNSZXF1ZXN0EjEKCmV2ZW50X3R5cGUYASABKAlCHdLzGBkqF2V2ZW50VHlwZXMve2V2ZW50X3R5cGV9EikKCXBhZ2Vfc2l6ZRgCIAEoBUIW0vMYEjEAAAAAAAAAADkAAAAAAECPQBIbCgpwYWdlX3Rva2VuGAMgASgJQgfS8xgDEIAEInQKGkxpc3RDb21wb25lbnRUeXBlc1Jlc3BvbnNlEj0KD2NvbXBvbmVudF90eXBlcxgBIAMoCzIkLnF1aW50ZXQubWFuYWdlbWVudC52MS5Db21wb25lbnRUeXBlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTK1BAoUQ29tcG9uZW50VHlwZVNlcnZpY2US3QEKEFB1dENvbXBvbmVudFR5cGUSLi5xdWludGV0Lm1hbmFnZW1lbnQudjEuUHV0Q29tcG9uZW50VHlwZVJlcXVlc3QaLy5xdWludGV0Lm1hbmFnZW1lbnQudjEuUHV0Q29tcG9uZW50VHlwZVJlc3BvbnNlImjK8xgiCiBtYW5hZ2VtZW50LmNvbXBvbmVudF90eXBlcy53cml0ZYLT5JMCPBoqL3YxL3tjb21wb25lbnRfdHlwZS5uYW1lPWNvbXBvbmVudFR5cGVzLyp9Og5jb21wb25lbnRfdHlwZRKeAQoQR2V0Q29tcG9uZW50VHlwZRIuLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRDb21wb25lbnRUeXBlUmVxdWVzdBovLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRDb21wb25lbnRUeXBlUmVzcG9uc2UiKcrzGAIQAYLT5JMCHRIbL3YxL3tuYW1lPWNvbXBvbmVudFR5cGVzLyp9EpsBChJMaXN0Q29tcG9uZW50VHlwZXMSMC5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdENvbXBvbmVudFR5cGVzUmVxdWVzdBoxLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0Q29tcG9uZW50VHlwZXNSZXNwb25zZSIgyvMYAhABgtPkkwIUEhIvdjEvY29tcG9uZW50VHlwZXNiBnByb3RvMw", [file_google_api_annotations, file_quintet_common_v1_common, file_quintet_management_v1_management, file_quintet_options_v1_options]);
+
+/**
+ * ComponentOwner says which organisation looks after components of a type in a zone.
+ *
+ * @generated from message quintet.management.v1.ComponentOwner
+ */
+export type ComponentOwner = Message<"quintet.management.v1.ComponentOwner"> & {
+  /**
+   * zone is the code of the zone, with the zones below.
+   *
+   * @generated from field: string zone = 1;
+   */
+  zone: string;
+
+  /**
+   * organisation is `organisations/{id}`.
+   *
+   * @generated from field: string organisation = 2;
+   */
+  organisation: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.ComponentOwner.
+ * Use `create(ComponentOwnerSchema)` to create a new message.
+ */
+export const ComponentOwnerSchema: GenMessage<ComponentOwner> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_catalogue, 0);
 
 /**
  * ComponentType is a kind of thing that stands in the city (部件类型).
@@ -57,9 +85,9 @@ export type ComponentType = Message<"quintet.management.v1.ComponentType"> & {
   /**
    * owners say which organisation (权属单位) looks after it where; the deepest zone that covers the place wins.
    *
-   * @generated from field: repeated quintet.management.v1.Route owners = 5;
+   * @generated from field: repeated quintet.management.v1.ComponentOwner owners = 5;
    */
-  owners: Route[];
+  owners: ComponentOwner[];
 
   /**
    * event_types are the types of events that can be reported of it; types of this node, each once.
@@ -88,7 +116,7 @@ export type ComponentType = Message<"quintet.management.v1.ComponentType"> & {
  * Use `create(ComponentTypeSchema)` to create a new message.
  */
 export const ComponentTypeSchema: GenMessage<ComponentType> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_catalogue, 0);
+  messageDesc(file_quintet_management_v1_catalogue, 1);
 
 /**
  * PutComponentTypeRequest creates or replaces a component type.
@@ -116,7 +144,7 @@ export type PutComponentTypeRequest = Message<"quintet.management.v1.PutComponen
  * Use `create(PutComponentTypeRequestSchema)` to create a new message.
  */
 export const PutComponentTypeRequestSchema: GenMessage<PutComponentTypeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_catalogue, 1);
+  messageDesc(file_quintet_management_v1_catalogue, 2);
 
 /**
  * PutComponentTypeResponse answers PutComponentType.
@@ -144,7 +172,7 @@ export type PutComponentTypeResponse = Message<"quintet.management.v1.PutCompone
  * Use `create(PutComponentTypeResponseSchema)` to create a new message.
  */
 export const PutComponentTypeResponseSchema: GenMessage<PutComponentTypeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_catalogue, 2);
+  messageDesc(file_quintet_management_v1_catalogue, 3);
 
 /**
  * GetComponentTypeRequest asks for one component type.
@@ -172,7 +200,7 @@ export type GetComponentTypeRequest = Message<"quintet.management.v1.GetComponen
  * Use `create(GetComponentTypeRequestSchema)` to create a new message.
  */
 export const GetComponentTypeRequestSchema: GenMessage<GetComponentTypeRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_catalogue, 3);
+  messageDesc(file_quintet_management_v1_catalogue, 4);
 
 /**
  * GetComponentTypeResponse answers GetComponentType.
@@ -193,7 +221,7 @@ export type GetComponentTypeResponse = Message<"quintet.management.v1.GetCompone
  * Use `create(GetComponentTypeResponseSchema)` to create a new message.
  */
 export const GetComponentTypeResponseSchema: GenMessage<GetComponentTypeResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_catalogue, 4);
+  messageDesc(file_quintet_management_v1_catalogue, 5);
 
 /**
  * ListComponentTypesRequest asks for a page of component types.
@@ -228,7 +256,7 @@ export type ListComponentTypesRequest = Message<"quintet.management.v1.ListCompo
  * Use `create(ListComponentTypesRequestSchema)` to create a new message.
  */
 export const ListComponentTypesRequestSchema: GenMessage<ListComponentTypesRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_catalogue, 5);
+  messageDesc(file_quintet_management_v1_catalogue, 6);
 
 /**
  * ListComponentTypesResponse is a page of component types.
@@ -256,7 +284,7 @@ export type ListComponentTypesResponse = Message<"quintet.management.v1.ListComp
  * Use `create(ListComponentTypesResponseSchema)` to create a new message.
  */
 export const ListComponentTypesResponseSchema: GenMessage<ListComponentTypesResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_catalogue, 6);
+  messageDesc(file_quintet_management_v1_catalogue, 7);
 
 /**
  * ComponentTypeService keeps the kinds of components (部件): manhole covers, street lamps, trees. Types of events are in

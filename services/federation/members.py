@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 from libs.config import Secrets
 from libs.errors import Away
 from libs.node_key import NodeKeys
+from libs.turns import every
 from libs.tx import Transactions
 from libs.zones import ZoneTree
 from services.federation import link_server
@@ -125,12 +124,12 @@ class Members:
 
         For ever. All replicas may: the second finds nothing.
         """
-        while True:
-            with suppress(Away):
-                while await self._basis.transactions.run(self.standing.state_again):
-                    pass
-                await self._basis.transactions.run(self.standing.free)
-            await asyncio.sleep(FREE_INTERVAL_S)
+        await every(FREE_INTERVAL_S, self._return, failed="members.return_interrupted", bears=Away)
+
+    async def _return(self) -> None:
+        while await self._basis.transactions.run(self.standing.state_again):
+            pass
+        await self._basis.transactions.run(self.standing.free)
 
     def servers(self) -> tuple[Server, Server]:
         """Return new servers of the join port and of the link port. A server serves once."""

@@ -14,6 +14,7 @@ import structlog
 
 from libs.backoff import Backoff
 from libs.errors import Away, DomainError, Forbidden
+from libs.turns import every
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from services.federation import alarms, peers_store, pki
@@ -64,10 +65,7 @@ class Renewer:
 
     async def run(self) -> None:
         """Renew what is due, for ever. Each replica cares for the streams that it has."""
-        while True:
-            with suppress(Away):
-                await self.look()
-            await asyncio.sleep(POLL_S)
+        await every(POLL_S, self.look, failed="certificates.look_interrupted", bears=Away)
 
     async def look(self) -> None:
         """Ask for every certificate that is due, once, and tell people of those that end."""

@@ -8,7 +8,6 @@ peers concerned no stream is open until a person has decided (AcceptTrustList).
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from libs.errors import Away, DomainError, Reason, WrongState
+from libs.turns import every
 from quintet.federation.v1 import trust_pb2
 from services.federation import alarms, trust_list, trust_store
 from services.federation.trust import TRUST_ROLLBACK
@@ -69,10 +69,7 @@ class TrustGuard:
 
     async def run(self) -> None:
         """Look for ever."""
-        while True:
-            with suppress(Away):
-                await self.look()
-            await asyncio.sleep(LOOK_INTERVAL_S)
+        await every(LOOK_INTERVAL_S, self.look, failed="trust.look_interrupted", bears=Away)
 
     async def look(self) -> Verdict:
         """Set and clear the alarms, end streams with peers that are in doubt, and keep the copy up to date."""

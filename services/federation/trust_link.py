@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
 
 from libs.errors import Away
+from libs.turns import every
 from quintet.federation.v1 import link_pb2
 from services.federation import peers_store
 from services.federation.hub import LINK_ERRORS
@@ -34,10 +34,7 @@ class TrustLink:
 
     async def run(self) -> None:
         """Tell for ever. Every replica tells the peers that it has streams with."""
-        while True:
-            with suppress(Away):
-                await self.tell_all()
-            await asyncio.sleep(LOOK_INTERVAL_S)
+        await every(LOOK_INTERVAL_S, self.tell_all, failed="trust.lists_not_told", bears=Away)
 
     async def tell_all(self) -> None:
         """Send this node's newest list on each stream on which it was not shown yet."""

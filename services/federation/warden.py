@@ -6,13 +6,13 @@ Every replica looks at its own sessions, so that a decision counts everywhere wi
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
 from libs.errors import Away
+from libs.turns import every
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import alarms, certificates_store, peers_store, pki
 
@@ -42,10 +42,8 @@ class Warden:
 
     async def run(self) -> None:
         """Look for ever."""
-        while True:
-            with suppress(Away):  # nobody can have decided anything while the database is away
-                await self.look()
-            await asyncio.sleep(LOOK_INTERVAL_S)
+        # Nobody can have decided anything while the database is away.
+        await every(LOOK_INTERVAL_S, self.look, failed="warden.look_interrupted", bears=Away)
 
     async def look(self) -> None:
         """End what must end now."""

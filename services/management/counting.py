@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-import structlog
-
-from libs.errors import DomainError
+from libs.turns import every, in_batches
 from services.management import store_counters
 
 if TYPE_CHECKING:
     from libs.tx import Transactions
 
 FOLD_INTERVAL_S = 5.0
-
-log = structlog.get_logger()
 
 
 class CounterFolder:
@@ -26,18 +21,10 @@ class CounterFolder:
 
     async def run(self) -> None:
         """Fold every FOLD_INTERVAL_S until cancelled."""
-        while True:
-            try:
-                await self.fold()
-            except DomainError as error:
-                log.warning("counters.fold_failed", error=str(error))
-            await asyncio.sleep(FOLD_INTERVAL_S)
+        await every(FOLD_INTERVAL_S, self.fold, failed="counters.fold_failed")
 
     async def fold(self) -> int:
         """Fold all that there is now, in bounded transactions, and return how many rows it was."""
-        total = 0
-        rows = store_counters.FOLD_BATCH_ROWS
-        while rows >= store_counters.FOLD_BATCH_ROWS:
-            rows = await self._transactions.run(lambda tx: store_counters.fold(tx.conn))
-            total += rows
-        return total
+        return await in_batches(
+            self._transactions, lambda tx: store_counters.fold(tx.conn), full=store_counters.FOLD_BATCH_ROWS
+        )

@@ -6,12 +6,12 @@ those by others within CHECK_INTERVAL_S. Until then it opens events by the versi
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
 
-from libs.errors import DomainError, Reason, WrongState
+from libs.errors import Reason, WrongState
+from libs.turns import every
 from services.management.catalogue import store_loops
 from services.management.loop_yaml import LoopError, read_loops
 
@@ -101,12 +101,11 @@ class LoopWatch:
 
     async def run(self) -> None:
         """Look every CHECK_INTERVAL_S until cancelled."""
-        while True:
-            await asyncio.sleep(CHECK_INTERVAL_S)
-            try:
-                await self._transactions.look(self._loops.refresh)
-            except DomainError as error:
-                log.warning("loops.look_failed", error=str(error))
+        await every(CHECK_INTERVAL_S, self.look, failed="loops.look_failed")
+
+    async def look(self) -> None:
+        """Learn of what was put since the last look."""
+        await self._transactions.look(self._loops.refresh)
 
 
 async def open_book(transactions: Transactions, shipped: Path) -> LoopBook:

@@ -6,14 +6,11 @@ get to is done late, not lost: everything it looks for stands in the tables.
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
-
-from libs.errors import DomainError
+from libs.turns import every, in_batches
 from quintet.management.v1 import facts_pb2
 from services.management import store_events
 from services.management.convert import clock_pb, tier_pb, time_pb
@@ -39,8 +36,6 @@ BATCHES_PER_TURN_MAX = 200
 CALENDARS_KNOWN_AFTER = timedelta(seconds=3 * CHECK_INTERVAL_S)
 ACTOR = "services/management"
 
-log = structlog.get_logger()
-
 
 class ClockTask:
     """Background work on the deadlines of this node's events."""
@@ -53,21 +48,14 @@ class ClockTask:
 
     async def run(self) -> None:
         """Take a turn every CHECK_INTERVAL_S until cancelled."""
-        while True:
-            try:
-                await self.turn()
-            except DomainError as error:
-                log.warning("deadlines.turn_failed", error=str(error))
-            await asyncio.sleep(CHECK_INTERVAL_S)
+        await every(CHECK_INTERVAL_S, self.turn, failed="deadlines.turn_failed")
 
     async def turn(self) -> None:
         """Do all that is due now: in batches, each a transaction, at most BATCHES_PER_TURN_MAX of a kind."""
         await self._transactions.read(self._book.refresh)
         await self._settle_calendars()
         for work, full in ((self._events, EVENTS_PER_TRANSACTION_MAX), (self._lapses, LAPSES_PER_TRANSACTION_MAX)):
-            for _ in range(BATCHES_PER_TURN_MAX):
-                if await self._transactions.run(work) < full:
-                    break
+            await in_batches(self._transactions, work, full=full, batches_max=BATCHES_PER_TURN_MAX)
 
     # ------------------------------------------------------------------------------------------------- moments
 

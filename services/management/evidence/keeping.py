@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-import structlog
-
-from libs.errors import DomainError
+from libs.turns import every
 from services.management.evidence import store_evidence
 from services.management.evidence.model_evidence import UPLOAD_KEPT
 
@@ -17,8 +14,6 @@ if TYPE_CHECKING:
 
 SWEEP_INTERVAL_S = 600.0
 UPLOADS_PER_SWEEP_MAX = 200
-
-log = structlog.get_logger()
 
 
 class UploadKeeper:
@@ -30,12 +25,7 @@ class UploadKeeper:
 
     async def run(self) -> None:
         """Sweep every SWEEP_INTERVAL_S until cancelled."""
-        while True:
-            try:
-                await self.sweep()
-            except DomainError as error:
-                log.warning("evidence.sweep_failed", error=str(error))
-            await asyncio.sleep(SWEEP_INTERVAL_S)
+        await every(SWEEP_INTERVAL_S, self.sweep, failed="evidence.sweep_failed")
 
     async def sweep(self) -> int:
         """Remove uploads that were begun UPLOAD_KEPT ago, at most UPLOADS_PER_SWEEP_MAX; return how many.

@@ -6,12 +6,9 @@ nothing.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-import structlog
-
-from libs.errors import DomainError
+from libs.turns import every, in_batches
 from services.management import store_events
 from services.management.handover import model_turns, store_handovers
 from services.management.handover.model import WAITING, State
@@ -25,8 +22,6 @@ PER_TRANSACTION_MAX = 20
 BATCHES_PER_TURN_MAX = 100
 ACTOR = "services/management"
 
-log = structlog.get_logger()
-
 
 class HandoverTask:
     """Background work on the hand-overs of this node's events."""
@@ -37,18 +32,11 @@ class HandoverTask:
 
     async def run(self) -> None:
         """Take a turn every CHECK_INTERVAL_S until cancelled."""
-        while True:
-            try:
-                await self.turn()
-            except DomainError as error:
-                log.warning("handovers.turn_failed", error=str(error))
-            await asyncio.sleep(CHECK_INTERVAL_S)
+        await every(CHECK_INTERVAL_S, self.turn, failed="handovers.turn_failed")
 
     async def turn(self) -> None:
         """Do all that is due now, in bounded transactions, at most BATCHES_PER_TURN_MAX of them."""
-        for _ in range(BATCHES_PER_TURN_MAX):
-            if await self._transactions.run(self._batch) < PER_TRANSACTION_MAX:
-                break
+        await in_batches(self._transactions, self._batch, full=PER_TRANSACTION_MAX, batches_max=BATCHES_PER_TURN_MAX)
 
     async def _batch(self, tx: Tx) -> int:
         names = await store_handovers.due(tx.conn, self._transactions.node, tx.now, PER_TRANSACTION_MAX)

@@ -16,8 +16,8 @@ import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.backoff import delay
-from libs.errors import DomainError
 from libs.inbox_store import Taken
+from libs.turns import every
 from quintet.fact.v1.fact_pb2 import Fact
 from quintet.management.v1.facts_pb2 import WebhookDeliveryDue
 from services.management.warnings import store_webhooks
@@ -82,13 +82,11 @@ class WebhookSender:
 
     async def run(self) -> None:
         """Send every POLL_S until cancelled."""
-        while True:
-            try:
-                while await self.send() == DELIVERIES_AT_ONCE_MAX:
-                    pass
-            except DomainError as error:
-                log.warning("webhooks.send_failed", error=str(error))
-            await asyncio.sleep(POLL_S)
+        await every(POLL_S, self._send_all, failed="webhooks.send_failed")
+
+    async def _send_all(self) -> None:
+        while await self.send() == DELIVERIES_AT_ONCE_MAX:
+            pass
 
     async def send(self) -> int:
         """Try what is due now, at most DELIVERIES_AT_ONCE_MAX, and return how many that were."""

@@ -5,12 +5,9 @@ Every replica may run it: what it finds is claimed with SKIP LOCKED, and each is
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-import structlog
-
-from libs.errors import DomainError
+from libs.turns import every, in_batches
 from services.management.whistles import stating, store_whistles
 from services.management.whistles.model import miss, remind
 
@@ -21,8 +18,6 @@ CHECK_INTERVAL_S = 5.0
 PER_TRANSACTION_MAX = 20
 BATCHES_PER_TURN_MAX = 100
 
-log = structlog.get_logger()
-
 
 class WhistleTask:
     """Background work on this node's whistles."""
@@ -32,18 +27,11 @@ class WhistleTask:
 
     async def run(self) -> None:
         """Take a turn every CHECK_INTERVAL_S until cancelled."""
-        while True:
-            try:
-                await self.turn()
-            except DomainError as error:
-                log.warning("whistles.turn_failed", error=str(error))
-            await asyncio.sleep(CHECK_INTERVAL_S)
+        await every(CHECK_INTERVAL_S, self.turn, failed="whistles.turn_failed")
 
     async def turn(self) -> None:
         """Do all that is due now, in bounded transactions, at most BATCHES_PER_TURN_MAX of them."""
-        for _ in range(BATCHES_PER_TURN_MAX):
-            if await self._transactions.run(self._batch) < PER_TRANSACTION_MAX:
-                break
+        await in_batches(self._transactions, self._batch, full=PER_TRANSACTION_MAX, batches_max=BATCHES_PER_TURN_MAX)
 
     async def _batch(self, tx: Tx) -> int:
         found = await store_whistles.claim(tx.conn, tx.now, PER_TRANSACTION_MAX)

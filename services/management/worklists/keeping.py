@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import structlog
-
-from libs.errors import DomainError
+from libs.turns import every, in_batches
 from services.management.worklists import store_changes
 
 if TYPE_CHECKING:
@@ -17,8 +14,6 @@ if TYPE_CHECKING:
 # Longer than anybody needs to come back after an interruption; who is away longer reads the list again.
 CHANGES_KEEP_S = 900.0
 MARK_INTERVAL_S = 60.0
-
-log = structlog.get_logger()
 
 
 class ChangeKeeper:
@@ -29,12 +24,7 @@ class ChangeKeeper:
 
     async def run(self) -> None:
         """Mark the time and forget every MARK_INTERVAL_S until cancelled."""
-        while True:
-            try:
-                await self.keep()
-            except DomainError as error:
-                log.warning("worklists.changes_not_forgotten", error=str(error))
-            await asyncio.sleep(MARK_INTERVAL_S)
+        await every(MARK_INTERVAL_S, self.keep, failed="worklists.changes_not_forgotten")
 
     async def keep(self) -> int:
         """Mark the present moment, forget what is older than CHANGES_KEEP_S, return how many changes that was."""
@@ -43,9 +33,4 @@ class ChangeKeeper:
             await store_changes.mark(tx.conn, tx.now)
             return await store_changes.forget(tx.conn, tx.now - timedelta(seconds=CHANGES_KEEP_S))
 
-        total = 0
-        rows = store_changes.FORGET_BATCH_ROWS
-        while rows >= store_changes.FORGET_BATCH_ROWS:
-            rows = await self._transactions.run(work)
-            total += rows
-        return total
+        return await in_batches(self._transactions, work, full=store_changes.FORGET_BATCH_ROWS)

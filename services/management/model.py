@@ -359,17 +359,21 @@ class SubOrder:
         return self.done_at is None and self.withdrawn_at is None
 
 
-def beside_the_loop(
+def step_between(
     event: Event,
     after: Event,
     action: StepAction,
     *,
     actor: str,
     now: datetime,
+    occurred_at: datetime | None = None,
     reason: str = "",
     explanation: Explanation | None = None,
 ) -> Step:
-    """Return the step of what befell an event and left it in its state. `after` has the new revision already."""
+    """Return the step of what befell an event beside its loop, at `now` unless it was before.
+
+    `after` has the new revision already.
+    """
     return Step(
         revision=after.revision,
         action=action,
@@ -377,7 +381,7 @@ def beside_the_loop(
         to_status=after.status,
         actor=actor,
         organisation=after.organisation,
-        occurred_at=now,
+        occurred_at=occurred_at or now,
         recorded_at=now,
         reason=reason,
         explanation=explanation,

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from libs.errors import Invalid, Reason, WrongState
-from services.management.model import Doubt, Event, Flag, Step, StepAction, SubOrder, flagged
+from services.management.model import Doubt, Event, Flag, Step, StepAction, SubOrder, flagged, step_between
 from services.management.model_loop import check_not_suspended, passed_on
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def start(
         revision=event.revision + 1,
     )
     after = passed_on(event, after)
-    return after, _step(event, after, StepAction.START_JOINT_DISPOSAL, actor, now, now, reason), shares
+    step = step_between(event, after, StepAction.START_JOINT_DISPOSAL, actor=actor, now=now, reason=reason)
+    return after, step, shares
 
 
 def settle(event: Event, share: SubOrder, outcome: Outcome, now: datetime) -> tuple[Event, Step, SubOrder]:
@@ -80,7 +81,8 @@ def settle(event: Event, share: SubOrder, outcome: Outcome, now: datetime) -> tu
         text = f"{share.organisation} cancelled share {share.id}: {outcome.note}"
         flags = flagged(flags, Flag(Doubt.SUB_ORDER_CANCELLED, "subOrders", text))
     after = replace(event, shares_open=event.shares_open - 1, revision=event.revision + 1, flags=flags)
-    return after, _step(event, after, action, outcome.actor, at, now, outcome.note), settled
+    step = step_between(event, after, action, actor=outcome.actor, now=now, occurred_at=at, reason=outcome.note)
+    return after, step, settled
 
 
 def _check(event: Event, drafts: Sequence[Draft], lead: str) -> None:
@@ -96,19 +98,3 @@ def _check(event: Event, drafts: Sequence[Draft], lead: str) -> None:
         problems.append(("subOrders", f"an event has at most {SUB_ORDERS_MAX} in all"))
     if problems:
         raise Invalid.many(problems)
-
-
-def _step(
-    before: Event, after: Event, action: StepAction, actor: str, occurred_at: datetime, now: datetime, reason: str
-) -> Step:
-    return Step(
-        revision=after.revision,
-        action=action,
-        from_status=before.status,
-        to_status=after.status,
-        actor=actor,
-        organisation=after.organisation,
-        occurred_at=occurred_at,
-        recorded_at=now,
-        reason=reason,
-    )

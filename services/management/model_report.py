@@ -21,6 +21,7 @@ from services.management.model import (
     Step,
     StepAction,
     flagged,
+    step_between,
 )
 from services.management.model_loop import CLOCK_AHEAD_MAX_S
 
@@ -149,16 +150,9 @@ def merge_report(
         reports=event.reports + 1,
         warning=event.warning or (report.source if report.kind is ReportKind.WARNING else ""),
     )
-    return after, Step(
-        revision=after.revision,
-        action=StepAction.MERGE,
-        from_status=event.status,
-        to_status=event.status,
-        actor=actor,
-        organisation=event.organisation,
-        occurred_at=report.occurred_at,
-        recorded_at=now,
-        explanation=explanation,
+    at = report.occurred_at
+    return after, step_between(
+        event, after, StepAction.MERGE, actor=actor, now=now, occurred_at=at, explanation=explanation
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from libs.errors import Forbidden, Invalid, Reason, WrongState
 from services.management.deadlines.model_clocks import CalendarSet, reckoned, stepped
 from services.management.deadlines.model_time import ALLOWANCE_MAX_MIN, Span
-from services.management.model import EventType, Explanation, Step, StepAction
+from services.management.model import EventType, Explanation, Step, StepAction, step_between
 from services.management.model_loop import Command, Loop, advance, check_not_suspended
 
 if TYPE_CHECKING:
@@ -277,17 +277,7 @@ def _changed(event: Event, entry: Entry, now: datetime) -> Event:
 
 
 def _step(event: Event, after: Event, entry: Entry, actor: str, now: datetime) -> Step:
-    return Step(
-        revision=after.revision,
-        action=_STEPS[entry.kind],
-        from_status=event.status,
-        to_status=after.status,
-        actor=actor,
-        organisation=after.organisation,
-        occurred_at=now,
-        recorded_at=now,
-        reason=entry.reason,
-    )
+    return step_between(event, after, _STEPS[entry.kind], actor=actor, now=now, reason=entry.reason)
 
 
 # -------------------------------------------------------------------------------------------------- what is possible

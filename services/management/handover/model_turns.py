@@ -26,7 +26,7 @@ from services.management.handover.model import (
     State,
     Terms,
 )
-from services.management.model import Event, Explanation, Step, StepAction, beside_the_loop
+from services.management.model import Event, Explanation, Step, StepAction, step_between
 from services.management.model_loop import passed_on
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _turn(
     after = replace(event, revision=event.revision + 1, organisation=to or event.organisation)
     after = passed_on(event, after)
     told = replace(handover, explanation=why, version=handover.version + 1, revision=after.revision)
-    step = beside_the_loop(event, after, action, actor=actor, now=now, reason=reason, explanation=why)
+    step = step_between(event, after, action, actor=actor, now=now, reason=reason, explanation=why)
     return Turn(after, told, step)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from libs.errors import Exhausted, Invalid, Reason, WrongState
 from services.management.merging import texts
-from services.management.model import MERGED_STATUS, Event, Explanation, ReportKind, Step, StepAction
+from services.management.model import MERGED_STATUS, Event, Explanation, ReportKind, Step, StepAction, step_between
 from services.management.model_report import Report, merge_report
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def merge_events(
         clocks=replace(event.clocks, signalled=(), next_at=None),
     )
     text = Explanation(BY_HAND, *texts.MERGED_INTO.fill(**inputs), inputs)
-    return Merged(ended, _step(event, ended, StepAction.MERGE_INTO, actor, reason, now, text), moved)
+    step = step_between(event, ended, StepAction.MERGE_INTO, actor=actor, now=now, reason=reason, explanation=text)
+    return Merged(ended, step, moved)
 
 
 def split_off(event: Event, report: Standing, name: str, *, reason: str, actor: str, now: datetime) -> Moved:
@@ -111,7 +112,8 @@ def split_off(event: Event, report: Standing, name: str, *, reason: str, actor: 
     )
     inputs = {"event": event.name, "opened": name, "person": actor}
     explanation = Explanation(SPLIT_OFF, *texts.SPLIT_OFF.fill(**inputs), inputs)
-    return Moved(after, _step(event, after, StepAction.SPLIT, actor, reason, now, explanation), report)
+    step = step_between(event, after, StepAction.SPLIT, actor=actor, now=now, reason=reason, explanation=explanation)
+    return Moved(after, step, report)
 
 
 def opening(opened: Event, moved: Moved) -> Step:
@@ -155,20 +157,3 @@ def _check(event: Event, into: Event, reports: Sequence[Standing]) -> None:
     if len(reports) > REPORTS_MOVED_MAX:
         text = f"{event.name} has more than {REPORTS_MOVED_MAX} reports; merge the other into it"
         raise Exhausted(Reason.QUOTA, text, name=event.name)
-
-
-def _step(
-    before: Event, after: Event, action: StepAction, actor: str, reason: str, now: datetime, explanation: Explanation
-) -> Step:
-    return Step(
-        revision=after.revision,
-        action=action,
-        from_status=before.status,
-        to_status=after.status,
-        actor=actor,
-        organisation=after.organisation,
-        occurred_at=now,
-        recorded_at=now,
-        reason=reason,
-        explanation=explanation,
-    )

@@ -14,7 +14,7 @@ from libs.ids import short_id
 from quintet.management.v1 import whistles_pb2 as pb
 from quintet.management.v1.whistles_pb2_grpc import WhistleServiceServicer
 from services.management import convert, stated, store_events
-from services.management.model import StepAction, beside_the_loop
+from services.management.model import StepAction, step_between
 from services.management.service_base import Context, Methods, missing
 from services.management.whistles import stating, store_whistles
 from services.management.whistles.convert_whistles import point_of, whistle_pb
@@ -187,7 +187,7 @@ class WhistleServicer(Methods, WhistleServiceServicer):
 
     async def _step(self, tx: Tx, event: Event, action: StepAction, actor: str, reason: str) -> None:
         after = replace(event, revision=event.revision + 1)
-        step = beside_the_loop(event, after, action, actor=actor, now=tx.now, reason=reason)
+        step = step_between(event, after, action, actor=actor, now=tx.now, reason=reason)
         await store_events.update(tx.conn, after, step)
         stated.advanced(tx, after, step)
 

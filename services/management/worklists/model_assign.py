@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from libs.errors import Forbidden, Reason, WrongState
-from services.management.model import Event, Explanation, Step, StepAction
+from services.management.model import Event, Explanation, Step, StepAction, step_between
 from services.management.worklists.model import ADVANCE
 
 if TYPE_CHECKING:
@@ -71,15 +71,5 @@ def _changed(
     event: Event, action: StepAction, assignee: str, assigned_as: str, *, actor: str, now: datetime, reason: str
 ) -> tuple[Event, Step]:
     after = replace(event, assignee=assignee, assigned_as=assigned_as, revision=event.revision + 1)
-    return after, Step(
-        revision=after.revision,
-        action=action,
-        from_status=event.status,
-        to_status=event.status,
-        actor=actor,
-        organisation=event.organisation,
-        occurred_at=now,
-        recorded_at=now,
-        reason=reason,
-        assignee=assignee,
-    )
+    step = step_between(event, after, action, actor=actor, now=now, reason=reason)
+    return after, replace(step, assignee=assignee)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from quintet.management.v1.facts_pb2 import DeadlineReminder, EventEscalated, HandoverChanged, WhistleUnanswered
 from quintet.management.v1.handovers_pb2 import HandoverState
@@ -14,10 +13,10 @@ from services.collaboration.notices.model import ROLE_OF_LAST_RESORT, Notice, No
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
     from zoneinfo import ZoneInfo
 
     from google.protobuf.message import Message
-    from google.protobuf.timestamp_pb2 import Timestamp
 
     from libs.inbox import Handler
     from libs.tx import Tx
@@ -28,6 +27,25 @@ if TYPE_CHECKING:
 # Who of an organisation answers for what it is offered.
 ANSWERING = "handler"
 LEADING = "leader"
+
+
+class About(NamedTuple):
+    """What a notice is about."""
+
+    kind: NoticeKind
+    subject: str
+    title: str
+    zone: str
+    node: str
+    due_at: datetime | None
+
+
+class To(NamedTuple):
+    """Whom a notice is meant for, and whether they must acknowledge it."""
+
+    role: str
+    organisation: str
+    urgent: bool = False
 
 
 class NoticeHandlers:
@@ -53,23 +71,9 @@ class NoticeHandlers:
         if fact.received_from:
             return
         due_at = time_of(told.due_at)
-        zh, en = texts.reminder(told.title, told.clock, due_at, self._timezone, passed=told.offset_min >= 0)
-        notice = Notice(
-            id=fact.id,
-            kind=NoticeKind.REMINDER,
-            title=told.title,
-            text_zh=zh,
-            text_en=en,
-            subject=told.event,
-            due_at=due_at,
-            role=told.role,
-            organisation=told.organisation,
-            zone=told.zone,
-            node=told.node,
-            urgent=False,
-            created_at=tx.now,
-        )
-        await self._tell(tx, notice)
+        text = texts.reminder(told.title, told.clock, due_at, self._timezone, passed=told.offset_min >= 0)
+        what = About(NoticeKind.REMINDER, told.event, told.title, told.zone, told.node, due_at)
+        await self._tell(tx, fact.id, what, text, To(told.role, told.organisation))
 
     async def escalated(self, tx: Tx, fact: Fact, message: Message) -> None:
         """Tell the role that an event is brought before; one below reaches this node where it stands above."""
@@ -77,23 +81,10 @@ class NoticeHandlers:
         if fact.received_from and told.tier != EscalationTier.ESCALATION_TIER_ABOVE:
             return
         due_at = time_of(told.due_at)
-        zh, en = texts.escalation(told.title, told.clock, due_at, self._timezone)
-        notice = Notice(
-            id=fact.id,
-            kind=NoticeKind.ESCALATION,
-            title=told.title,
-            text_zh=zh,
-            text_en=en,
-            subject=told.event,
-            due_at=due_at,
-            role=told.role,
-            organisation=told.organisation if told.tier == EscalationTier.ESCALATION_TIER_ORGANISATION else "",
-            zone=told.zone,
-            node=told.node,
-            urgent=True,
-            created_at=tx.now,
-        )
-        await self._tell(tx, notice)
+        text = texts.escalation(told.title, told.clock, due_at, self._timezone)
+        what = About(NoticeKind.ESCALATION, told.event, told.title, told.zone, told.node, due_at)
+        within = told.organisation if told.tier == EscalationTier.ESCALATION_TIER_ORGANISATION else ""
+        await self._tell(tx, fact.id, what, text, To(told.role, within, urgent=True))
 
     async def handed_over(self, tx: Tx, fact: Fact, message: Message) -> None:
         """Tell whoever has the next word about a hand-over, or has to know the last one."""
@@ -103,57 +94,47 @@ class NoticeHandlers:
         if told.state not in texts.HANDOVERS or (fact.received_from and not (disputed and above)):
             return
         due_at = _due(told)
-        zh, en = texts.handover(told, time_of(due_at) if due_at else None, self._timezone)
-        notice = Notice(
-            id=fact.id,
-            kind=NoticeKind.HANDOVER,
-            title=told.title,
-            text_zh=zh,
-            text_en=en,
-            subject=told.name,
-            due_at=time_of(due_at) if due_at else None,
-            role=told.decide_role if disputed else ANSWERING,
-            organisation=_addressed(told),
-            zone=told.zone,
-            node=told.node,
-            urgent=disputed or told.state == HandoverState.HANDOVER_STATE_ORDERED,
-            created_at=tx.now,
-        )
-        await self._tell(tx, notice)
+        text = texts.handover(told, due_at, self._timezone)
+        what = About(NoticeKind.HANDOVER, told.name, told.title, told.zone, told.node, due_at)
+        urgent = disputed or told.state == HandoverState.HANDOVER_STATE_ORDERED
+        to = To(told.decide_role if disputed else ANSWERING, _addressed(told), urgent=urgent)
+        await self._tell(tx, fact.id, what, text, to)
 
     async def whistle_unanswered(self, tx: Tx, fact: Fact, message: Message) -> None:
         """Tell those of the organisations that are this node's, wherever the whistle was blown."""
         told = cast(WhistleUnanswered, message)
         due_at = time_of(told.report_by)
+        text = texts.whistle(told.zone, due_at, self._timezone, passed=told.role == LEADING)
+        what = About(NoticeKind.WHISTLE, told.whistle, "", told.zone, told.node, due_at)
+        ours = await store.of_node(tx.conn, self._node, told.organisations)
         for place, organisation in enumerate(told.organisations):
-            if not await store.is_here(tx.conn, self._node, organisation):
-                continue
-            zh, en = texts.whistle(told.zone, due_at, self._timezone, passed=told.role == LEADING)
-            notice = Notice(
-                id=f"{fact.id}-{place}",
-                kind=NoticeKind.WHISTLE,
-                title="",
-                text_zh=zh,
-                text_en=en,
-                subject=told.whistle,
-                due_at=due_at,
-                role=told.role,
-                organisation=organisation,
-                zone=told.zone,
-                node=told.node,
-                urgent=True,
-                created_at=tx.now,
-            )
-            await self._tell(tx, notice)
+            if organisation in ours:
+                await self._tell(tx, f"{fact.id}-{place}", what, text, To(told.role, organisation, urgent=True))
 
-    async def _tell(self, tx: Tx, notice: Notice) -> None:
+    async def _tell(self, tx: Tx, notice_id: str, what: About, text: tuple[str, str], to: To) -> None:
         """Keep a notice for those of its organisation, else of its zone, else for the role of last resort."""
-        held = await store.places(tx.conn, self._node, notice.role)
-        found = organisation_for(held, self._zones(), notice.organisation, notice.zone)
+        role, (zh, en) = to.role, text
+        held = await store.places(tx.conn, self._node, role)
+        found = organisation_for(held, self._zones(), to.organisation, what.zone)
         if found is None:
-            zh, en = texts.unheld(notice.role)
-            notice = replace(notice, role=ROLE_OF_LAST_RESORT, text_zh=notice.text_zh + zh, text_en=notice.text_en + en)
-        await store.add(tx.conn, replace(notice, organisation=found or ""))
+            more_zh, more_en = texts.unheld(role)
+            role, found, zh, en = ROLE_OF_LAST_RESORT, "", zh + more_zh, en + more_en
+        notice = Notice(
+            id=notice_id,
+            kind=what.kind,
+            title=what.title,
+            text_zh=zh,
+            text_en=en,
+            subject=what.subject,
+            due_at=what.due_at,
+            role=role,
+            organisation=found,
+            zone=what.zone,
+            node=what.node,
+            urgent=to.urgent,
+            created_at=tx.now,
+        )
+        await store.add(tx.conn, notice)
 
 
 def _addressed(handover: Handover) -> str:
@@ -164,8 +145,8 @@ def _addressed(handover: Handover) -> str:
     return handover.to_organisation if handover.state in to else handover.from_organisation
 
 
-def _due(handover: Handover) -> Timestamp | None:
+def _due(handover: Handover) -> datetime | None:
     if handover.state == HandoverState.HANDOVER_STATE_OFFERED:
-        return handover.answer_due_at
+        return time_of(handover.answer_due_at)
     disputed = handover.state == HandoverState.HANDOVER_STATE_DISPUTED
-    return handover.decide_due_at if disputed and handover.HasField("decide_due_at") else None
+    return time_of(handover.decide_due_at) if disputed and handover.HasField("decide_due_at") else None

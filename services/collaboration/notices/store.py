@@ -35,10 +35,10 @@ async def held_by(conn: Connection, node: str, person: str) -> list[Holding]:
     return [Holding(*row) for row in await conn.fetch(query, node, person)]
 
 
-async def is_here(conn: Connection, node: str, organisation: str) -> bool:
-    """Tell whether an organisation is one of the node's."""
-    query = "SELECT true FROM organisations WHERE node = $1 AND name = $2"
-    return bool(await conn.fetchval(query, node, organisation))
+async def of_node(conn: Connection, node: str, organisations: Sequence[str]) -> set[str]:
+    """Return those of the organisations that are the node's."""
+    query = "SELECT name FROM organisations WHERE node = $1 AND name = ANY($2::text[])"
+    return {row["name"] for row in await conn.fetch(query, node, list(organisations))}
 
 
 async def add(conn: Connection, notice: Notice) -> bool:

@@ -19,6 +19,7 @@ from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from services.federation import alarms, peers_store, pki
 from services.federation.calls import join_port
+from services.federation.hub import LINK_ERRORS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -113,7 +114,7 @@ class Renewer:
             self._asked[peer.node] = request
         if self._hub.connected(peer.node):
             frame = link_pb2.Frame(certificate_request=link_pb2.CertificateRequest(request=request))
-            with suppress(Exception):  # the stream ends meanwhile: asked again
+            with suppress(*LINK_ERRORS):  # the stream ends meanwhile: asked again
                 await self._hub.session(peer.node).send(frame)
         elif peer.join_address:
             await self._ask_at_join_port(peer, request)

@@ -106,8 +106,7 @@ async def test_the_latest_published_scorecard_stands_in_it(city: Node) -> None:
     assert f"<td>{samples.WORKS}</td>" in page
 
 
-async def test_a_pdf_holds_the_same_words(city: Node) -> None:
-    pytest.importorskip("reportlab")
+async def test_a_pdf_is_the_same_each_time_and_names_its_chinese_font(city: Node) -> None:
     await take_in(city, chance_lives(5, 60))
     report = await generate(city, day="2025-03-19")
     for language in ("ZH", "EN"):

@@ -1,42 +1,32 @@
 """Deadlines in working time: explained, extended, suspended, and what a citizen sees and does about them."""
 
 import re
-from contextlib import ExitStack
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from e2e.federation import Caller, Federation, Refused, until
-
-STREET = "sf-potrero-hill"
-CREW = "organisations/potrero-hill.public-works"
+from e2e.federation import Federation, Refused, until
+from e2e.street import CREW, People, people_of, with_the_crew
 
 
 @pytest.fixture
-def people(federation: Federation) -> Any:
+def people(federation: Federation) -> Iterator[People]:
     """A resident of the city, and those of the street who deal with what the resident reports."""
-    street = federation.node(STREET)
-    with ExitStack() as stack:
-        yield {
-            "resident": stack.enter_context(federation.node("sf").signed_in("resident.01")),
-            "city": stack.enter_context(federation.node("sf").signed_in("supervisor.sf")),
-            "handler": stack.enter_context(street.signed_in("handler.potrero-hill.public-works")),
-        } | {
-            role: stack.enter_context(street.signed_in(f"{login}.potrero-hill"))
-            for role, login in (
-                ("officer", "duty-officer"),
-                ("dispatcher", "dispatcher"),
-                ("verifier", "verifier"),
-                ("supervisor", "supervisor"),
-            )
-        }
+    logins = {
+        "officer": "duty-officer.potrero-hill",
+        "dispatcher": "dispatcher.potrero-hill",
+        "handler": "handler.potrero-hill.public-works",
+        "verifier": "verifier.potrero-hill",
+        "supervisor": "supervisor.potrero-hill",
+    }
+    with people_of(federation, city={"resident": "resident.01", "city": "supervisor.sf"}, street=logins) as found:
+        yield found
 
 
-def test_a_deadline_over_a_weekend_is_explained_in_both_languages(people: dict[str, Caller]) -> None:
-    _, event = _with_the_crew(people)
+def test_a_deadline_over_a_weekend_is_explained_in_both_languages(people: People) -> None:
+    _, event = with_the_crew(people, "filed by a test")
     told = people["handler"].get(f"/v1/{event}/deadlines")
     # Five working days have a weekend among them, whenever they begin; more rest days when it is one now.
     words = told["business"]["explanation"]["text"]
@@ -52,8 +42,8 @@ def test_a_deadline_over_a_weekend_is_explained_in_both_languages(people: dict[s
     assert "18 h of working time" in told["step"]["explanation"]["text"]["en"]
 
 
-def test_the_crew_asks_for_time_the_supervisor_grants_it_and_the_citizen_sees_why(people: dict[str, Caller]) -> None:
-    request, event = _with_the_crew(people)
+def test_the_crew_asks_for_time_the_supervisor_grants_it_and_the_citizen_sees_why(people: People) -> None:
+    request, event = with_the_crew(people, "filed by a test")
     asking = {"kind": "EXCEPTION_KIND_EXTENSION", "minutes": 540, "reason": "the paint is ordered"}
     asked = people["handler"].post(f"/v1/{event}/exceptions", asking)["exception"]
     own = people["handler"].refused("POST", f"/v1/{asked['name']}:decide", {"approve": True})
@@ -80,8 +70,8 @@ def test_the_crew_asks_for_time_the_supervisor_grants_it_and_the_citizen_sees_wh
     assert [entry["state"] for entry in above] == ["EXCEPTION_STATE_APPROVED"]
 
 
-def test_while_it_is_suspended_nothing_counts_and_nothing_happens(people: dict[str, Caller]) -> None:
-    request, event = _with_the_crew(people)
+def test_while_it_is_suspended_nothing_counts_and_nothing_happens(people: People) -> None:
+    request, event = with_the_crew(people, "filed by a test")
     before = people["handler"].get(f"/v1/{event}")["event"]
     wait_until = (datetime.now(UTC) + timedelta(days=30)).isoformat()
     asking = {"kind": "EXCEPTION_KIND_SUSPENSION", "until": wait_until, "reason": "the wall is being rebuilt"}
@@ -106,8 +96,8 @@ def test_while_it_is_suspended_nothing_counts_and_nothing_happens(people: dict[s
     }
 
 
-def test_a_citizen_who_is_not_satisfied_reaches_the_crew_again(people: dict[str, Caller]) -> None:
-    request, event = _with_the_crew(people)
+def test_a_citizen_who_is_not_satisfied_reaches_the_crew_again(people: People) -> None:
+    request, event = with_the_crew(people, "filed by a test")
     early = people["resident"].refused("POST", f"/v1/{request}:reopen", {"reason": "it is still there"})
     assert early == Refused(400, "WRONG_STATE")
     people["handler"].post(f"/v1/{event}:advance", {"action": "dispose", "reason": "painted over"})
@@ -128,21 +118,6 @@ def test_a_citizen_who_is_not_satisfied_reaches_the_crew_again(people: dict[str,
 
 
 # ------------------------------------------------------------------------------------------------------------- in steps
-
-
-def _with_the_crew(people: dict[str, Caller]) -> tuple[str, str]:
-    """Return a request, and its event once it is with the crew of the street."""
-    report = {
-        "type": "eventTypes/graffiti",
-        "description": "filed by a test",
-        "place": {"address": f"{token_hex(6)} Street", "zoneHint": "Potrero Hill"},
-        "requestId": str(uuid4()),
-    }
-    request = str(people["resident"].post("/v1/requests", report)["request"]["name"])
-    event = str(people["resident"].follow(request, lambda found: found["event"])["event"])
-    people["officer"].post(f"/v1/{event}:advance", {"action": "file", "reason": "is a matter for us"})
-    people["dispatcher"].post(f"/v1/{event}:advance", {"action": "dispatch", "reason": "as routed"})
-    return request, event
 
 
 def _when(event: Any, status: str) -> Any:

@@ -1,7 +1,7 @@
 """Follow-up: who reported is asked whether it is solved, by a person or a form, and "not solved" reaches the crew."""
 
 import hashlib
-from contextlib import ExitStack
+from collections.abc import Iterator
 from secrets import token_hex
 from typing import Any
 from uuid import uuid4
@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from e2e.federation import Caller, Federation, Refused, until
+from e2e.street import People, people_of
 
 STREET = "us-ca-sf-d10-potrero-hill"
 CREW = "organisations/potrero-hill.public-works"
@@ -17,35 +18,29 @@ PHONE = "415-555-0132"
 
 
 @pytest.fixture
-def people(federation: Federation) -> Any:
+def people(federation: Federation) -> Iterator[People]:
     """A resident and the hotline of the city, and those of the street who deal with what the resident reports."""
-    city, street = federation.node("sf"), federation.node("sf-potrero-hill")
-    with ExitStack() as stack:
-        found = {
-            role: stack.enter_context(city.signed_in(login))
-            for role, login in (
-                ("resident", "resident.01"),
-                ("hotline", "duty-officer.sf"),
-                ("supervisor", "supervisor.sf"),
-                ("auditor", "auditor.sf"),
-                ("admin", "node-admin"),
-            )
-        } | {
-            role: stack.enter_context(street.signed_in(login))
-            for role, login in (
-                ("officer", "duty-officer.potrero-hill"),
-                ("dispatcher", "dispatcher.potrero-hill"),
-                ("crew", "handler.potrero-hill.public-works"),
-                ("verifier", "verifier.potrero-hill"),
-                ("street_supervisor", "supervisor.potrero-hill"),
-            )
-        }
+    city = {
+        "resident": "resident.01",
+        "hotline": "duty-officer.sf",
+        "supervisor": "supervisor.sf",
+        "auditor": "auditor.sf",
+        "admin": "node-admin",
+    }
+    street = {
+        "officer": "duty-officer.potrero-hill",
+        "dispatcher": "dispatcher.potrero-hill",
+        "crew": "handler.potrero-hill.public-works",
+        "verifier": "verifier.potrero-hill",
+        "street_supervisor": "supervisor.potrero-hill",
+    }
+    with people_of(federation, city=city, street=street) as found:
         _ask_everybody(found["admin"])
         yield found
         found["admin"].put(f"/v1/{POLICY}", {**_policy(), "retired": True})
 
 
-def test_a_call_finds_it_not_solved_and_the_crew_goes_again(people: dict[str, Caller]) -> None:
+def test_a_call_finds_it_not_solved_and_the_crew_goes_again(people: People) -> None:
     request, event = _closed(people, "墙上有涂鸦 Tags on the wall")
     call = _call_for(people["hotline"], request)
     assert (call["event"], call["organisation"], call["node"]) == (event, CREW, "sf")
@@ -90,7 +85,7 @@ def test_a_call_finds_it_not_solved_and_the_crew_goes_again(people: dict[str, Ca
     until("the street's count", lambda: int(_count(people["officer"]).get("solved", 0)) >= 1)
 
 
-def test_a_form_is_enough(people: dict[str, Caller]) -> None:
+def test_a_form_is_enough(people: People) -> None:
     request, _ = _closed(people, "又一处涂鸦 Another tag")
     seen = people["resident"].follow(request, lambda found: found.get("followUpAskedAt"))
     assert seen["answer"] == "干净了 It is clean"
@@ -113,7 +108,7 @@ def test_a_form_is_enough(people: dict[str, Caller]) -> None:
     assert 1 <= count["satisfaction"] <= 5
 
 
-def test_the_draw_was_promised_before(people: dict[str, Caller], federation: Federation) -> None:
+def test_the_draw_was_promised_before(people: People, federation: Federation) -> None:
     _closed(people, "涂鸦 a tag")
     with federation.node("sf").anonymous() as anybody:
 
@@ -146,7 +141,7 @@ def _ask_everybody(admin: Caller) -> None:
     assert admin.put(f"/v1/{POLICY}", _policy())["policy"]["share"] == 1
 
 
-def _closed(people: dict[str, Caller], words: str) -> tuple[str, str]:
+def _closed(people: People, words: str) -> tuple[str, str]:
     """Return a request of the resident, and its event, which the street has closed."""
     report = {
         "type": "eventTypes/graffiti",
@@ -163,7 +158,7 @@ def _closed(people: dict[str, Caller], words: str) -> tuple[str, str]:
     return request, event
 
 
-def _finish(people: dict[str, Caller], event: str) -> None:
+def _finish(people: People, event: str) -> None:
     people["crew"].post(f"/v1/{event}:advance", {"action": "dispose"})
     people["crew"].post(f"/v1/{event}:advance", {"action": "feed_back", "answer": "干净了 It is clean"})
     people["verifier"].post(f"/v1/{event}:advance", {"action": "verify"})

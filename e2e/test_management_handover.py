@@ -1,7 +1,6 @@
 """An event is handed from one crew to another: accepted, refused, disputed, decided; and where it belongs."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from secrets import token_hex
@@ -10,28 +9,25 @@ from typing import Any
 import pytest
 
 from e2e.federation import Caller, Federation, Refused, until
+from e2e.street import People, people_of
 
 STREET = "zones/us-ca-sf-d10-potrero-hill"
 ROADS, SEWERS = "organisations/potrero-hill.public-works", "organisations/potrero-hill.sewer"
 _numbers = count(1)
 
-People = dict[str, Caller]
-
 
 @pytest.fixture
 def people(federation: Federation) -> Iterator[People]:
     """Those of the street who hand events to each other, and the leader of the city two tiers above."""
-    street = federation.node("sf-potrero-hill")
     logins = {
-        "officer": "duty-officer", "dispatcher": "dispatcher", "roads": "handler.potrero-hill.public-works",
-        "sewers": "handler.potrero-hill.sewer", "supervisor": "supervisor",
-    }  # fmt: skip
-    with ExitStack() as stack:
-        found = {
-            role: stack.enter_context(street.signed_in(login if "." in login else f"{login}.potrero-hill"))
-            for role, login in logins.items()
-        }
-        yield {**found, "leader": stack.enter_context(federation.node("sf").signed_in("leader.sf"))}
+        "officer": "duty-officer.potrero-hill",
+        "dispatcher": "dispatcher.potrero-hill",
+        "roads": "handler.potrero-hill.public-works",
+        "sewers": "handler.potrero-hill.sewer",
+        "supervisor": "supervisor.potrero-hill",
+    }
+    with people_of(federation, city={"leader": "leader.sf"}, street=logins) as found:
+        yield found
 
 
 def test_the_sewer_crew_takes_over_what_the_road_crew_offers(people: People) -> None:

@@ -1,21 +1,18 @@
 """One event for two crews (联合处置): each its share, done one after the other, and one answer for who reported it."""
 
-from contextlib import ExitStack
-from secrets import token_hex
+from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from e2e.federation import Caller, Federation, Refused, until
+from e2e.street import CREW, People, people_of, with_the_crew
 
-STREET = "sf-potrero-hill"
-LEAD, SECOND = "organisations/potrero-hill.public-works", "organisations/potrero-hill.sewer"
+LEAD, SECOND = CREW, "organisations/potrero-hill.sewer"
 
 
 @pytest.fixture
-def people(federation: Federation) -> Any:
-    street = federation.node(STREET)
+def people(federation: Federation) -> Iterator[People]:
     logins = {
         "officer": "duty-officer.potrero-hill",
         "dispatcher": "dispatcher.potrero-hill",
@@ -23,10 +20,8 @@ def people(federation: Federation) -> Any:
         "second": "handler.potrero-hill.sewer",
         "verifier": "verifier.potrero-hill",
     }
-    with ExitStack() as stack:
-        yield {"resident": stack.enter_context(federation.node("sf").signed_in("resident.01"))} | {
-            role: stack.enter_context(street.signed_in(login)) for role, login in logins.items()
-        }
+    with people_of(federation, city={"resident": "resident.01"}, street=logins) as found:
+        yield found
 
 
 @pytest.mark.parametrize(
@@ -35,11 +30,9 @@ def people(federation: Federation) -> Any:
      ("下水道上方的人行道塌陷", "下水道已修复，路面已平整。")],
     ids=["en", "zh"],
 )  # fmt: skip
-def test_two_crews_do_their_shares_and_the_resident_gets_one_answer(
-    people: dict[str, Caller], words: tuple[str, str]
-) -> None:
+def test_two_crews_do_their_shares_and_the_resident_gets_one_answer(people: People, words: tuple[str, str]) -> None:
     said, answer = words
-    request, event = _dispatched(people, said)
+    request, event = with_the_crew(people, said)
     shares = [
         {"organisation": LEAD, "instruction": "level the pavement"},
         {"organisation": SECOND, "instruction": "seal the sewer"},
@@ -68,20 +61,6 @@ def test_two_crews_do_their_shares_and_the_resident_gets_one_answer(
 
 
 # ------------------------------------------------------------------------------------------------------------- in steps
-
-
-def _dispatched(people: dict[str, Caller], said: str) -> tuple[str, str]:
-    report = {
-        "type": "eventTypes/graffiti",
-        "description": said,
-        "place": {"address": f"{token_hex(6)} Street", "zoneHint": "Potrero Hill"},
-        "requestId": str(uuid4()),
-    }
-    request = str(people["resident"].post("/v1/requests", report)["request"]["name"])
-    event = str(people["resident"].follow(request, lambda found: found["event"])["event"])
-    people["officer"].post(f"/v1/{event}:advance", {"action": "file", "reason": "is a matter for us"})
-    people["dispatcher"].post(f"/v1/{event}:advance", {"action": "dispatch", "reason": "as routed"})
-    return request, event
 
 
 def _task(caller: Caller, event: str) -> Any:

@@ -1,17 +1,16 @@
 """Several reports of one thing: suggested, accepted, dismissed, split again; every reporter keeps their number."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
 from itertools import count
 from random import SystemRandom
 from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from e2e.federation import Caller, Federation, Refused, until
+from e2e.street import People, people_of, reported
 
-STREET = "sf-potrero-hill"
 ZONE = "zones/us-ca-sf-d10-potrero-hill"
 # The demo's graffiti are one thing within 40 m; up to 100 m like words make a suggestion.
 NEAR_M, FURTHER_M = 20.0, 60.0
@@ -23,32 +22,26 @@ _walls = count()
 
 
 @pytest.fixture
-def people(federation: Federation) -> Any:
+def people(federation: Federation) -> Iterator[People]:
     """A resident and a supervisor of the city, and those of the street who deal with what the resident reports."""
-    street, city = federation.node(STREET), federation.node("sf")
-    with ExitStack() as stack:
-        yield {
-            "resident": stack.enter_context(city.signed_in("resident.01")),
-            "city": stack.enter_context(city.signed_in("supervisor.sf")),
-            "handler": stack.enter_context(street.signed_in("handler.potrero-hill.public-works")),
-        } | {
-            role: stack.enter_context(street.signed_in(f"{login}.potrero-hill"))
-            for role, login in (
-                ("officer", "duty-officer"),
-                ("dispatcher", "dispatcher"),
-                ("verifier", "verifier"),
-                ("supervisor", "supervisor"),
-            )
-        }
+    logins = {
+        "officer": "duty-officer.potrero-hill",
+        "dispatcher": "dispatcher.potrero-hill",
+        "handler": "handler.potrero-hill.public-works",
+        "verifier": "verifier.potrero-hill",
+        "supervisor": "supervisor.potrero-hill",
+    }
+    with people_of(federation, city={"resident": "resident.01", "city": "supervisor.sf"}, street=logins) as found:
+        yield found
 
 
 @pytest.mark.parametrize("words", [CHINESE, ENGLISH], ids=["zh", "en"])
 def test_two_reports_of_one_wall_become_one_event_and_both_reporters_get_the_answer(
-    people: dict[str, Caller], words: tuple[str, str]
+    people: People, words: tuple[str, str]
 ) -> None:
     wall = _somewhere()
-    first, into = _filed(people, words[0], wall)
-    second, event = _filed(people, words[1], _north_of(wall, FURTHER_M))
+    first, into = reported(people, words[0], _place(wall))
+    second, event = reported(people, words[1], _place(_north_of(wall, FURTHER_M)))
     assert event != into, "a little too far off to be merged without asking"
     (found,) = _suggestions(people["officer"], event, state="MERGE_SUGGESTION_STATE_OPEN")
     assert found["sameAs"] == into
@@ -86,10 +79,10 @@ def test_two_reports_of_one_wall_become_one_event_and_both_reporters_get_the_ans
     assert (kept["reports"], kept["requests"]) == (2, [first["name"], second["name"]])
 
 
-def test_a_report_that_was_merged_wrongly_gets_an_event_of_its_own(people: dict[str, Caller]) -> None:
+def test_a_report_that_was_merged_wrongly_gets_an_event_of_its_own(people: People) -> None:
     wall = _somewhere()
-    first, event = _filed(people, ENGLISH[0], wall)
-    second, same = _filed(people, "广告牌上被人乱涂乱画", _north_of(wall, NEAR_M))
+    first, event = reported(people, ENGLISH[0], _place(wall))
+    second, same = reported(people, "广告牌上被人乱涂乱画", _place(_north_of(wall, NEAR_M)))
     assert same == event, "so near, it is merged without asking"
     until("both reports", lambda: len(people["officer"].get(f"/v1/{event}/reports")["reports"]) == 2)
     (_, wrong) = people["officer"].get(f"/v1/{event}/reports")["reports"]
@@ -119,14 +112,14 @@ def test_a_report_that_was_merged_wrongly_gets_an_event_of_its_own(people: dict[
     people["resident"].follow(second["name"], lambda found: found["answer"] == "广告牌已清理")
 
 
-def test_who_takes_a_report_down_asks_before_and_who_decides_says_why(people: dict[str, Caller]) -> None:
+def test_who_takes_a_report_down_asks_before_and_who_decides_says_why(people: People) -> None:
     wall = _somewhere()
-    _, event = _filed(people, CHINESE[0], wall)
+    _, event = reported(people, CHINESE[0], _place(wall))
     report = {"type": "eventTypes/graffiti", "description": CHINESE[1], "place": _place(_north_of(wall, FURTHER_M))}
     told = people["officer"].post(f"/v1/{ZONE}/events:findDuplicates", report)
     assert [each["event"] for each in told["suggested"]] == [event]
     assert told["merged"] == []
-    _, other = _filed(people, CHINESE[1], _north_of(wall, FURTHER_M))
+    _, other = reported(people, CHINESE[1], _place(_north_of(wall, FURTHER_M)))
     (found,) = _suggestions(people["officer"], other)
     before = _quality(people["supervisor"])
     refused = people["officer"].refused("POST", f"/v1/{found['name']}:dismiss", {})
@@ -157,25 +150,12 @@ def _place(place: Place) -> dict[str, Any]:
     return {"address": f"{token_hex(6)} Street", "zoneHint": "Potrero Hill", "point": point}
 
 
-def _filed(people: dict[str, Caller], words: str, place: Place) -> tuple[Any, str]:
-    """File a report; return the request, and its event once there is one at the street."""
-    report = {
-        "type": "eventTypes/graffiti",
-        "description": words,
-        "place": _place(place),
-        "requestId": str(uuid4()),
-    }
-    request = people["resident"].post("/v1/requests", report)["request"]
-    event = str(people["resident"].follow(request["name"], lambda found: found["event"])["event"])
-    return request, event
-
-
 def _suggestions(caller: Caller, event: str, **more: str) -> list[Any]:
     found: list[Any] = caller.get(f"/v1/{ZONE}/mergeSuggestions", event=event, **more)["suggestions"]
     return found
 
 
-def _dealt_with(people: dict[str, Caller], event: str, answer: str) -> None:
+def _dealt_with(people: People, event: str, answer: str) -> None:
     for role, body in (
         ("officer", {"action": "file", "reason": "is a matter for us"}),
         ("dispatcher", {"action": "dispatch", "reason": "as routed"}),

@@ -1,7 +1,7 @@
 """Scorecards (行政问效): a supervisor declares and publishes, the crew objects, the next version says what changed."""
 
 from base64 import b64decode
-from contextlib import ExitStack
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from e2e.federation import Caller, Federation, Refused, until
+from e2e.street import People, people_of
 
-STREET = "sf-potrero-hill"
 ZONE = "us-ca-sf-d10-potrero-hill"
 CREW = "organisations/potrero-hill.public-works"
 DESK = "organisations/potrero-hill.service-desk"
@@ -47,23 +47,21 @@ FORMULAS_ID = f"street-{token_hex(4)}"
 
 
 @pytest.fixture
-def people(federation: Federation) -> Any:
+def people(federation: Federation) -> Iterator[People]:
     """Residents of the city, its supervisor, and those of the street."""
-    street, city = federation.node(STREET), federation.node("sf")
-    with ExitStack() as stack:
-        yield {
-            "resident": stack.enter_context(city.signed_in("resident.01")),
-            "city": stack.enter_context(city.signed_in("supervisor.sf")),
-            "crew": stack.enter_context(street.signed_in("handler.potrero-hill.public-works")),
-            "desk": stack.enter_context(street.signed_in("handler.potrero-hill.service-desk")),
-            "officer": stack.enter_context(street.signed_in("duty-officer.potrero-hill")),
-            "dispatcher": stack.enter_context(street.signed_in("dispatcher.potrero-hill")),
-            "verifier": stack.enter_context(street.signed_in("verifier.potrero-hill")),
-            "supervisor": stack.enter_context(street.signed_in("supervisor.potrero-hill")),
-        }
+    logins = {
+        "crew": "handler.potrero-hill.public-works",
+        "desk": "handler.potrero-hill.service-desk",
+        "officer": "duty-officer.potrero-hill",
+        "dispatcher": "dispatcher.potrero-hill",
+        "verifier": "verifier.potrero-hill",
+        "supervisor": "supervisor.potrero-hill",
+    }
+    with people_of(federation, city={"resident": "resident.01", "city": "supervisor.sf"}, street=logins) as found:
+        yield found
 
 
-def test_a_street_is_scored_the_crew_appeals_and_the_next_version_says_what_changed(people: dict[str, Caller]) -> None:
+def test_a_street_is_scored_the_crew_appeals_and_the_next_version_says_what_changed(people: People) -> None:
     supervisor, crew, since = people["supervisor"], people["crew"], datetime.now(UTC) - timedelta(seconds=1)
     _declare(supervisor)
     request, solved = _reported(people, "墙上有涂鸦")
@@ -120,7 +118,7 @@ def test_a_street_is_scored_the_crew_appeals_and_the_next_version_says_what_chan
     assert (seals["intact"], [seal["version"] for seal in seals["versions"]]) == (True, [1, 2])
 
 
-def test_the_city_scores_the_street_by_what_its_facts_tell(people: dict[str, Caller]) -> None:
+def test_the_city_scores_the_street_by_what_its_facts_tell(people: People) -> None:
     supervisor, city, since = people["supervisor"], people["city"], datetime.now(UTC) - timedelta(seconds=1)
     _declare(supervisor)
     _declare(city)
@@ -146,7 +144,7 @@ def test_the_city_scores_the_street_by_what_its_facts_tell(people: dict[str, Cal
     assert limit["en"].startswith("1 events are handled by other nodes")
 
 
-def test_a_formula_that_is_not_of_the_language_is_refused_by_its_line(people: dict[str, Caller]) -> None:
+def test_a_formula_that_is_not_of_the_language_is_refused_by_its_line(people: People) -> None:
     source = FORMULAS.format(id=FORMULAS_ID).replace("rating >= 4", "SELECT 1")
     answer = people["supervisor"].http.put(f"/v1/scorecardDefinitions/{FORMULAS_ID}", json={"source": source})
     assert answer.status_code == 400
@@ -156,7 +154,7 @@ def test_a_formula_that_is_not_of_the_language_is_refused_by_its_line(people: di
     assert own == Refused(403, "NOT_PERMITTED")
 
 
-def test_a_report_of_a_topic_is_read_in_both_languages_and_printed(people: dict[str, Caller]) -> None:
+def test_a_report_of_a_topic_is_read_in_both_languages_and_printed(people: People) -> None:
     supervisor, since = people["supervisor"], datetime.now(UTC) - timedelta(seconds=1)
     solved, left = _opened(people, "Tags on the wall"), _opened(people, "又一处涂鸦")
     _solve(people, solved)
@@ -190,7 +188,7 @@ def _declare(supervisor: Caller) -> None:
     assert [each["title"]["en"] for each in definition["indicators"]][:2] == ["Resolution rate", "Satisfaction rate"]
 
 
-def _reported(people: dict[str, Caller], words: str) -> tuple[str, str]:
+def _reported(people: People, words: str) -> tuple[str, str]:
     """A resident's request and the event that the street's crew has for it."""
     place = {"address": f"{token_hex(4)} Avenue", "zoneHint": ZONE, "neighbourhood": "Potrero Hill"}
     body = {"type": "eventTypes/graffiti", "description": words, "place": place}
@@ -201,25 +199,25 @@ def _reported(people: dict[str, Caller], words: str) -> tuple[str, str]:
     return request, event
 
 
-def _opened(people: dict[str, Caller], words: str) -> str:
+def _opened(people: People, words: str) -> str:
     body = {"type": "eventTypes/graffiti", "description": words, "place": {"address": f"{token_hex(4)} Avenue"}}
     event: str = people["officer"].post(f"/v1/zones/{ZONE}/events", body)["event"]["name"]
     _to_the_crew(people, event)
     return event
 
 
-def _to_the_crew(people: dict[str, Caller], event: str) -> None:
+def _to_the_crew(people: People, event: str) -> None:
     people["officer"].post(f"/v1/{event}:advance", {"action": "file"})
     people["dispatcher"].post(f"/v1/{event}:advance", {"action": "dispatch", "organisation": CREW})
 
 
-def _solve(people: dict[str, Caller], event: str) -> None:
+def _solve(people: People, event: str) -> None:
     people["crew"].post(f"/v1/{event}:advance", {"action": "dispose", "reason": "painted over"})
     people["crew"].post(f"/v1/{event}:advance", {"action": "feed_back", "answer": "已清除 Cleaned"})
     people["verifier"].post(f"/v1/{event}:advance", {"action": "verify", "reason": "seen on the spot"})
 
 
-def _rate(people: dict[str, Caller], request: str, event: str, rating: int) -> None:
+def _rate(people: People, request: str, event: str, rating: int) -> None:
     """Rate a request as soon as it is answered, and wait until its street knows."""
     people["resident"].follow(request, lambda found: found["status"] == "REQUEST_STATUS_CLOSED")
     people["resident"].post(f"/v1/{request}:rate", {"rating": rating, "comment": "quick"})

@@ -45,6 +45,8 @@ from quintet.federation.v1 import directive_pb2
 
 SETTLE_S = 240.0
 SETTLE_POLL_S = 0.1
+COUNTS_AGREE_S = 30.0
+COUNTS_REST_S = 3.0
 # Tables whose rows are on their way: in the end there are none.
 WAITING = [f"{part}.{table}" for part in PARTS for table in ("outbox", "inbox_waiting")]
 DEAD = [f"{part}.inbox_dead" for part in PARTS]
@@ -95,19 +97,34 @@ class Reconciler:
         await _compare_strangers(verdict, everything, self._city, self._district)
         await _compare_strange_steps(verdict, everything.steps, self._city)
         await _compare_counters(verdict, self._city)
-        uneven = await _uneven_counts(self._databases)
-        wrong = {name: more - self._uneven.get(name, 0) for name, more in uneven.items()}
-        verdict.note(
-            "contracts whose sender and receiver count differently",
-            [f"{name}: {more} more at the sender" for name, more in wrong.items() if more],
-        )
+        verdict.note("contracts whose sender and receiver count differently", await self._uneven_at_last())
         for node in self._federation.nodes:
             await _verify_audit(verdict, node)
         return verdict
 
+    async def _uneven_at_last(self) -> list[str]:
+        """Contracts that are counted differently, and stay so.
+
+        A transfer that was started again states all its rows anew: they may be on their way when all else has come.
+        """
+        started = monotonic()
+        wrong: dict[str, int] = {}
+        while monotonic() - started < COUNTS_AGREE_S:
+            uneven = await _uneven_counts(self._databases)
+            wrong = {name: more - self._uneven.get(name, 0) for name, more in uneven.items()}
+            if not any(wrong.values()):
+                return []
+            await asyncio.sleep(SETTLE_POLL_S)
+        return [f"{name}: {more} more at the sender" for name, more in wrong.items() if more]
+
     async def accept_counts(self) -> None:
-        """Take the present difference between senders' and receivers' counts as it is: one of them was restored."""
-        self._uneven = await _uneven_counts(self._databases)
+        """Take the difference between senders' and receivers' counts as it is, once at rest: one was restored."""
+        since, self._uneven = monotonic(), await _uneven_counts(self._databases)
+        while monotonic() - since < COUNTS_REST_S:
+            await asyncio.sleep(SETTLE_POLL_S)
+            uneven = await _uneven_counts(self._databases)
+            if uneven != self._uneven:
+                since, self._uneven = monotonic(), uneven
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from libs.bus import Bus, subject_of
 from libs.duty import Duty, on_duty
 from libs.errors import Away, DomainError
 from libs.inbox_store import Taken, Waiting
+from libs.pace import Pace
 from libs.subscription import Subscription
 from libs.tx import Transactions, Tx
 from quintet.fact.v1.fact_pb2 import Fact
@@ -111,6 +112,7 @@ class FactConsumer:
 
     async def _serve(self, duty: Duty, backoff: Backoff) -> None:
         self._waiting_at = 0.0
+        pace = Pace()
         while True:
             duty.check()
             if time.monotonic() >= self._waiting_at:
@@ -124,6 +126,8 @@ class FactConsumer:
                 await self._take_in(received)
                 await self._subscription.ack()
                 BEHIND.labels(self._part).set(self._subscription.behind)
+                if not self._subscription.behind:
+                    await pace.rest(len(received))
             backoff.reset()
 
     # ------------------------------------------------------------------------------------------------- from the stream

@@ -13,6 +13,7 @@ from libs.backoff import Backoff
 from libs.bus import Bus, Outgoing
 from libs.duty import Duty, on_duty
 from libs.errors import Away
+from libs.pace import Pace
 from libs.pending import RELAY_DUTY
 from libs.publisher import Ack
 
@@ -76,6 +77,7 @@ class OutboxRelay:
     async def _serve(self, duty: Duty, backoff: Backoff) -> None:
         await duty.conn.execute(_FORGETFULLY)
         stored: list[int] = []
+        pace = Pace()
         while True:
             duty.check()
             rows = await duty.conn.fetch(_NEXT, OUTBOX_BATCH_ROWS, OUTBOX_BATCH_BYTES, stored)
@@ -94,6 +96,8 @@ class OutboxRelay:
             backoff.reset()
             if not rows:
                 await duty.wait(OUTBOX_POLL_S)
+            elif len(rows) < OUTBOX_BATCH_ROWS:
+                await pace.rest(len(rows))
 
     async def _publish(self, rows: Sequence[db.Record]) -> list[int]:
         """Publish rows and return the ids of those that the bus has stored.

@@ -8,7 +8,7 @@ facts and audit entries included, stays as it was.
 from __future__ import annotations
 
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
@@ -63,29 +63,46 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
-    """The transactions of a life, and what is its own in them: parts of names, and the row of its event."""
+class Work:
+    """The statements of one call, within BEGIN and COMMIT when the service sends these."""
 
-    transactions: tuple[tuple[Statement, ...], ...]
+    statements: tuple[Statement, ...]
+    enclosed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The work of a life, and what is its own in it: parts of names, and the row of its event."""
+
+    works: tuple[Work, ...]
     own: tuple[str, ...]
     row: int
 
 
 @dataclass(slots=True)
+class _Log:
+    """What was asked of a connection while it was lent, with the answers."""
+
+    asked: list[tuple[Statement, object]] = field(default_factory=list)
+    enclosed: bool = False
+
+
+@dataclass(slots=True)
 class _Writer:
-    """A connection that writes down what it is asked; `log` is the transaction at work."""
+    """A connection that writes down what it is asked."""
 
     conn: Any
-    log: list[tuple[Statement, object]] = field(default_factory=list)
+    log: _Log = field(default_factory=_Log)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.conn, name)
+        self.log.enclosed |= name == "transaction"
         if name not in {"execute", "fetch", "fetchrow", "fetchval"}:
             return found
 
         async def ask(query: str, *values: object, **more: Any) -> object:
             answer = await found(query, *values, **more)
-            self.log.append((Statement(query, values), answer))
+            self.log.asked.append((Statement(query, values), answer))
             return answer
 
         return ask
@@ -96,7 +113,7 @@ class _WritingPool:
     """Stands for the pool of the service: both of its duties are held, as in a node of one process."""
 
     pool: Pool
-    logs: list[list[tuple[Statement, object]]] = field(default_factory=list)
+    logs: list[_Log] = field(default_factory=list)
     duties: dict[str, object] = field(default_factory=lambda: {"outbox": None, "audit": None})
 
     @asynccontextmanager
@@ -135,13 +152,14 @@ async def record(pool: Pool, config: NodeConfig, event_type: str) -> Script:
         asked = opening(zone, event_type)
         event = await _lead(servicer, asked)
     (row,) = {
-        answer for log in writing.logs for statement, answer in log if "INSERT INTO events" in statement.query
+        answer for log in writing.logs for statement, answer in log.asked if "INSERT INTO events" in statement.query
     }  # fmt: skip
-    transactions = tuple(
-        tuple(replace(statement, answers=answer == row) for statement, answer in log) for log in writing.logs
+    works = tuple(
+        Work(tuple(replace(statement, answers=answer == row) for statement, answer in log.asked), log.enclosed)
+        for log in writing.logs
     )
     own = event.name.rpartition("-")[2], asked.place.address.partition(" ")[0]
-    return Script(transactions, own, cast("int", row))
+    return Script(works, own, cast("int", row))
 
 
 async def _lead(servicer: Any, asked: pb.OpenEventRequest) -> pb.Event:
@@ -156,9 +174,9 @@ async def replay(conn: Connection, script: Script) -> None:
     """Lead the life of a script again, as another event."""
     names = {word: secrets.token_hex(len(word))[: len(word)] for word in script.own}
     row = script.row
-    for statements in script.transactions:
-        async with conn.transaction():
-            for statement in statements:
+    for work in script.works:
+        async with conn.transaction() if work.enclosed else nullcontext():
+            for statement in work.statements:
                 values = [_other(value, names, script.row, row) for value in statement.values]
                 answer = await conn.fetch(statement.query, *values)
                 if statement.answers:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Longer than any client keeps trying.
 REQUEST_LOG_KEEP_S = 7 * 24 * 3600
+REQUEST_LOG = "request_log"
 
 
 @dataclass
@@ -56,12 +57,17 @@ class Memory:
         if claimed:
             return None
         # A statement of its own: its snapshot includes what the other transaction has just committed.
+        answer = await self.look(conn)
+        return await self.recall(conn) if answer is None else answer  # purged between the two statements
+
+    async def look(self, conn: Connection) -> bytes | None:
+        """Return the answer given before, or None, claiming nothing. Raises like `recall`."""
         row = await conn.fetchrow(
             "SELECT request_hash, response FROM request_log WHERE subject = $1 AND method = $2 AND request_id = $3",
             self.subject, self.method, self.request_id,
         )  # fmt: skip
-        if row is None:  # purged between the two statements
-            return await self.recall(conn)
+        if row is None:
+            return None
         if row["request_hash"] != self.request_hash:
             text = f"request_id {self.request_id} was used for another request"
             raise AlreadyExists(Reason.REQUEST_ID_REUSED, text, request_id=self.request_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -30,7 +32,7 @@ AUDIT_BYTES_MAX = 64 * 1024
 
 # One statement for everything. The rows keep their order, and with it the order of their ids.
 _FLUSH = """
-WITH stated AS (
+stated AS (
     INSERT INTO outbox (fact_id, subject, key, fact)
     SELECT fact_id, subject, key, fact
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY
@@ -43,12 +45,16 @@ WITH stated AS (
         AS e(actor, action, resource, detail, trace_id, place)
     ORDER BY place
 )"""
+# The claim of the request was made at the start of its transaction; work that is one statement makes it here.
 _REMEMBER = """, remembered AS (
     UPDATE request_log SET response = $11 WHERE subject = $12 AND method = $13 AND request_id = $14
 )"""
+_CLAIM = """, remembered AS (
+    INSERT INTO request_log (response, subject, method, request_id, request_hash) VALUES ($11, $12, $13, $14, $15)
+)"""
 # Wakes relay and sealer in another process (see libs.duty.channel). Only then: commits that notify take turns.
-_NOTIFY = " SELECT pg_notify('quintet_' || current_schema(), '')"
-_QUIETLY = " SELECT"
+_NOTIFY = "pg_notify('quintet_' || current_schema(), '')"
+_PARAMETER = re.compile(r"\$(\d+)")
 RELAY_DUTY = "outbox"
 SEALER_DUTY = "audit"
 
@@ -68,6 +74,14 @@ class _Entry(NamedTuple):
     trace_id: str
 
 
+class Change(NamedTuple):
+    """A change to make in the statement of the flush; see `Tx.write`."""
+
+    sql: str
+    values: tuple[object, ...]
+    checked: str
+
+
 class Pending:
     """Collected during one attempt, written by `flush` just before the commit."""
 
@@ -79,6 +93,10 @@ class Pending:
         self._time.FromDatetime(now)
         self._facts: list[_Stated] = []
         self._entries: list[_Entry] = []
+        self._changes: list[Change] = []
+
+    def write(self, change: Change) -> None:
+        self._changes.append(change)
 
     def publish(self, message: Message, *, zone: str, key: str) -> None:
         if not (zone and key):
@@ -124,20 +142,40 @@ class Pending:
         """Return the duties that have work once this is committed."""
         return [RELAY_DUTY] * bool(self._facts) + [SEALER_DUTY] * bool(self._entries)
 
-    async def flush(self, conn: Connection, memory: Memory | None, duties: Container[str]) -> None:
-        """Write everything in one round trip; none when there is nothing. `duties` are those this process holds."""
+    async def flush(
+        self, conn: Connection, memory: Memory | None, duties: Container[str], *, claimed: bool = True
+    ) -> None:
+        """Write everything in one round trip; none when there is nothing. `duties` are those this process holds.
+
+        `claimed` tells whether `memory` has its row in the log of requests already.
+        """
         remember = memory is not None and memory.answer is not None
-        if not (self._facts or self._entries or remember):
+        if not (self._facts or self._entries or self._changes or remember):
             return
-        arguments: list[object] = [
+        values: list[object] = [
             *_columns(self._facts, len(_Stated._fields)),
             self._now,
             *_columns(self._entries, len(_Entry._fields)),
         ]
+        flush = _FLUSH
         if memory is not None and remember:
-            arguments += [memory.answer, memory.subject, memory.method, memory.request_id]
-        wake = _QUIETLY if all(duty in duties for duty in self.concerned()) else _NOTIFY
-        await conn.execute(_FLUSH + (_REMEMBER if remember else "") + wake, *arguments)
+            flush += _REMEMBER if claimed else _CLAIM
+            values += [memory.answer, memory.subject, memory.method, memory.request_id]
+            values += [] if claimed else [memory.request_hash]
+        asked = [f"unchanged(EXISTS (SELECT FROM {change.checked}))" for change in self._changes if change.checked]
+        if not all(duty in duties for duty in self.concerned()):
+            asked.append(_NOTIFY)
+        parts = []
+        for change in self._changes:
+            parts.append(_behind(change.sql, len(values)))
+            values += change.values
+        await conn.execute(f"WITH {', '.join([*parts, flush])} SELECT {', '.join(asked)}", *values)
+
+
+@cache
+def _behind(sql: str, count: int) -> str:
+    """Return SQL whose parameters come behind so many others."""
+    return _PARAMETER.sub(lambda found: f"${int(found[1]) + count}", sql)
 
 
 def _columns(rows: list[_Stated] | list[_Entry], width: int) -> list[list[object]]:

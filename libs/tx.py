@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast
 
 import asyncpg
 
 from libs import db
 from libs.backoff import Backoff
 from libs.errors import Away, Reason, Stale
-from libs.idempotency import Memory
-from libs.pending import Pending
+from libs.idempotency import REQUEST_LOG, Memory
+from libs.pending import Change, Pending
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from datetime import datetime
 
     from google.protobuf.message import Message
@@ -33,6 +33,7 @@ RETRY_DELAY_MAX_S = 1.0
 T = TypeVar("T")
 M = TypeVar("M", bound="Message")
 Isolation = Literal["read_committed", "repeatable_read", "serializable"]
+Finish: TypeAlias = "Callable[[Connection, T], Awaitable[None]]"
 
 
 class Tx:
@@ -59,6 +60,15 @@ class Tx:
     def forward(self, fact: Fact) -> None:
         """Put a fact from elsewhere on the bus of this node unchanged. Raises like `publish`."""
         self._pending.forward(fact)
+
+    def write(self, sql: str, *values: object, checked: str = "") -> None:
+        """Make a change in the same statement as its facts and audit entries, behind everything else of this work.
+
+        `sql` is one or more parts of a WITH, each with a name of its own: "moved AS (UPDATE ... RETURNING id)", with
+        `values` for $1 and so on. When `checked`, the name of a part, returns no row, nothing is written and the work
+        begins anew: that is how a change says which revision of a row it was thought for.
+        """
+        self._pending.write(Change(sql, values, checked))
 
     def audit(self, action: str, resource: str, /, **detail: JsonValue) -> None:
         """Record who did what to which resource; `detail` holds no secrets. Raises Exhausted above AUDIT_BYTES_MAX."""
@@ -139,16 +149,43 @@ class Transactions:
         async def once(tx: Tx) -> M:
             if memory is not None and (answer := await memory.recall(tx.conn)) is not None:
                 return response_type.FromString(answer)
-            response = await fn(tx)
-            tx._pending.audit_by_default(request, response)  # noqa: SLF001 - the two halves of one thing
-            if memory is not None:
-                memory.keep(response)
-            return response
+            return await _answered(tx, request, memory, fn)
 
         # With a request_id a lost commit is no riddle: the second attempt finds the answer of the first, or does it.
         response = await self._retry(
             lambda conn: self._work(conn, once, memory, after), "read_committed", repeatable=memory is not None
         )
+        _call_all(after)
+        return response
+
+    async def mutate_at_once(self, request: Message, response_type: type[M], fn: Callable[[Tx], Awaitable[M]]) -> M:
+        """Like `mutate`, for work that changes something by `Tx.write` alone: it commits as one statement.
+
+        That saves the round trips of a transaction and its locks. What `fn` reads is not locked: what the change
+        depends on stands in its `checked` part. Other statements than SELECT raise RuntimeError.
+        """
+        memory = Memory.of(request)
+        after: list[Callable[[], None]] = []
+
+        async def once(conn: Connection) -> tuple[M, Pending | None]:
+            if memory is not None:
+                memory.answer = None
+                if (answer := await memory.look(conn)) is not None:
+                    return response_type.FromString(answer), None
+            after.clear()  # of the attempt before
+            now = self.clock.now()
+            pending = Pending(self.node, self.part, now)
+            tx = Tx(cast("Connection", _Reading(conn)), now, self.zone, pending, after)
+            response = await _answered(tx, request, memory, fn)
+            after.append(partial(self.pool.wake_duties, pending.concerned()))
+            return response, pending
+
+        async def finish(conn: Connection, done: tuple[M, Pending | None]) -> None:
+            if done[1] is not None:
+                with _repeated():
+                    await done[1].flush(conn, memory, self.pool.duties, claimed=False)
+
+        response, _ = await self._retry(once, None, repeatable=memory is not None, finish=finish)
         _call_all(after)
         return response
 
@@ -172,11 +209,12 @@ class Transactions:
         *,
         readonly: bool = False,
         repeatable: bool,
+        finish: Finish[T] | None = None,
     ) -> T:
         backoff = Backoff(RETRY_DELAY_FIRST_S, RETRY_DELAY_MAX_S)
         for attempts_left in range(TRANSACTION_ATTEMPTS - 1, -1, -1):
             try:
-                return await self._attempt(body, isolation, readonly=readonly)
+                return await self._attempt(body, isolation, finish, readonly=readonly)
             except db.RETRYABLE_ERRORS as error:
                 if not attempts_left:
                     raise Stale(Reason.CONFLICT, "concurrent changes to the same data") from error
@@ -195,7 +233,12 @@ class Transactions:
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(
-        self, body: Callable[[Connection], Awaitable[T]], isolation: Isolation | None, *, readonly: bool
+        self,
+        body: Callable[[Connection], Awaitable[T]],
+        isolation: Isolation | None,
+        finish: Finish[T] | None,
+        *,
+        readonly: bool,
     ) -> T:
         async with AsyncExitStack() as stack:
             try:
@@ -205,21 +248,27 @@ class Transactions:
                     raise _LostError(error) from error
                 raise
             transaction = conn.transaction(isolation=isolation, readonly=readonly) if isolation else nullcontext()
-            return await _transact(conn, transaction, body)
+            return await _transact(conn, transaction, body, finish)
 
 
 async def _transact(
-    conn: Connection, transaction: AbstractAsyncContextManager[object], body: Callable[[Connection], Awaitable[T]]
+    conn: Connection,
+    transaction: AbstractAsyncContextManager[object],
+    body: Callable[[Connection], Awaitable[T]],
+    finish: Finish[T] | None,
 ) -> T:
     """Run `body` and commit, or roll back when anything at all goes wrong, cancellation included.
 
-    Says with _LostError and _UnknownError what became of a transaction whose connection was lost.
+    Where there is no transaction `finish` is the one statement that commits. Says with _LostError and _UnknownError
+    what became of a transaction whose connection was lost.
     """
     committing = False
     try:
         async with transaction:
             result = await body(conn)
             committing = True
+            if finish is not None:
+                await finish(conn, result)
     except Exception as error:
         if db.is_lost(conn) or (db.is_away(error) and not db.is_slow(error)):
             # Whatever the driver or the body made of it: the connection is what failed.
@@ -228,6 +277,48 @@ async def _transact(
             raise _UnknownError(error) from error  # no answer to the commit, or none in time
         raise
     return result
+
+
+async def _answered(tx: Tx, request: Message, memory: Memory | None, fn: Callable[[Tx], Awaitable[M]]) -> M:
+    """Do the work of a request and keep the answer, with an audit entry if there is none."""
+    response = await fn(tx)
+    tx._pending.audit_by_default(request, response)  # noqa: SLF001 - the two halves of one thing
+    if memory is not None:
+        memory.keep(response)
+    return response
+
+
+@contextmanager
+def _repeated() -> Iterator[None]:
+    """Have the work begin anew when the same request was answered by another meanwhile: then it finds that answer."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as violation:
+        if violation.table_name != REQUEST_LOG:
+            raise
+        raise asyncpg.SerializationError("the same request was answered meanwhile") from violation
+
+
+class _Reading:
+    """A connection outside of a transaction, where each change would be a commit of its own: for reading only."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    async def fetch(self, query: str, *values: object) -> object:
+        return await self._conn.fetch(_only_reads(query), *values)
+
+    async def fetchrow(self, query: str, *values: object) -> object:
+        return await self._conn.fetchrow(_only_reads(query), *values)
+
+    async def fetchval(self, query: str, *values: object) -> object:
+        return await self._conn.fetchval(_only_reads(query), *values)
+
+
+def _only_reads(query: str) -> str:
+    if not query.lstrip().startswith("SELECT"):
+        raise RuntimeError("work that commits as one statement changes things by Tx.write only")
+    return query
 
 
 def _call_all(calls: list[Callable[[], None]]) -> None:

@@ -10,3 +10,13 @@ CREATE TABLE request_log (
     PRIMARY KEY (subject, method, request_id)
 );
 CREATE INDEX request_log_created_at ON request_log USING brin (created_at);
+
+-- Undoes a statement, and has its transaction tried again, when what it was to change is not as it was read.
+CREATE FUNCTION unchanged(ok boolean) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT ok THEN
+        RAISE EXCEPTION 'changed since it was read' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN true;
+END
+$$;

@@ -70,10 +70,20 @@ class Methods:
         event = await store_events.lock(tx.conn, name)
         if event is None:
             raise missing(name)
+        return event, self._may(event, permission)
+
+    async def _own(self, tx: Tx, name: str, permission: str) -> tuple[Event, list[str], Caller]:
+        """The same without the lock, with the requests that the event stands for: for `store_events.write`."""
+        found = await store_events.get(tx.conn, name)
+        if found is None:
+            raise missing(name)
+        return *found, self._may(found[0], permission)
+
+    def _may(self, event: Event, permission: str) -> Caller:
         caller = current_caller()
         caller.require(permission, zone=event.zone, organisation=event.organisation)
         self._check_ours(event)
-        return event, caller
+        return caller
 
     def _check_ours(self, event: Event) -> None:
         """Raise WrongState when another node handles the event."""

@@ -59,10 +59,12 @@ class EventMethods(Methods):
         return pb.OpenEventResponse(event=convert.event_pb(taken.event, requests, shares), merged=taken.merged)
 
     async def AdvanceEvent(self, request: pb.AdvanceEventRequest, _context: Context) -> pb.AdvanceEventResponse:
-        return await self._transactions.mutate(request, pb.AdvanceEventResponse, partial(self._advance, request))
+        return await self._transactions.mutate_at_once(
+            request, pb.AdvanceEventResponse, partial(self._advance, request)
+        )
 
     async def _advance(self, request: pb.AdvanceEventRequest, tx: Tx) -> pb.AdvanceEventResponse:
-        event, caller = await self._lock_own(tx, request.name, "management.events.advance")
+        event, requests, caller = await self._own(tx, request.name, "management.events.advance")
         loop = await self._loops.of(tx.conn, event)
         action = loop.by_name.get(request.action)
         if action is not None:
@@ -82,9 +84,9 @@ class EventMethods(Methods):
         if action is not None:
             await self._check_evidence(tx, event, action, request)
         after = await self._book.advanced(tx.conn, event, after, loop)
-        requests = await store_events.update(tx.conn, after, step)
+        store_events.write(tx, event, after, step)
         if action is not None and action.counts_return and event.organisation:
-            await store_history.correct(tx.conn, event, step)
+            store_history.correct(tx, event, step)
         stated.advanced(tx, after, step, answer=after.answer if action is not None and action.sets_answer else "")
         return pb.AdvanceEventResponse(event=convert.event_pb(after, requests, await _shares(tx.conn, after)))
 

@@ -23,6 +23,7 @@ from services.management.store_rows import (
 
 if TYPE_CHECKING:
     from libs.db import Connection
+    from libs.tx import Tx
     from services.management.model import Event, Step
     from services.management.model_report import Report
 
@@ -52,9 +53,8 @@ _INSERT = f"""
 )
 SELECT id FROM event"""
 
-# One statement writes the change, its step and the counters, and reads the requests for the answer.
-_UPDATE = f"""
-WITH step AS (
+# One statement writes the change, its step and the counters.
+_STEPPED = f"""step AS (
     INSERT INTO event_steps (event_id, {", ".join(STEP_COLUMNS)}, evidence)
     VALUES ($1, {parameters(2, len(STEP_COLUMNS))}, $31)
 ), counted AS (
@@ -62,12 +62,14 @@ WITH step AS (
     SELECT $12, $13, status, change, 0, 0 FROM (VALUES ($4, -1), ($5, 1)) AS moved (status, change) WHERE $4 <> $5
 ), changed AS (
     INSERT INTO event_changes (event_id) VALUES ($1)
-)
-UPDATE events e SET status = $5, organisation = $7, revision = $2, supporters = $14, step_at = $15, closed_at = $16,
-    shares = $17, shares_open = $18, flags = $19, returns = $20, answer = $21, due_at = $22, step_due_at = $23,
-    clocks = $24, suspended_until = $25, reopens = $26, reopen_until = $27, next_clock_at = $28,
+)"""
+_SET = """UPDATE events e SET status = $5, organisation = $7, revision = $2, supporters = $14, step_at = $15,
+    closed_at = $16, shares = $17, shares_open = $18, flags = $19, returns = $20, answer = $21, due_at = $22,
+    step_due_at = $23, clocks = $24, suspended_until = $25, reopens = $26, reopen_until = $27, next_clock_at = $28,
     assignee = $29, assigned_as = $30
-WHERE e.id = $1 RETURNING {_REQUESTS} AS requests"""
+WHERE e.id = $1"""
+_UPDATE = f"WITH {_STEPPED} {_SET} RETURNING {_REQUESTS} AS requests"
+_WRITE = f"{_STEPPED}, event AS ({_SET} AND e.revision = $32 RETURNING e.id)"
 
 _MERGE = f"""
 WITH step AS (
@@ -98,15 +100,23 @@ async def insert(conn: Connection, event: Event, step: Step, report: Report) -> 
 
 async def update(conn: Connection, event: Event, step: Step) -> list[str]:
     """Store a locked event after a step; return the requests that it stands for, at most REQUESTS_LISTED_MAX."""
-    requests = await conn.fetchval(
-        _UPDATE, event.id, *step_values(step), event.zone, event.node, list(event.supporters), event.step_at,
+    return list(await conn.fetchval(_UPDATE, *_stepped(event, step)) or [])
+
+
+def write(tx: Tx, before: Event, event: Event, step: Step) -> None:
+    """Store an event after a step, if it is still as it was before that; else the work begins anew."""
+    tx.write(_WRITE, *_stepped(event, step), before.revision, checked="event")
+
+
+def _stepped(event: Event, step: Step) -> tuple[object, ...]:
+    return (
+        event.id, *step_values(step), event.zone, event.node, list(event.supporters), event.step_at,
         event.closed_at, event.shares, event.shares_open, flags_json(event.flags), event.returns, event.answer,
         event.deadlines.due_at, event.deadlines.step_due_at, clocks_json(event.clocks),
         event.deadlines.suspended_until, event.deadlines.reopens, event.deadlines.reopen_until,
         event.clocks.next_at,
         event.assignee, event.assigned_as, list(step.evidence),
     )  # fmt: skip
-    return list(requests or [])
 
 
 async def merge(conn: Connection, event: Event, step: Step, report: Report) -> None:

@@ -44,7 +44,7 @@ class Trail:
         if event.organisation != before.organisation:
             # The step goes on in other hands; the business clock is not touched.
             event = await self._book.handed(tx.conn, event)
-            await store_history.correct(tx.conn, before, turn.step)
+            store_history.correct(tx, before, turn.step)
         if turn.handover.version == 1:
             await store_handovers.insert(tx.conn, turn.handover)
         else:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from libs.db import Connection, Record
+    from libs.tx import Tx
     from services.management.model import Event, Step
 
 OPEN_EVENTS_COUNTED_MAX = 1_000
@@ -18,11 +19,11 @@ _ENDED = """SELECT e.type, e.zone, e.organisation, e.suggestion, e.description, 
         AND e.status <> ALL($2::text[])"""
 
 
-async def correct(conn: Connection, before: Event, step: Step) -> None:
-    """Note that who had a locked event until a step should not have had it."""
-    await conn.execute(
-        """INSERT INTO routing_corrections (event_id, revision, type, zone, organisation, at)
-        VALUES ($1, $2, $3, $4, $5, $6)""",
+def correct(tx: Tx, before: Event, step: Step) -> None:
+    """Note that who had an event until a step should not have had it."""
+    tx.write(
+        """corrected AS (INSERT INTO routing_corrections (event_id, revision, type, zone, organisation, at)
+        VALUES ($1, $2, $3, $4, $5, $6))""",
         before.id, step.revision, before.type, before.zone, before.organisation, step.recorded_at,
     )  # fmt: skip
 

@@ -12,15 +12,18 @@ if TYPE_CHECKING:
 # More changes than a reporter reads; an event can be extended, suspended and reopened about as often.
 CHANGES_MAX = 200
 
+# The source gives event, revision and the three times.
+NOTING = """INSERT INTO event_deadlines AS d (event, revision, first_due_at, suspended_until, reopen_until) {source}
+    ON CONFLICT (event) DO UPDATE SET revision = excluded.revision,
+        first_due_at = coalesce(excluded.first_due_at, d.first_due_at),
+        suspended_until = excluded.suspended_until, reopen_until = excluded.reopen_until
+    WHERE excluded.revision > d.revision"""
+
 
 async def note(conn: Connection, event: str, revision: int, deadlines: Deadlines) -> None:
     """Keep what a fact says of the deadlines of an event, unless a later revision is known."""
     await conn.execute(
-        """INSERT INTO event_deadlines AS d (event, revision, first_due_at, suspended_until, reopen_until)
-        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (event) DO UPDATE SET revision = excluded.revision,
-            first_due_at = coalesce(excluded.first_due_at, d.first_due_at),
-            suspended_until = excluded.suspended_until, reopen_until = excluded.reopen_until
-        WHERE excluded.revision > d.revision""",
+        NOTING.format(source="VALUES ($1, $2, $3, $4, $5)"),
         event, revision, deadlines.first_due_at, deadlines.suspended_until, deadlines.reopen_until,
     )  # fmt: skip
 

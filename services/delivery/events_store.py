@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from services.delivery.model import Link, Report, Status, Stay, Step
+from services.delivery.deadlines_store import NOTING
+from services.delivery.model import Deadlines, Link, Report, Status, Stay, Step
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from libs.db import Connection
 
 # Whose report was moved oftener than this shows the first of its moves.
@@ -42,10 +45,17 @@ _COPY = """status = s.status, event_status = s.event_status, event_revision = s.
 # The revision alone is no reason to write: it grows with every report that is merged, and an event may have hundreds.
 # The requests are found by $1: s.event sorts by another collation, so that comparing with it would read every request
 # ever filed instead of the index, which knows no request without an event.
-_NOTE = f"""WITH state AS ({_STATE})
-UPDATE requests r SET {_COPY} FROM state s
+_TELL = f"""UPDATE requests r SET {_COPY} FROM state s
 WHERE r.event = $1 AND r.event <> '' AND (r.event_status, r.organisation, r.due_at, r.answer)
     IS DISTINCT FROM (s.event_status, s.organisation, s.due_at, s.answer)"""
+_NOTE = f"WITH state AS ({_STATE}) {_TELL}"
+# $8 whether its reporters see the step, $9 its note, $10 its time; $11 whether the fact has deadlines, $12 to $14 these
+_ADVANCE = f"""WITH state AS ({_STATE}), step AS (
+    INSERT INTO event_steps (event, revision, status, event_status, organisation, note, time)
+    SELECT $1, $2, $3, $4, $5, $9::text, $10::timestamptz WHERE $8::boolean ON CONFLICT DO NOTHING
+), deadlines AS (
+    {NOTING.format(source="SELECT $1, $2, $12::timestamptz, $13::timestamptz, $14::timestamptz WHERE $11::boolean")}
+) {_TELL}"""
 
 
 class Tied(NamedTuple):
@@ -60,12 +70,14 @@ async def note(conn: Connection, report: Report) -> None:
     await conn.execute(_NOTE, *_parameters(report))
 
 
-async def add_step(conn: Connection, event: str, step: Step) -> None:
-    """Keep a step of an event for its reporters to see."""
+async def advance(
+    conn: Connection, report: Report, note: str, time: datetime, deadlines: Deadlines | None, *, seen: bool
+) -> None:
+    """Do the same for a step of an event and its deadlines, if the fact has any; `seen` tells whether it is shown."""
+    of = deadlines or Deadlines()
     await conn.execute(
-        """INSERT INTO event_steps (event, revision, status, event_status, organisation, note, time)
-        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING""",
-        event, step.revision, step.status, step.event_status, step.organisation, step.note, step.time,
+        _ADVANCE, *_parameters(report), seen, note, time, deadlines is not None,
+        of.first_due_at, of.suspended_until, of.reopen_until,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from quintet.management.v1.facts_pb2 import (
 )
 from services.delivery import deadlines_store, events_store, follow_ups_store, messages
 from services.delivery.messages import time_of
-from services.delivery.model import DeadlineChange, Deadlines, Link, Report, Status, Step, note_of, status_of
+from services.delivery.model import DeadlineChange, Deadlines, Link, Report, Status, note_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,18 +80,15 @@ async def event_advanced(tx: Tx, fact: Fact, message: Message) -> None:
     """Note a step, for all requests that the event stands for."""
     advanced = cast(EventAdvanced, message)
     note = note_of(advanced.status, advanced.answer, advanced.step.reason)
+    before = getattr(advanced.step, "from")  # a keyword in Python
     due = advanced.deadlines
     due_at = time_of(due.due_at) if due.HasField("due_at") else None
     report = Report(advanced.event, advanced.revision, advanced.status, advanced.organisation, due_at, note)
-    if advanced.HasField("deadlines"):
-        await deadlines_store.note(tx.conn, advanced.event, advanced.revision, _deadlines(due))
     at = advanced.step.occurred_at if advanced.step.HasField("occurred_at") else fact.time
-    step = Step(report.revision, report.status, report.event_status, report.organisation, note, time_of(at))
-    if note or getattr(advanced.step, "from") != advanced.status:
-        # What leaves the event where it was, such as an escalation, is no step to who waits for it.
-        await events_store.add_step(tx.conn, report.event, step)
-    await events_store.note(tx.conn, report)
-    before = getattr(advanced.step, "from")  # a keyword in Python
+    deadlines = _deadlines(due) if advanced.HasField("deadlines") else None
+    # What leaves the event where it was, such as an escalation, is no step to who waits for it.
+    seen = bool(note) or before != advanced.status
+    await events_store.advance(tx.conn, report, note, time_of(at), deadlines, seen=seen)
     if report.status is Status.CLOSED and status_of(before) is not Status.CLOSED:
         await _state_closed(tx, advanced, advanced.zone or fact.zone)
 

@@ -1,41 +1,54 @@
-"""Proofs of deletion: made by the consumer of what its sharing states, kept by both ends, verified by the provider."""
+"""Proofs of deletion: made by the consumer of what its sharing states, kept by both ends, checked by the provider."""
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, date
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from libs import paging
 from libs.errors import Forbidden, Invalid, Reason
+from libs.fact_sums import DIGEST_BYTES
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.sharing.v1.facts_pb2 import RowsDeleted
 from services.federation import contracts_store, deletions_store, peers_store, trust_store
 from services.federation.control import control_envelope
+from services.federation.deletion_rules import PENDING
 from services.federation.signing import open_deletion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from libs.db import Connection
     from libs.tx import Transactions, Tx
     from quintet.fact.v1.fact_pb2 import Fact
     from services.federation.control import Refusal
+    from services.federation.deletion_checks import DeletionChecks
     from services.federation.peers_store import Peer
     from services.federation.signing import NodeSigner
 
 LIST_DEFAULT = 50
 LIST_MAX = 500
+DAYS_PER_PROOF_MAX = 1_000
+NOT_CHECKED = pb.DELETION_CHECK_UNSPECIFIED
 ROWS_DELETED = RowsDeleted.DESCRIPTOR.full_name
 
 
 class Deletions:
     """Makes and takes proofs for one node. `wake` is told the peers that have something waiting."""
 
-    def __init__(self, node: str, transactions: Transactions, signer: NodeSigner, wake: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        node: str,
+        transactions: Transactions,
+        signer: NodeSigner,
+        checks: DeletionChecks,
+        wake: Callable[[str], None],
+    ) -> None:
         self._node = node
+        self._checks = checks
         self._transactions = transactions
         self._signer = signer
         self._wake = wake
@@ -54,14 +67,14 @@ class Deletions:
             contract=deleted.contract,
             node=self._node,
             rows=deleted.rows,
-            digest=deleted.digest,
+            days=deleted.days,
             reason=deleted.reason,
             held_before=deleted.held_before if deleted.HasField("held_before") else None,
             time=deleted.time,
             id=deleted.id,
         )
         signed = self._signer.deletion(proof)
-        if not await deletions_store.keep(tx.conn, proof, signed):
+        if not await deletions_store.keep(tx.conn, proof, signed, NOT_CHECKED, tx.now):
             return
         envelope = control_envelope(deletion_proof=signed)
         await peers_store.enqueue(tx.conn, found[1], [("", envelope)], link_pb2.LANE_CONTROL)
@@ -86,9 +99,13 @@ class Deletions:
             peer.node,
         ):
             raise Forbidden(Reason.NOT_PERMITTED, f"{peer.node} does not hold rows of this node under {proof.contract}")
-        if await deletions_store.keep(tx.conn, proof, signed):
-            told = {"reason": proof.reason, "digest": proof.digest.hex()}
-            tx.audit("federation.deletions.take", proof.contract, rows=proof.rows, **told)
+        _check_days(proof, await deletions_store.chain(tx.conn, proof.contract))
+        if await deletions_store.keep(tx.conn, proof, signed, PENDING, tx.now):
+            await deletions_store.keep_days(tx.conn, proof)
+            tx.audit(
+                "federation.deletions.take", proof.contract, rows=proof.rows, reason=proof.reason, days=len(proof.days)
+            )
+            await self._checks.look(tx, proof.contract)
         return None
 
     async def page(self, request: pb.ListDeletionProofsRequest) -> pb.ListDeletionProofsResponse:
@@ -104,3 +121,20 @@ class Deletions:
         found = await self._transactions.read(read)
         page, token = paging.page(found, size, lambda one: (str(one[0]),), of=of)
         return pb.ListDeletionProofsResponse(proofs=[proof for _, proof in page], next_page_token=token)
+
+
+def _check_days(proof: link_pb2.DeletionProof, contracts: Collection[str]) -> None:
+    """Raise Invalid for days that cannot be read, come twice, or are of other contracts."""
+    if proof.rows < 0 or len(proof.days) > DAYS_PER_PROOF_MAX:
+        raise Invalid("proof.days", f"must be at most {DAYS_PER_PROOF_MAX} days, and rows not negative")
+    seen: set[tuple[str, date]] = set()
+    for each in proof.days:
+        try:
+            place = (each.contract, date.fromisoformat(each.day))
+        except ValueError as error:
+            raise Invalid("proof.days.day", "must be an ISO 8601 date") from error
+        if each.contract not in contracts:
+            raise Invalid("proof.days.contract", "must be the contract of the proof, or one that it has come after")
+        if place in seen or each.facts < 1 or each.rows < 0 or len(each.digest) != DIGEST_BYTES:
+            raise Invalid("proof.days", f"must each be there once, with facts and a digest of {DIGEST_BYTES} bytes")
+        seen.add(place)

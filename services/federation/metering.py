@@ -5,21 +5,18 @@ The day is that of the fact's own time, which both ends read from the same bytes
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
+from libs.fact_sums import DIGEST_MODULUS, id_digest, time_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from quintet.fact.v1.fact_pb2 import Fact
 
-DIGEST_MODULUS = 2**256
-DIGEST_BYTES = 32
 FACT = 0
 QUERY = 1
 # How long the single entries are kept: a difference in an older day is still seen, but cannot be traced to its facts.
@@ -31,9 +28,6 @@ SETTLE_AFTER_S = 3600
 SETTLE_AFTER_RECEIVER_S = 4500
 # What is counted on a day that was compared before is compared again after this time.
 LATE_CHECK_S = 3600
-
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class Entry(NamedTuple):
@@ -77,12 +71,15 @@ class Metered:
     queries: int = 0
     query_rows: int = 0
     digest: int = 0
+    query_digest: int = 0
     newest: datetime | None = field(default=None)
 
     def add(self, entry: Entry) -> None:
         """Count an entry."""
-        self.digest = (self.digest + id_digest(entry.id)) % DIGEST_MODULUS
+        digest = id_digest(entry.id)
+        self.digest = (self.digest + digest) % DIGEST_MODULUS
         if entry.kind == QUERY:
+            self.query_digest = (self.query_digest + digest) % DIGEST_MODULUS
             self.queries += 1
             self.query_rows += entry.rows
             return
@@ -105,20 +102,6 @@ def placed(entries: Iterable[Entry], first: int, lane: int) -> list[Entry]:
     return [entry._replace(lane=lane, sequence=sequence) for sequence, entry in enumerate(entries, start=first)]
 
 
-def time_of(stamp: Timestamp) -> datetime:
-    """Return a fact's time, moved into the years that a date can hold: it may come from anybody."""
-    try:
-        found = _EARLIEST + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
-    except OverflowError:
-        found = _LATEST if stamp.seconds > 0 else _EARLIEST
-    return min(max(found, _EARLIEST), _LATEST)
-
-
-def id_digest(fact_id: UUID) -> int:
-    """Return SHA-256 of the id's text (lower case, with dashes) as a number."""
-    return int.from_bytes(hashlib.sha256(str(fact_id).encode()).digest(), "big")
-
-
 def meter(entries: Iterable[Entry]) -> dict[Place, Metered]:
     """Return what entries add, by contract, sender and day."""
     found: dict[Place, Metered] = {}
@@ -131,8 +114,3 @@ def first_check(day: date, *, own: bool) -> datetime:
     """Return when a day is first compared. `own` is true at the sender."""
     end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     return end + timedelta(seconds=SETTLE_AFTER_S if own else SETTLE_AFTER_RECEIVER_S)
-
-
-def digest_bytes(digest: int) -> bytes:
-    """Return a digest as it stands in statements: 32 bytes, big-endian."""
-    return digest.to_bytes(DIGEST_BYTES, "big")

@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from libs.fact_sums import DIGEST_MODULUS
 from services.federation import contracts_store
 from services.federation.metering import (
     DAYS_KEEP_DAYS,
-    DIGEST_MODULUS,
     FACT,
     LATE_CHECK_S,
     LEDGER_KEEP_DAYS,
@@ -33,10 +33,12 @@ _FIGURES = "facts, rows, bytes, queries, query_rows, digest"
 _ADD = (
     "facts = d.facts + excluded.facts, rows = d.rows + excluded.rows, bytes = d.bytes + excluded.bytes,"
     " queries = d.queries + excluded.queries, query_rows = d.query_rows + excluded.query_rows,"
-    " digest = mod(d.digest + excluded.digest, {modulus}), newest = greatest(d.newest, excluded.newest),"
-    " noted_at = excluded.noted_at, check_at = coalesce(d.check_at, excluded.check_at)"
+    " digest = mod(d.digest + excluded.digest, {modulus}),"
+    " query_digest = mod(d.query_digest + excluded.query_digest, {modulus}),"
+    " newest = greatest(d.newest, excluded.newest), noted_at = excluded.noted_at,"
+    " check_at = coalesce(d.check_at, excluded.check_at)"
 )
-_TALLIES_AT = 20  # behind the other parameters
+_TALLIES_AT = 21  # behind the other parameters
 _OTHER = "other_facts, other_rows, other_bytes, other_queries, other_query_rows, other_digest"
 
 
@@ -112,8 +114,8 @@ async def _record(
         " ON CONFLICT DO NOTHING RETURNING id"
         "), counted AS ("
         " INSERT INTO settlement_days AS d (contract, sender, day, noted_at, facts, rows, bytes, queries, query_rows,"
-        " digest, newest, check_at)"
-        " SELECT $1, $2, $3, $6, $11, $12, $13, $14, $15, $16, $17, $18"
+        " digest, newest, check_at, query_digest)"
+        " SELECT $1, $2, $3, $6, $11, $12, $13, $14, $15, $16, $17, $18, $20"
         " WHERE (SELECT count(*) FROM new) = cardinality($7::uuid[])"
         f" ON CONFLICT (contract, sender, day) DO UPDATE SET {_ADD.format(modulus='$19')}"
         + (f"), tallied AS ({tallied}" if tallies else "")
@@ -133,6 +135,7 @@ async def _record(
         found.newest,
         _check_at(day, now, own=sender == node),
         Decimal(DIGEST_MODULUS),
+        Decimal(found.query_digest),
         *tally_values,
     )
     if new:
@@ -150,10 +153,11 @@ async def _add(conn: Connection, node: str, entries: Sequence[Entry], now: datet
     sums = [found for _, found in metered]
     await conn.execute(
         "INSERT INTO settlement_days AS d (contract, sender, day, facts, rows, bytes, queries, query_rows, digest,"
-        " newest, check_at, noted_at)"
-        " SELECT c, s, dd, f, r, b, q, qr, h, n, ca, $12 FROM unnest($1::text[], $2::text[], $3::date[], $4::bigint[],"
-        " $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::numeric[], $10::timestamptz[],"
-        " $11::timestamptz[]) AS t(c, s, dd, f, r, b, q, qr, h, n, ca)"
+        " newest, check_at, noted_at, query_digest)"
+        " SELECT c, s, dd, f, r, b, q, qr, h, n, ca, $12, qh"
+        " FROM unnest($1::text[], $2::text[], $3::date[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],"
+        " $8::bigint[], $9::numeric[], $10::timestamptz[],"
+        " $11::timestamptz[], $14::numeric[]) AS t(c, s, dd, f, r, b, q, qr, h, n, ca, qh)"
         f" ON CONFLICT (contract, sender, day) DO UPDATE SET {_ADD.format(modulus='$13')}",
         [_id(contract) for contract, _, _ in places],
         [sender for _, sender, _ in places],
@@ -164,6 +168,7 @@ async def _add(conn: Connection, node: str, entries: Sequence[Entry], now: datet
         [_check_at(day, now, own=sender == node) for _, sender, day in places],
         now,
         Decimal(DIGEST_MODULUS),
+        [Decimal(found.query_digest) for found in sums],
     )
 
 
@@ -236,33 +241,37 @@ async def recount(conn: Connection, contract: str, sender: str, day: date, now: 
     if before is not None and before.purged:
         return before
     parts = ", ".join(f"sum(('x' || substr(h, {8 * at + 1}, 8))::bit(32)::bigint) AS h{at}" for at in range(8))
-    row = await conn.fetchrow(
-        f"SELECT count(*) FILTER (WHERE kind = $4) AS facts, coalesce(sum(rows) FILTER (WHERE kind = $4), 0) AS rows,"
-        " coalesce(sum(bytes), 0) AS bytes, count(*) FILTER (WHERE kind = $5) AS queries,"
-        f" coalesce(sum(rows) FILTER (WHERE kind = $5), 0) AS query_rows, {parts}"
+    found = await conn.fetch(
+        f"SELECT kind, count(*) AS number, sum(rows) AS rows, sum(bytes) AS bytes, {parts}"
         " FROM settlement_ledger, LATERAL encode(sha256(convert_to(id::text, 'UTF8')), 'hex') AS h"
-        " WHERE contract = $1 AND sender = $2 AND day = $3",
+        " WHERE contract = $1 AND sender = $2 AND day = $3 GROUP BY kind",
         _id(contract),
         sender,
         day,
-        FACT,
-        QUERY,
     )
-    if row is None or (before is None and not row["facts"] and not row["queries"]):
+    if before is None and not found:
         return before
-    digest = sum(int(row[f"h{at}"] or 0) << (32 * (7 - at)) for at in range(8)) % DIGEST_MODULUS
+    kinds: dict[int, Mapping[str, int]] = {row["kind"]: dict(row) for row in found}
+    facts, queries = kinds.get(FACT, {}), kinds.get(QUERY, {})
+    figures = (facts.get("number"), facts.get("rows"), facts.get("bytes"), queries.get("number"), queries.get("rows"))
+    digests = _digest(facts), _digest(queries)
     await conn.execute(
-        f"INSERT INTO settlement_days (contract, sender, day, noted_at, {_FIGURES})"
-        " VALUES ($1, $2, $3, $10, $4, $5, $6, $7, $8, $9) ON CONFLICT (contract, sender, day) DO UPDATE SET"
-        f" ({_FIGURES}) = ROW ($4, $5, $6, $7, $8, $9)",
+        f"INSERT INTO settlement_days (contract, sender, day, noted_at, {_FIGURES}, query_digest)"
+        " VALUES ($1, $2, $3, $11, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (contract, sender, day) DO UPDATE SET"
+        f" ({_FIGURES}, query_digest) = ROW ($4, $5, $6, $7, $8, $9, $10)",
         _id(contract),
         sender,
         day,
-        *(int(row[name]) for name in ("facts", "rows", "bytes", "queries", "query_rows")),
-        Decimal(digest),
+        *(int(figure or 0) for figure in figures),
+        Decimal(sum(digests) % DIGEST_MODULUS),
+        Decimal(digests[1]),
         now,
     )
     return await get(conn, contract, sender, day)
+
+
+def _digest(row: Mapping[str, int]) -> int:
+    return sum(int(row.get(f"h{at}") or 0) << (32 * (7 - at)) for at in range(8)) % DIGEST_MODULUS
 
 
 async def ids_after(

@@ -18,11 +18,11 @@ from prometheus_client import Gauge
 
 from libs.duty import on_duty
 from libs.errors import Away, Invalid, Reason
+from libs.fact_sums import time_of
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from services.federation import alarms, contracts_store, flows_store, peers_store, settlement_store
 from services.federation.control import control_envelope
-from services.federation.metering import time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from libs.errors import Invalid, Reason, WrongState
+from libs.fact_sums import DIGEST_BYTES, digest_bytes
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from services.federation import alarms, contracts_store, metering_store, peers_store, settlement_store
 from services.federation.control import control_envelope
-from services.federation.metering import DIGEST_BYTES, Figures, digest_bytes, first_check
+from services.federation.metering import Figures, first_check
 from services.federation.repair import ID_FIRST, PORTION_IDS_MAX, Repair, parse_ids
 from services.federation.settlement_store import Progress, progress_of, set_progress
 

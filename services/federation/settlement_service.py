@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from libs import paging
 from libs.duty import on_duty
 from libs.errors import Away, Invalid
+from libs.fact_sums import digest_bytes
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import contracts_store, disclosures_store, metering_store
-from services.federation.metering import digest_bytes
 
 if TYPE_CHECKING:
     from libs.db import Connection
     from libs.tx import Transactions, Tx
+    from services.federation.deletion_checks import DeletionChecks
     from services.federation.metering import Figures
     from services.federation.metering_store import Settlement
     from services.federation.settlement import Settler
@@ -31,14 +32,15 @@ FIRST_DAY = date(1970, 1, 1)
 LAST_DAY = date(2200, 1, 1)
 
 
-async def run(transactions: Transactions, settler: Settler) -> None:
-    """Compare the days whose time has come, for ever, in one replica at a time."""
+async def run(transactions: Transactions, settler: Settler, deletions: DeletionChecks) -> None:
+    """Compare the days, and check the deletions, whose time has come, for ever, in one replica at a time."""
     purge_at = transactions.clock.now()
     async with on_duty(transactions.pool, "settlement") as duty:
         while True:
             duty.check()
             with suppress(Away):
                 await settle_due(transactions, settler)
+                await deletions.due(transactions)
                 if transactions.clock.now() >= purge_at:
                     await transactions.run(forget)
                     purge_at = transactions.clock.now() + timedelta(seconds=PURGE_INTERVAL_S)

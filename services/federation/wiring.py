@@ -18,6 +18,7 @@ from services.federation.accept import Acceptor
 from services.federation.contracts_service import ContractsHandler
 from services.federation.cosign import Cosigning
 from services.federation.deadlines import Deadlines
+from services.federation.deletion_checks import DeletionChecks
 from services.federation.deletions import Deletions
 from services.federation.directives import Directives
 from services.federation.directives import watch as watch_directives
@@ -90,7 +91,8 @@ async def build(host: Host) -> Wired:
     wanted = WantedDirectives(host.node, directives)
     watched = Objectives(host.node, hub.wake)
     control["flow"] = watched.handle
-    deletions = Deletions(host.node, transactions, signer, hub.wake)
+    checks = DeletionChecks(host.node)
+    deletions = Deletions(host.node, transactions, signer, checks, hub.wake)
     control["deletion_proof"] = deletions.handle
     members = Members(_basis(host, signer, trust, negotiator, hub))
     control.update(members.control)
@@ -128,7 +130,7 @@ async def build(host: Host) -> Wired:
             "ports": partial(_serve_ports, host, members),
             "links": hub.run,
             "backlog": keeper.run,
-            "settlement": partial(settlement_service.run, transactions, settler),
+            "settlement": partial(settlement_service.run, transactions, settler, checks),
             **members.tasks,
             "cosign": cosigning.run,
             "directives": partial(watch_directives, transactions, directives),

@@ -22,7 +22,7 @@ from quintet.federation.v1.federation_pb2 import (
 )
 from quintet.perception.v1.facts_pb2 import DailyAggregateComputed
 from quintet.sharing.v1.facts_pb2 import ProductRowsWritten
-from services.sharing import store, store_deletions, store_flows, store_held, store_rows
+from services.sharing import store, store_days, store_deletions, store_flows, store_held, store_rows
 from services.sharing.model import (
     Classification,
     Contract,
@@ -100,7 +100,10 @@ class Facts:
         """Keep what a partner sent. Federation let it in under the contract that the fact names."""
         if not isinstance(message, ProductRowsWritten) or not fact.received_from:
             return
+        await store_days.note(tx.conn, fact, message.count, tx.now)
         if await store.has_ended(tx.conn, fact.contract):
+            # It came, and nothing of it is kept: that is said like any deletion.
+            await store_deletions.begin(tx.conn, new_id(), fact.contract, "TERMINATED")
             ROWS.labels("refused").inc(message.count)
             tx.audit("sharing.rows.refuse", message.product, contract=fact.contract, rows=message.count)
             return

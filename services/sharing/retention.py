@@ -17,10 +17,13 @@ from libs.duty import on_duty
 from libs.errors import Away, Stale
 from libs.ids import new_id
 from quintet.sharing.v1.facts_pb2 import RowsDeleted
-from services.sharing import store_deletions
+from services.sharing import store_days, store_deletions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from libs.tx import Transactions, Tx
+    from quintet.sharing.v1.facts_pb2 import ReceivedDay
     from services.sharing.store_deletions import Deletion
 
 ROWS_PER_TRANSACTION_MAX = 5_000
@@ -65,7 +68,7 @@ class Retention:
         deletion = await store_deletions.next_one(tx.conn)
         if deletion is not None:
             if await store_deletions.portion(tx.conn, deletion, ROWS_PER_TRANSACTION_MAX) < ROWS_PER_TRANSACTION_MAX:
-                self._state(tx, await store_deletions.finish(tx.conn, deletion))
+                await self._finish(tx, deletion)
             return True
         due = await store_deletions.next_due(tx.conn, tx.now, CHECK_EVERY)
         if due is None:
@@ -75,16 +78,25 @@ class Retention:
         await store_deletions.begin(tx.conn, new_id(), contract, reason, held_before=before)
         return True
 
-    def _state(self, tx: Tx, deletion: Deletion) -> None:
-        """State a deletion; where there was nothing left, or a successor holds the rows, nothing is to be proved."""
-        if not deletion.rows:
-            return
+    async def _finish(self, tx: Tx, deletion: Deletion) -> None:
+        deletion = await store_deletions.finish(tx.conn, deletion)
+        if deletion.successor:
+            await store_days.hand_over(tx.conn, deletion)
+            return  # the successor holds the rows: nothing is to be proved
+        days = await store_days.take_gone(tx.conn, deletion)
+        if len(days) == store_days.DAYS_PER_PROOF_MAX:  # there may be more: they stand in a proof of their own
+            before = deletion.held_before
+            await store_deletions.begin(tx.conn, new_id(), deletion.contract, deletion.reason, held_before=before)
+        if deletion.rows or days:
+            self._state(tx, deletion, days)
+
+    def _state(self, tx: Tx, deletion: Deletion, days: Sequence[ReceivedDay]) -> None:
         stated = RowsDeleted(
             id=str(deletion.id),
             contract=deletion.contract,
             product=deletion.product,
             rows=deletion.rows,
-            digest=deletion.digest,
+            days=days,
             reason=deletion.reason,
         )
         stated.time.FromDatetime(tx.now)

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from libs import canonical
+from libs.fact_sums import DIGEST_BYTES, DIGEST_MODULUS
 from quintet.federation.v1.federation_pb2 import Terms
 from quintet.sharing.v1.sharing_pb2 import MASKING_HASH
 
 if TYPE_CHECKING:
     from libs.db import Connection
-
-DIGEST_MODULUS = 2**256
-DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +117,8 @@ async def portion(conn: Connection, deletion: Deletion, limit: int) -> int:
 
 
 async def finish(conn: Connection, deletion: Deletion) -> Deletion:
-    """Take a deletion from the list; return it with its sum."""
+    """Take a deletion from the list; return it with its sum. With all rows of a contract go counts that lack a part."""
+    if deletion.held_before is None:
+        await conn.execute("DELETE FROM staged_counts WHERE contract = $1", deletion.contract)
     row = await conn.fetchrow("DELETE FROM deletions WHERE id = $1 RETURNING *", deletion.id)
     return Deletion(**dict(row)) if row else deletion

@@ -8,15 +8,12 @@ import pytest
 import pytest_asyncio
 
 from libs.errors import Forbidden, Invalid, NotFound
-from libs.ids import new_id
-from quintet.fact.v1.fact_pb2 import Fact
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
-from quintet.sharing.v1.facts_pb2 import RowsDeleted
 from services.federation import control, trust_store
-from services.federation.deletions import Deletions
 from services.federation.signing import open_deletion
 from services.federation.tests.asking import CONTRACT, Exchange, exchange
+from services.federation.tests.deleting import deleted, deletions, given, listed, prove, sent, take
 from services.federation.tests.world import Node, World
 
 
@@ -26,47 +23,13 @@ async def joined(made: World) -> AsyncIterator[Exchange]:
         yield await exchange(made, stack, rows=0)
 
 
-def deletions(node: Node) -> Deletions:
-    return Deletions(node.id, node.transactions, node.signer, lambda _: None)
-
-
-def deleted(**about: Any) -> Fact:
-    values: dict[str, Any] = {
-        "id": new_id(),
-        "contract": CONTRACT,
-        "rows": 3,
-        "digest": b"d" * 32,
-        "reason": "TERMINATED",
-    } | about
-    message = RowsDeleted(**values)
-    return Fact(
-        id=new_id(), type=message.DESCRIPTOR.full_name, node="sf", zone="city", data=message.SerializeToString()
-    )
-
-
-async def prove(node: Node, fact: Fact) -> None:
-    await node.transactions.run(lambda tx: deletions(node).hear(tx, [fact]))
-
-
-async def sent(node: Node) -> list[link_pb2.Envelope]:
-    query = "SELECT envelope FROM peer_outbox ORDER BY sequence"
-    rows = await node.transactions.read(lambda conn: conn.fetch(query))
-    found = [link_pb2.Envelope.FromString(row["envelope"]) for row in rows]
-    return [envelope for envelope in found if envelope.WhichOneof("body") == "deletion_proof"]
-
-
-async def take(node: Node, envelope: link_pb2.Envelope) -> None:
-    peer = await node.peer("sf")
-    await node.transactions.run(lambda tx: deletions(node).handle(tx, peer, envelope))
-
-
 async def proofs(node: Node) -> list[tuple[str, int, str]]:
-    page = await deletions(node).page(pb.ListDeletionProofsRequest(contract=CONTRACT))
-    return [(one.node, one.rows, one.reason) for one in page.proofs]
+    return [(one.node, one.rows, one.reason) for one in await listed(node)]
 
 
 async def test_a_deletion_is_proved_once_and_kept_at_both_ends(joined: Exchange) -> None:
-    fact = deleted()
+    day = await given(joined, "2026-01-05", 3)
+    fact = deleted(rows=3, days=[day])
     await prove(joined.consumer, fact)
     await prove(joined.consumer, fact)
     (envelope,) = await sent(joined.consumer)
@@ -74,11 +37,10 @@ async def test_a_deletion_is_proved_once_and_kept_at_both_ends(joined: Exchange)
     await take(joined.provider, envelope)
     await take(joined.provider, envelope)
     assert await proofs(joined.consumer) == await proofs(joined.provider) == [("sf", 3, "TERMINATED")]
-    page = await deletions(joined.provider).page(pb.ListDeletionProofsRequest(contract=CONTRACT))
-    kept = page.proofs[0]
+    (kept,) = await listed(joined.provider)
     signed = link_pb2.SignedDeletionProof(proof=kept.proof, key_id=kept.key_id, signature=kept.signature)
     ring = await joined.provider.transactions.read(lambda conn: trust_store.ring(conn, "sf"))
-    assert open_deletion(signed, ring.ever(kept.key_id)).digest == b"d" * 32  # who reads the list can verify it
+    assert open_deletion(signed, ring.ever(kept.key_id)).days == [day]  # who reads the list can verify it
     assert [actor for actor, _ in await joined.audited(joined.provider, "federation.deletions.take")]
 
 
@@ -104,11 +66,14 @@ async def test_what_is_not_the_consumers_word_is_refused(joined: Exchange) -> No
     with pytest.raises(Forbidden):
         await take(joined.provider, forged)
     signer = joined.consumer.signer
-    for changes in ({"node": "beijing"}, {"contract": "contracts/none"}, {"id": "1"}):
-        other = link_pb2.DeletionProof()
-        other.CopyFrom(link_pb2.DeletionProof.FromString(envelope.deletion_proof.proof))
-        for name, value in changes.items():
-            setattr(other, name, value)
+    day = {"contract": CONTRACT, "day": "2026-01-05", "facts": 1, "rows": 1, "digest": bytes(32)}
+    wrong: list[dict[str, Any]] = [{"node": "beijing"}, {"contract": "contracts/none"}, {"id": "1"}, {"rows": -1}]
+    wrong += [{"days": [day | more]} for more in ({"day": "never"}, {"digest": b""}, {"facts": 0}, {"contract": "c"})]
+    for changes in [*wrong, {"days": [day, day]}, {"days": [day] * 1_001}]:
+        other = link_pb2.DeletionProof.FromString(envelope.deletion_proof.proof)
+        for name in changes:
+            other.ClearField(name)  # type: ignore[arg-type]
+        other.MergeFrom(link_pb2.DeletionProof(**changes))
         signed = link_pb2.Envelope.FromString(control.control_envelope(deletion_proof=signer.deletion(other)))
         with pytest.raises((Forbidden, Invalid, NotFound)):
             await take(joined.provider, signed)

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.fact_sums import id_digest, time_of
 from libs.ids import new_id
 from libs.testing import MakeTransactions
 from libs.tx import Transactions
@@ -20,9 +21,7 @@ from services.federation.metering import (
     QUERY,
     Entry,
     Figures,
-    id_digest,
     meter,
-    time_of,
 )
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"

@@ -17,6 +17,7 @@ from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2, trust_pb2
 from services.federation import lanes_store, signing, terms, trust_list
 from services.federation.signing import NodeSigner
+from services.federation.tests.test_metering import VECTOR as SETTLEMENT_VECTOR
 
 VECTORS: dict[str, str] = json.loads((Path(__file__).parents[3] / "docs" / "protocol-vectors.json").read_text())
 
@@ -65,7 +66,8 @@ def test_this_node_reads_them() -> None:
     )
     assert (receipt.batch_digest, receipt.chain) == (raw("batch_digest"), raw("chain"))
     proof = link_pb2.SignedDeletionProof(proof=raw("deletion_proof"), signature=raw("deletion_signature"))
-    assert signing.open_deletion(proof, raw("peer_public_key")).rows == 2
+    deleted = signing.open_deletion(proof, raw("peer_public_key"))
+    assert (deleted.rows, [(day.facts, day.digest.hex()) for day in deleted.days]) == (2, [(2, SETTLEMENT_VECTOR)])
     keys = {VECTORS["key_id"]: raw("public_key")}
     signing.check_agreement(VECTORS["agreement_signature"], VECTORS["agreement"].encode(), keys.__getitem__)
     with pytest.raises(Forbidden):

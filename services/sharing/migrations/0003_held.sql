@@ -17,6 +17,19 @@ ALTER TABLE contracts ADD COLUMN ended boolean NOT NULL DEFAULT false;  -- termi
 ALTER TABLE contracts ADD COLUMN retention_days integer NOT NULL DEFAULT 0;
 ALTER TABLE contracts ADD COLUMN retention_checked_at timestamptz;
 
+-- What was received under each contract on each UTC day of the facts' own time, until no row of it is held any more.
+CREATE TABLE received_days (
+    contract text NOT NULL,                -- under which it came
+    day date NOT NULL,
+    held_under text NOT NULL,              -- under which it is held: the contract, or its successor
+    facts bigint NOT NULL,
+    rows bigint NOT NULL,                  -- in these facts
+    digest numeric NOT NULL,               -- sum modulo 2^256 of SHA-256 of the facts' ids
+    received_at timestamptz NOT NULL,      -- when the last of them came
+    PRIMARY KEY (contract, day)
+) WITH (fillfactor = 70);
+CREATE INDEX received_days_held ON received_days (held_under, received_at);
+
 -- Deletions under way: rows go in portions, and what is deleted is summed up for the proof.
 CREATE TABLE deletions (
     id uuid PRIMARY KEY,

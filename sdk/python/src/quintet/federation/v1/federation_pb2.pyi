@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from quintet.sharing.v1 import facts_pb2 as _facts_pb2
 from quintet.sharing.v1 import sharing_pb2 as _sharing_pb2
 import builtins as _builtins
 import sys
@@ -245,6 +246,38 @@ TRANSFER_STATE_COMPLETED: TransferState.ValueType  # 4
 TRANSFER_STATE_TERMINATED: TransferState.ValueType  # 5
 """TRANSFER_STATE_TERMINATED was ended."""
 Global___TransferState: _TypeAlias = TransferState  # noqa: Y015
+
+class _DeletionCheck:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeletionCheckEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeletionCheck.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DELETION_CHECK_UNSPECIFIED: _DeletionCheck.ValueType  # 0
+    """DELETION_CHECK_UNSPECIFIED is for proofs of this node's own."""
+    DELETION_CHECK_PENDING: _DeletionCheck.ValueType  # 1
+    """DELETION_CHECK_PENDING waits: for a day that is not over or not settled, or for a later proof that names what is missing."""
+    DELETION_CHECK_MATCHES: _DeletionCheck.ValueType  # 2
+    """DELETION_CHECK_MATCHES says that the proof stands for exactly what was given."""
+    DELETION_CHECK_DIFFERS: _DeletionCheck.ValueType  # 3
+    """DELETION_CHECK_DIFFERS says that it does not; the alarm DELETION_DIFFERS is set."""
+    DELETION_CHECK_IMPOSSIBLE: _DeletionCheck.ValueType  # 4
+    """DELETION_CHECK_IMPOSSIBLE says that it cannot be told any more."""
+
+class DeletionCheck(_DeletionCheck, metaclass=_DeletionCheckEnumTypeWrapper):
+    """DeletionCheck is what a provider finds when it holds a deletion proof against what it has given."""
+
+DELETION_CHECK_UNSPECIFIED: DeletionCheck.ValueType  # 0
+"""DELETION_CHECK_UNSPECIFIED is for proofs of this node's own."""
+DELETION_CHECK_PENDING: DeletionCheck.ValueType  # 1
+"""DELETION_CHECK_PENDING waits: for a day that is not over or not settled, or for a later proof that names what is missing."""
+DELETION_CHECK_MATCHES: DeletionCheck.ValueType  # 2
+"""DELETION_CHECK_MATCHES says that the proof stands for exactly what was given."""
+DELETION_CHECK_DIFFERS: DeletionCheck.ValueType  # 3
+"""DELETION_CHECK_DIFFERS says that it does not; the alarm DELETION_DIFFERS is set."""
+DELETION_CHECK_IMPOSSIBLE: DeletionCheck.ValueType  # 4
+"""DELETION_CHECK_IMPOSSIBLE says that it cannot be told any more."""
+Global___DeletionCheck: _TypeAlias = DeletionCheck  # noqa: Y015
 
 @_typing.final
 class Peer(_message.Message):
@@ -2619,28 +2652,41 @@ class StoredDeletionProof(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
-    DIGEST_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    CHECK_TEXT_FIELD_NUMBER: _builtins.int
+    CHECKED_AT_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """node is the node that deleted and signed."""
     reason: _builtins.str
     """reason is "RETENTION", "TERMINATED", "SUPERSEDED" or "EXPIRED"."""
     rows: _builtins.int
     """rows is the number of rows deleted."""
-    digest: _builtins.bytes
-    """digest is the sum modulo 2^256 of SHA-256 of each row as canonical JSON, 32 bytes."""
     proof: _builtins.bytes
     """proof is the serialised DeletionProof that was signed, see docs/protocol.md."""
     key_id: _builtins.str
     """key_id names the key that signed."""
     signature: _builtins.bytes
     """signature is Ed25519, 64 bytes."""
+    check: Global___DeletionCheck.ValueType
+    """check is what came of holding the proof against what was given. Unset at the consumer: only the provider can tell."""
+    check_text: _builtins.str
+    """check_text says why, for people; empty while there is nothing to say."""
+    @_builtins.property
+    def days(self) -> _containers.RepeatedCompositeFieldContainer[_facts_pb2.ReceivedDay]:
+        """days are what the node had received on each day of which it holds nothing any more."""
+
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when they were deleted."""
+
+    @_builtins.property
+    def checked_at(self) -> _timestamp_pb2.Timestamp:
+        """checked_at is when the provider last looked."""
 
     def __init__(
         self,
@@ -2648,15 +2694,18 @@ class StoredDeletionProof(_message.Message):
         node: _builtins.str = ...,
         reason: _builtins.str = ...,
         rows: _builtins.int = ...,
-        digest: _builtins.bytes = ...,
+        days: _abc.Iterable[_facts_pb2.ReceivedDay] | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         proof: _builtins.bytes = ...,
         key_id: _builtins.str = ...,
         signature: _builtins.bytes = ...,
+        check: Global___DeletionCheck.ValueType = ...,
+        check_text: _builtins.str = ...,
+        checked_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "key_id", b"key_id", "node", b"node", "proof", b"proof", "reason", b"reason", "rows", b"rows", "signature", b"signature", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "check_text", b"check_text", "checked_at", b"checked_at", "days", b"days", "key_id", b"key_id", "node", b"node", "proof", b"proof", "reason", b"reason", "rows", b"rows", "signature", b"signature", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -644,7 +644,7 @@ class FederationServiceServicer:
 
     def ListDeletionProofs(self, request, context):
         """ListDeletionProofs lists what the consumer of a contract has deleted of its rows, newest first: at the consumer what it
-        stated, at the provider what it was told.
+        stated, at the provider what it was told, and whether that is what it had given.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -133,7 +133,7 @@ class FederationServiceStub:
     """CancelDirective takes it back, at the node that gave it."""
     ListDeletionProofs: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListDeletionProofsRequest, _federation_pb2.ListDeletionProofsResponse]
     """ListDeletionProofs lists what the consumer of a contract has deleted of its rows, newest first: at the consumer what it
-    stated, at the provider what it was told.
+    stated, at the provider what it was told, and whether that is what it had given.
     """
     ListRefusals: _aio.UnaryUnaryMultiCallable[_federation_pb2.ListRefusalsRequest, _federation_pb2.ListRefusalsResponse]
     """ListRefusals lists what was refused under a contract and why, newest first."""
@@ -552,7 +552,7 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_federation_pb2.ListDeletionProofsRequest, _abc.Awaitable[_federation_pb2.ListDeletionProofsResponse]],
     ) -> _abc.Awaitable[_federation_pb2.ListDeletionProofsResponse]:
         """ListDeletionProofs lists what the consumer of a contract has deleted of its rows, newest first: at the consumer what it
-        stated, at the provider what it was told.
+        stated, at the provider what it was told, and whether that is what it had given.
         """
 
     @_abc_1.abstractmethod

@@ -14,6 +14,7 @@ from quintet.fact.v1 import fact_pb2 as _fact_pb2
 from quintet.federation.v1 import directive_pb2 as _directive_pb2
 from quintet.federation.v1 import federation_pb2 as _federation_pb2
 from quintet.federation.v1 import trust_pb2 as _trust_pb2
+from quintet.sharing.v1 import facts_pb2 as _facts_pb2
 from quintet.sharing.v1 import sharing_pb2 as _sharing_pb2
 import builtins as _builtins
 import sys
@@ -1132,7 +1133,7 @@ class DeletionProof(_message.Message):
     CONTRACT_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
-    DIGEST_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     HELD_BEFORE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
@@ -1143,14 +1144,16 @@ class DeletionProof(_message.Message):
     """node is the node that deleted."""
     rows: _builtins.int
     """rows is the number of rows deleted."""
-    digest: _builtins.bytes
-    """digest is the sum modulo 2^256 of SHA-256 of each row that was deleted, as an object in canonical JSON (RFC 8785),
-    32 bytes big-endian; the provider can compute the same from the rows that it gives.
-    """
     reason: _builtins.str
     """reason is "RETENTION", "TERMINATED", "SUPERSEDED" or "EXPIRED"."""
     id: _builtins.str
     """id is unique for all time (UUID version 7)."""
+    @_builtins.property
+    def days(self) -> _containers.RepeatedCompositeFieldContainer[_facts_pb2.ReceivedDay]:
+        """days say which facts the rows came in: what the node received on each day that stands here, and that it holds no row of
+        any more. What came for a day later stands in a later proof. At most 1,000.
+        """
+
     @_builtins.property
     def held_before(self) -> _timestamp_pb2.Timestamp:
         """held_before keeps only rows received before this time; unset for all rows of the contract."""
@@ -1165,7 +1168,7 @@ class DeletionProof(_message.Message):
         contract: _builtins.str = ...,
         node: _builtins.str = ...,
         rows: _builtins.int = ...,
-        digest: _builtins.bytes = ...,
+        days: _abc.Iterable[_facts_pb2.ReceivedDay] | None = ...,
         reason: _builtins.str = ...,
         held_before: _timestamp_pb2.Timestamp | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
@@ -1173,7 +1176,7 @@ class DeletionProof(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held_before", b"held_before", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "digest", b"digest", "held_before", b"held_before", "id", b"id", "node", b"node", "reason", b"reason", "rows", b"rows", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "days", b"days", "held_before", b"held_before", "id", b"id", "node", b"node", "reason", b"reason", "rows", b"rows", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from quintet.sharing.v1 import sharing_pb2 as quintet_dot_sharing_dot_v1_dot_sharing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1equintet/sharing/v1/facts.proto\x12\x12quintet.sharing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a quintet/sharing/v1/sharing.proto\">\n\x0eProductChanged\x12,\n\x07product\x18\x01 \x01(\x0b\x32\x1b.quintet.sharing.v1.Product\"\xd6\x01\n\x12ProductRowsWritten\x12\x0f\n\x07product\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x0c\n\x04rows\x18\x04 \x01(\x0c\x12\r\n\x05\x63ount\x18\x05 \x01(\x05\x12\x12\n\nkey_fields\x18\x06 \x03(\t\x12\x15\n\ronly_contract\x18\x07 \x01(\t\x12.\n\x08snapshot\x18\x08 \x01(\x0b\x32\x1c.quintet.sharing.v1.Snapshot\x12\x16\n\x0esubject_fields\x18\t \x03(\t\"2\n\x08Snapshot\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04part\x18\x02 \x01(\x05\x12\x0c\n\x04last\x18\x03 \x01(\x08\"\xc5\x01\n\x0bRowsDeleted\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12/\n\x0bheld_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1equintet/sharing/v1/facts.proto\x12\x12quintet.sharing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a quintet/sharing/v1/sharing.proto\">\n\x0eProductChanged\x12,\n\x07product\x18\x01 \x01(\x0b\x32\x1b.quintet.sharing.v1.Product\"\xd6\x01\n\x12ProductRowsWritten\x12\x0f\n\x07product\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x0c\n\x04rows\x18\x04 \x01(\x0c\x12\r\n\x05\x63ount\x18\x05 \x01(\x05\x12\x12\n\nkey_fields\x18\x06 \x03(\t\x12\x15\n\ronly_contract\x18\x07 \x01(\t\x12.\n\x08snapshot\x18\x08 \x01(\x0b\x32\x1c.quintet.sharing.v1.Snapshot\x12\x16\n\x0esubject_fields\x18\t \x03(\t\"2\n\x08Snapshot\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04part\x18\x02 \x01(\x05\x12\x0c\n\x04last\x18\x03 \x01(\x08\"Y\n\x0bReceivedDay\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\t\x12\r\n\x05\x66\x61\x63ts\x18\x03 \x01(\x03\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\"\xe4\x01\n\x0bRowsDeleted\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12-\n\x04\x64\x61ys\x18\x05 \x03(\x0b\x32\x1f.quintet.sharing.v1.ReceivedDay\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12/\n\x0bheld_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCTROWSWRITTEN']._serialized_end=400
   _globals['_SNAPSHOT']._serialized_start=402
   _globals['_SNAPSHOT']._serialized_end=452
-  _globals['_ROWSDELETED']._serialized_start=455
-  _globals['_ROWSDELETED']._serialized_end=652
+  _globals['_RECEIVEDDAY']._serialized_start=454
+  _globals['_RECEIVEDDAY']._serialized_end=543
+  _globals['_ROWSDELETED']._serialized_start=546
+  _globals['_ROWSDELETED']._serialized_end=774
 # @@protoc_insertion_point(module_scope)

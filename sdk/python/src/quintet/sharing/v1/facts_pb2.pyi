@@ -145,6 +145,46 @@ class Snapshot(_message.Message):
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
 
 @_typing.final
+class ReceivedDay(_message.Message):
+    """ReceivedDay is what a consumer has received under a contract on one UTC day of the facts' own time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """contract is the contract under which the facts came."""
+    day: _builtins.str
+    """day is an ISO 8601 date."""
+    facts: _builtins.int
+    """facts is the number of facts that carried rows."""
+    rows: _builtins.int
+    """rows is the number of rows in them, also of those that replaced others."""
+    digest: _builtins.bytes
+    """digest is the sum modulo 2^256 of SHA-256 of the ids of these facts, as text in lower case with dashes, 32 bytes
+    big-endian.
+    """
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        day: _builtins.str = ...,
+        facts: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "day", b"day", "digest", b"digest", "facts", b"facts", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceivedDay: _TypeAlias = ReceivedDay  # noqa: Y015
+
+@_typing.final
 class RowsDeleted(_message.Message):
     """RowsDeleted says that this node has deleted rows that it held under a contract with a partner."""
 
@@ -154,7 +194,7 @@ class RowsDeleted(_message.Message):
     CONTRACT_FIELD_NUMBER: _builtins.int
     PRODUCT_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
-    DIGEST_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     HELD_BEFORE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
@@ -166,10 +206,12 @@ class RowsDeleted(_message.Message):
     """product is what the partner's product is called here, `products/{node}.{id}`."""
     rows: _builtins.int
     """rows is the number of rows deleted."""
-    digest: _builtins.bytes
-    """digest is the sum modulo 2^256 of SHA-256 of each row as canonical JSON (RFC 8785), 32 bytes big-endian."""
     reason: _builtins.str
     """reason is "RETENTION", "TERMINATED", "SUPERSEDED" or "EXPIRED"."""
+    @_builtins.property
+    def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceivedDay]:
+        """days are what came under the contract on each day, of which no row is held any more."""
+
     @_builtins.property
     def held_before(self) -> _timestamp_pb2.Timestamp:
         """held_before is set when only rows received before this time were deleted; unset for all rows of the contract."""
@@ -185,14 +227,14 @@ class RowsDeleted(_message.Message):
         contract: _builtins.str = ...,
         product: _builtins.str = ...,
         rows: _builtins.int = ...,
-        digest: _builtins.bytes = ...,
+        days: _abc.Iterable[Global___ReceivedDay] | None = ...,
         reason: _builtins.str = ...,
         held_before: _timestamp_pb2.Timestamp | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held_before", b"held_before", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "digest", b"digest", "held_before", b"held_before", "id", b"id", "product", b"product", "reason", b"reason", "rows", b"rows", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "days", b"days", "held_before", b"held_before", "id", b"id", "product", b"product", "reason", b"reason", "rows", b"rows", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

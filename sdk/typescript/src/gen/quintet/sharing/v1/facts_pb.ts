@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/sharing/v1/facts.proto.
  */
 export const file_quintet_sharing_v1_facts: GenFile = /*@__PURE__*/
-  fileDesc("Ch5xdWludGV0L3NoYXJpbmcvdjEvZmFjdHMucHJvdG8SEnF1aW50ZXQuc2hhcmluZy52MSI+Cg5Qcm9kdWN0Q2hhbmdlZBIsCgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3Qi1gEKElByb2R1Y3RSb3dzV3JpdHRlbhIPCgdwcm9kdWN0GAEgASgJEg8KB3ZlcnNpb24YAiABKAUSDgoGZmllbGRzGAMgAygJEgwKBHJvd3MYBCABKAwSDQoFY291bnQYBSABKAUSEgoKa2V5X2ZpZWxkcxgGIAMoCRIVCg1vbmx5X2NvbnRyYWN0GAcgASgJEi4KCHNuYXBzaG90GAggASgLMhwucXVpbnRldC5zaGFyaW5nLnYxLlNuYXBzaG90EhYKDnN1YmplY3RfZmllbGRzGAkgAygJIjIKCFNuYXBzaG90EgoKAmlkGAEgASgJEgwKBHBhcnQYAiABKAUSDAoEbGFzdBgDIAEoCCLFAQoLUm93c0RlbGV0ZWQSCgoCaWQYASABKAkSEAoIY29udHJhY3QYAiABKAkSDwoHcHJvZHVjdBgDIAEoCRIMCgRyb3dzGAQgASgDEg4KBmRpZ2VzdBgFIAEoDBIOCgZyZWFzb24YBiABKAkSLwoLaGVsZF9iZWZvcmUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBHRpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wYgZwcm90bzM", [file_google_protobuf_timestamp, file_quintet_sharing_v1_sharing]);
+  fileDesc("Ch5xdWludGV0L3NoYXJpbmcvdjEvZmFjdHMucHJvdG8SEnF1aW50ZXQuc2hhcmluZy52MSI+Cg5Qcm9kdWN0Q2hhbmdlZBIsCgdwcm9kdWN0GAEgASgLMhsucXVpbnRldC5zaGFyaW5nLnYxLlByb2R1Y3Qi1gEKElByb2R1Y3RSb3dzV3JpdHRlbhIPCgdwcm9kdWN0GAEgASgJEg8KB3ZlcnNpb24YAiABKAUSDgoGZmllbGRzGAMgAygJEgwKBHJvd3MYBCABKAwSDQoFY291bnQYBSABKAUSEgoKa2V5X2ZpZWxkcxgGIAMoCRIVCg1vbmx5X2NvbnRyYWN0GAcgASgJEi4KCHNuYXBzaG90GAggASgLMhwucXVpbnRldC5zaGFyaW5nLnYxLlNuYXBzaG90EhYKDnN1YmplY3RfZmllbGRzGAkgAygJIjIKCFNuYXBzaG90EgoKAmlkGAEgASgJEgwKBHBhcnQYAiABKAUSDAoEbGFzdBgDIAEoCCJZCgtSZWNlaXZlZERheRIQCghjb250cmFjdBgBIAEoCRILCgNkYXkYAiABKAkSDQoFZmFjdHMYAyABKAMSDAoEcm93cxgEIAEoAxIOCgZkaWdlc3QYBSABKAwi5AEKC1Jvd3NEZWxldGVkEgoKAmlkGAEgASgJEhAKCGNvbnRyYWN0GAIgASgJEg8KB3Byb2R1Y3QYAyABKAkSDAoEcm93cxgEIAEoAxItCgRkYXlzGAUgAygLMh8ucXVpbnRldC5zaGFyaW5nLnYxLlJlY2VpdmVkRGF5Eg4KBnJlYXNvbhgGIAEoCRIvCgtoZWxkX2JlZm9yZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoEdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBiBnByb3RvMw", [file_google_protobuf_timestamp, file_quintet_sharing_v1_sharing]);
 
 /**
  * ProductChanged says that a product of the catalogue was added or altered.
@@ -156,6 +156,56 @@ export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
   messageDesc(file_quintet_sharing_v1_facts, 2);
 
 /**
+ * ReceivedDay is what a consumer has received under a contract on one UTC day of the facts' own time.
+ *
+ * @generated from message quintet.sharing.v1.ReceivedDay
+ */
+export type ReceivedDay = Message<"quintet.sharing.v1.ReceivedDay"> & {
+  /**
+   * contract is the contract under which the facts came.
+   *
+   * @generated from field: string contract = 1;
+   */
+  contract: string;
+
+  /**
+   * day is an ISO 8601 date.
+   *
+   * @generated from field: string day = 2;
+   */
+  day: string;
+
+  /**
+   * facts is the number of facts that carried rows.
+   *
+   * @generated from field: int64 facts = 3;
+   */
+  facts: bigint;
+
+  /**
+   * rows is the number of rows in them, also of those that replaced others.
+   *
+   * @generated from field: int64 rows = 4;
+   */
+  rows: bigint;
+
+  /**
+   * digest is the sum modulo 2^256 of SHA-256 of the ids of these facts, as text in lower case with dashes, 32 bytes
+   * big-endian.
+   *
+   * @generated from field: bytes digest = 5;
+   */
+  digest: Uint8Array;
+};
+
+/**
+ * Describes the message quintet.sharing.v1.ReceivedDay.
+ * Use `create(ReceivedDaySchema)` to create a new message.
+ */
+export const ReceivedDaySchema: GenMessage<ReceivedDay> = /*@__PURE__*/
+  messageDesc(file_quintet_sharing_v1_facts, 3);
+
+/**
  * RowsDeleted says that this node has deleted rows that it held under a contract with a partner.
  *
  * @generated from message quintet.sharing.v1.RowsDeleted
@@ -190,11 +240,11 @@ export type RowsDeleted = Message<"quintet.sharing.v1.RowsDeleted"> & {
   rows: bigint;
 
   /**
-   * digest is the sum modulo 2^256 of SHA-256 of each row as canonical JSON (RFC 8785), 32 bytes big-endian.
+   * days are what came under the contract on each day, of which no row is held any more.
    *
-   * @generated from field: bytes digest = 5;
+   * @generated from field: repeated quintet.sharing.v1.ReceivedDay days = 5;
    */
-  digest: Uint8Array;
+  days: ReceivedDay[];
 
   /**
    * reason is "RETENTION", "TERMINATED", "SUPERSEDED" or "EXPIRED".
@@ -223,5 +273,5 @@ export type RowsDeleted = Message<"quintet.sharing.v1.RowsDeleted"> & {
  * Use `create(RowsDeletedSchema)` to create a new message.
  */
 export const RowsDeletedSchema: GenMessage<RowsDeleted> = /*@__PURE__*/
-  messageDesc(file_quintet_sharing_v1_facts, 3);
+  messageDesc(file_quintet_sharing_v1_facts, 4);
 

@@ -51,6 +51,8 @@ HOURS_MAX = 24 * 365
 PORT_MAX = 65_535
 # The servers copy a request a few times while they handle it: more than this belongs in an upload of its own.
 REQUEST_BYTES_MAX = 64 * 1024 * 1024
+# Nothing between nodes may wait for people for more than a year.
+WAIT_DAYS_MAX = 366
 
 
 class ConfigError(ValueError):
@@ -139,6 +141,12 @@ class FederationSection:
     backlog_max_mb: int = 4096
     retain_hours: int = 24
     retain_mb: int = 256
+    # How long a negotiation, an amendment that is due, and a transfer that was asked for or suspended, may wait for the
+    # next step before this node ends it.
+    negotiation_days: int = 14
+    amendment_days: int = 14
+    transfer_request_days: int = 14
+    transfer_suspension_days: int = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +219,28 @@ class NodeConfig:
         return self.secrets.read(f"nats-{part}")
 
 
+def _federation(reader: "_Reader") -> FederationSection:
+    return FederationSection(
+        host=reader.host("federation.host"),
+        join_port=reader.port("federation.join_port"),
+        link_port=reader.port("federation.link_port"),
+        advertise=reader.text("federation.advertise", default="127.0.0.1", pattern=HOST),
+        advertise_link=reader.text("federation.advertise_link", default="", pattern=f"({ADDRESS})?"),
+        certificate_hours=reader.hours("federation.certificate_hours", default=24.0),
+        expired_policy=reader.text("federation.expired_policy", default="grace", pattern="hold|grace"),
+        grace_hours=reader.hours("federation.grace_hours", default=72.0),
+        backlog_max_mb=reader.integer("federation.backlog_max_mb", default=4096, low=16, high=1_048_576),
+        retain_hours=reader.integer("federation.retain_hours", default=24, low=0, high=8_760),
+        retain_mb=reader.integer("federation.retain_mb", default=256, low=0, high=1_048_576),
+        negotiation_days=reader.integer("federation.negotiation_days", default=14, low=1, high=WAIT_DAYS_MAX),
+        amendment_days=reader.integer("federation.amendment_days", default=14, low=1, high=WAIT_DAYS_MAX),
+        transfer_request_days=reader.integer("federation.transfer_request_days", default=14, low=1, high=WAIT_DAYS_MAX),
+        transfer_suspension_days=reader.integer(
+            "federation.transfer_suspension_days", default=90, low=1, high=WAIT_DAYS_MAX
+        ),
+    )
+
+
 def load_config(path: Path) -> NodeConfig:
     """Parses node.toml. Paths in it are relative to the file. ConfigError names every key that breaks a rule."""
     try:
@@ -232,19 +262,7 @@ def load_config(path: Path) -> NodeConfig:
         ),
         gateway=_gateway(reader),
         services=reader.addresses("services", PARTS),
-        federation=FederationSection(
-            host=reader.host("federation.host"),
-            join_port=reader.port("federation.join_port"),
-            link_port=reader.port("federation.link_port"),
-            advertise=reader.text("federation.advertise", default="127.0.0.1", pattern=HOST),
-            advertise_link=reader.text("federation.advertise_link", default="", pattern=f"({ADDRESS})?"),
-            certificate_hours=reader.hours("federation.certificate_hours", default=24.0),
-            expired_policy=reader.text("federation.expired_policy", default="grace", pattern="hold|grace"),
-            grace_hours=reader.hours("federation.grace_hours", default=72.0),
-            backlog_max_mb=reader.integer("federation.backlog_max_mb", default=4096, low=16, high=1_048_576),
-            retain_hours=reader.integer("federation.retain_hours", default=24, low=0, high=8_760),
-            retain_mb=reader.integer("federation.retain_mb", default=256, low=0, high=1_048_576),
-        ),
+        federation=_federation(reader),
         telemetry=TelemetrySection(
             otlp_endpoint=reader.url("telemetry.otlp_endpoint", ("http", "https")),
             trace_ratio=reader.ratio("telemetry.trace_ratio", default=0.1),

@@ -67,6 +67,7 @@ def test_everything_can_be_given(tmp_path: Path) -> None:
     advertise_link = "edge.example:7443"
     backlog_max_mb = 100
     retain_hours = 1
+    negotiation_days = 30
     [telemetry]
     otlp_endpoint = "http://collector:4317"
     trace_ratio = 1
@@ -81,6 +82,7 @@ def test_everything_can_be_given(tmp_path: Path) -> None:
     assert config.federation.advertise_link == "edge.example:7443"
     assert (config.federation.backlog_max_mb, config.federation.retain_hours) == (100, 1)
     assert config.federation.retain_mb == 256
+    assert (config.federation.negotiation_days, config.federation.transfer_suspension_days) == (30, 90)
     assert config.telemetry.trace_ratio == 1.0
 
 
@@ -107,6 +109,10 @@ def test_every_problem_is_named(tmp_path: Path) -> None:
     identity = "9001"
     [federation]
     backlog_max_mb = 1
+    negotiation_days = 0
+    amendment_days = 367
+    transfer_request_days = 1.5
+    transfer_suspension_days = "P1M"
     [telemetry]
     trace_ratio = 2.0
     """
@@ -129,10 +135,15 @@ def test_every_problem_is_named(tmp_path: Path) -> None:
         "services.billing",
         "services.identity",
         "federation.backlog_max_mb",
+        "federation.negotiation_days",
+        "federation.amendment_days",
+        "federation.transfer_request_days",
+        "federation.transfer_suspension_days",
         "telemetry.trace_ratio",
     }
     assert "hunter2" not in str(caught.value)
     assert "node.name: is required" in caught.value.problems
+    assert "federation.negotiation_days: must be a whole number from 1 to 366, got 0" in caught.value.problems
     assert "gateway.port: must be a whole number from 0 to 65535, got 70000" in caught.value.problems
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from libs.db import Connection, Record
     from quintet.fact.v1.fact_pb2 import Fact
+    from services.federation.waiting import WaitDays
 
 CONTRACTS_KEPT_MAX = 1_000
 
@@ -43,8 +44,10 @@ class Tally:
     rows_received: int = 0
 
 
-async def insert(conn: Connection, contract: pb.Contract, peer: str, agreement_hash: bytes, now: datetime) -> None:
-    """Insert a contract in its present state."""
+async def insert(
+    conn: Connection, contract: pb.Contract, peer: str, agreement_hash: bytes, days: WaitDays, now: datetime
+) -> None:
+    """Insert a contract in its present state. `days` say how long it may wait there."""
     await conn.execute(
         "INSERT INTO contracts (id, kind, peer, provider, consumer, state, terms, agreement_hash, provider_signature,"
         " consumer_signature, created_at, updated_at, version, amends)"
@@ -63,10 +66,10 @@ async def insert(conn: Connection, contract: pb.Contract, peer: str, agreement_h
         contract.version,
         _id(contract.amends),
     )
-    await _plan(conn, contract, now)
+    await _plan(conn, contract, days, now)
 
 
-async def update(conn: Connection, contract: pb.Contract, agreement_hash: bytes, now: datetime) -> None:
+async def update(conn: Connection, contract: pb.Contract, agreement_hash: bytes, days: WaitDays, now: datetime) -> None:
     """Write the state, terms and signatures of a contract, and what it waits for from now on.
 
     A contract that has ended flows no more from this moment; one that was superseded, up to the place of the switch.
@@ -90,12 +93,12 @@ async def update(conn: Connection, contract: pb.Contract, agreement_hash: bytes,
         _id(contract.superseded_by),
         contract.awaits_switch,
     )
-    await _plan(conn, contract, now)
+    await _plan(conn, contract, days, now)
 
 
-async def _plan(conn: Connection, contract: pb.Contract, now: datetime) -> None:
+async def _plan(conn: Connection, contract: pb.Contract, days: WaitDays, now: datetime) -> None:
     """Write until when the next step is owed, and when its owner is reminded."""
-    owed = waiting.of_contract(contract, now)
+    owed = waiting.of_contract(contract, days, now)
     contract.waits_for, contract.owner = (owed.node, owed.owner) if owed else ("", "")
     contract.ClearField("deadline")
     contract.ClearField("reminded_at")

@@ -92,7 +92,7 @@ class Hearing:
         except DomainError as error:
             await self._turn_away(tx, contract, peer, error)
             return error.reason, error.message
-        await contracts_store.insert(tx.conn, contract, peer.node, b"", tx.now)
+        await self._ledger.add(tx, contract, peer.node)
         await self._ledger.hear(tx, message, contract, peer.node, Outcome.APPLIED, "")
         return None
 

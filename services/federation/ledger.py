@@ -15,6 +15,7 @@ from services.federation.steps_store import Step
 
 if TYPE_CHECKING:
     from libs.tx import Tx
+    from services.federation.waiting import WaitDays
 
 # What a contract is called by this node only.
 _OWN = (
@@ -27,9 +28,14 @@ NODE_ACTOR = "services/federation"
 class Ledger:
     """Writes down the steps of one node and of its peers."""
 
-    def __init__(self, node: str, zone: str) -> None:
+    def __init__(self, node: str, zone: str, days: WaitDays) -> None:
         self.node = node
         self._zone = zone
+        self._days = days
+
+    async def add(self, tx: Tx, contract: pb.Contract, peer: str, agreement_hash: bytes = b"") -> None:
+        """Write a contract that is new here."""
+        await contracts_store.insert(tx.conn, contract, peer, agreement_hash, self._days, tx.now)
 
     async def save(self, tx: Tx, contract: pb.Contract) -> None:
         """Write a contract, with the hash of its agreement once it is agreed."""
@@ -37,7 +43,7 @@ class Ledger:
         digest = contract_terms.agreement_hash(contract) if agreed else b""
         contract.agreement_hash = digest.hex()
         contract.updated_at.FromDatetime(tx.now)
-        await contracts_store.update(tx.conn, contract, digest, tx.now)
+        await contracts_store.update(tx.conn, contract, digest, self._days, tx.now)
 
     async def tell(
         self, tx: Tx, message_type: str, contract: pb.Contract, peer: str, *, event: str = "", message_id: str = ""

@@ -234,9 +234,7 @@ class Membership:
         if wanted.charter and wanted.kind == pb.PEER_KIND_CHILD:
             await self._check_overlap(tx, wanted.zone, peer.node)
             await self._delegate(tx, wanted.zone, peer.node)
-            charter = self._negotiator.charter(peer.node, pb.Terms.FromString(wanted.charter))
-            digest = contract_terms.agreement_hash(charter)
-            await contracts_store.insert(tx.conn, charter, peer.node, digest, tx.now)
+            await self._negotiator.begin_charter(tx, peer.node, pb.Terms.FromString(wanted.charter))
         tx.audit("federation.peers.join", f"peers/{peer.node}", zone=wanted.zone)
 
     async def _delegate(self, tx: Tx, zone: str, node: str) -> None:

@@ -28,18 +28,19 @@ if TYPE_CHECKING:
     from quintet.federation.v1 import link_pb2
     from services.federation.control import ControlHandler, Refusal
     from services.federation.peers_store import Peer
+    from services.federation.waiting import WaitDays
 
 
 class Negotiator:
     """Takes and applies steps for one node."""
 
-    def __init__(self, node: str, zone: str, signer: NodeSigner, zones: Callable[[], ZoneTree]) -> None:
+    def __init__(self, node: str, zone: str, signer: NodeSigner, zones: Callable[[], ZoneTree], days: WaitDays) -> None:
         self._node = node
         self._zone = zone
         self._zones = zones
         self._signer = signer
-        self._ledger = Ledger(node, zone)
-        self.transfers = Transfers(node, zone)
+        self._ledger = Ledger(node, zone, days)
+        self.transfers = Transfers(node, zone, days)
         self.endings = Endings(self._ledger, self.transfers)
         self.switches = Switches(self._ledger, self.endings, self.transfers, zone)
         self._hearing = Hearing(self._ledger, self.endings, self.switches, self.transfers, zone)
@@ -93,7 +94,7 @@ class Negotiator:
         contract.name = f"contracts/{new_id()}"
         contract.state = machine.next_state(pb.CONTRACT_STATE_UNSPECIFIED, message)
         contract.terms.CopyFrom(terms)
-        await contracts_store.insert(tx.conn, contract, peer, b"", tx.now)
+        await self._ledger.add(tx, contract, peer)
         await self._ledger.tell(tx, message, contract, peer)
         return contract
 
@@ -160,8 +161,8 @@ class Negotiator:
 
     # ---------------------------------------------------------------------------------------------- charters
 
-    def charter(self, child: str, terms: pb.Terms) -> pb.Contract:
-        """Return the tier charter for a child, agreed and signed by this node."""
+    async def begin_charter(self, tx: Tx, child: str, terms: pb.Terms) -> None:
+        """Keep the tier charter for a child, agreed and signed by this node."""
         contract = pb.Contract(
             name=f"contracts/{new_id()}",
             kind=pb.CONTRACT_KIND_CHARTER,
@@ -172,7 +173,7 @@ class Negotiator:
             version=1,
         )
         contract.provider_signature = self._signer.agreement(contract_terms.agreement(contract))
-        return contract
+        await self._ledger.add(tx, contract, child, contract_terms.agreement_hash(contract))
 
     async def accept_charter(self, tx: Tx, charter: pb.Contract, parent: Peer) -> pb.Contract:
         """Keep the charter that came with joining, and countersign it."""
@@ -195,7 +196,7 @@ class Negotiator:
         )
         ring = await trust_store.ring(tx.conn, parent.node)
         check_agreement(contract.provider_signature, contract_terms.agreement(contract), ring.ever)
-        await contracts_store.insert(tx.conn, contract, parent.node, contract_terms.agreement_hash(contract), tx.now)
+        await self._ledger.add(tx, contract, parent.node, contract_terms.agreement_hash(contract))
         return await self.verify(tx, contract.name)
 
     # ---------------------------------------------------------------------------------------------- common

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from libs.tx import Tx
     from services.federation.control import Refusal
     from services.federation.peers_store import Peer
+    from services.federation.waiting import WaitDays
 
 NAME = re.compile(r"transfers/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 CONTRACT_ENDED = "the contract has ended"
@@ -33,9 +34,10 @@ CONTRACT_ENDED = "the contract has ended"
 class Transfers:
     """Takes and applies the steps of transfers for one node."""
 
-    def __init__(self, node: str, zone: str) -> None:
+    def __init__(self, node: str, zone: str, days: WaitDays) -> None:
         self._node = node
         self._zone = zone
+        self._days = days
 
     # ------------------------------------------------------------------------------------------- our steps
 
@@ -69,7 +71,7 @@ class Transfers:
             provider=contract.provider,
             consumer=contract.consumer,
         )
-        await transfers_store.insert(tx.conn, transfer, contract.terms, tx.now)
+        await transfers_store.insert(tx.conn, transfer, contract.terms, self._days, tx.now)
         message_id = await self._tell(tx, transfer_machine.REQUEST, transfer, peer)
         await self._taken(tx, transfer_machine.REQUEST, transfer, contract, message_id)
         return transfer
@@ -90,7 +92,7 @@ class Transfers:
             ours = contract.provider == self._node
             after = transfer_machine.take(stand, transfer_machine.TERMINATION, provider=ours)
             transfer.reason, transfer.changed_by = CONTRACT_ENDED, contract.terminated_by or self._node
-            await transfers_store.update(tx.conn, transfer, after, contract.terms, tx.now)
+            await transfers_store.update(tx.conn, transfer, after, contract.terms, self._days, tx.now)
             await self._taken(tx, transfer_machine.TERMINATION, transfer, contract, "")
 
     async def _take(
@@ -98,7 +100,7 @@ class Transfers:
     ) -> None:
         after = transfer_machine.take(stand, message, provider=contract.provider == self._node)
         transfer.reason, transfer.changed_by = reason, self._node
-        await transfers_store.update(tx.conn, transfer, after, contract.terms, tx.now)
+        await transfers_store.update(tx.conn, transfer, after, contract.terms, self._days, tx.now)
         message_id = await self._tell(tx, message, transfer, peer)
         await self._taken(tx, message, transfer, contract, message_id)
 
@@ -137,7 +139,7 @@ class Transfers:
         after = transfer_machine.hear(stand, message.type, told.step, provider=by_provider)
         if after != stand:
             transfer.reason, transfer.changed_by = told.reason[: steps_store.TEXT_CHARS_MAX], peer.node
-            await transfers_store.update(tx.conn, transfer, after, contract.terms, tx.now)
+            await transfers_store.update(tx.conn, transfer, after, contract.terms, self._days, tx.now)
         await self._heard(tx, message, transfer, contract, applied=after != stand)
         return None
 
@@ -166,7 +168,7 @@ class Transfers:
             transfer.reason = f"{error.reason}: {error.message}"
             await self._tell(tx, transfer_machine.TERMINATION, transfer, peer.node)
             return error.reason, error.message
-        await transfers_store.insert(tx.conn, transfer, contract.terms, tx.now)
+        await transfers_store.insert(tx.conn, transfer, contract.terms, self._days, tx.now)
         await self._heard(tx, message, transfer, contract, applied=True)
         await self.start_requested(tx, contract, peer.node)
         return None

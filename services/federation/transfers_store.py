@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from libs.errors import NotFound, Reason
@@ -11,7 +10,10 @@ from services.federation import transfer_machine, waiting
 from services.federation.transfer_machine import Stand
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from libs.db import Connection, Record
+    from services.federation.waiting import WaitDays
 
 _QUERY = """
     SELECT t.id, t.contract, t.state, t.step, t.by_provider, t.reason, t.changed_by, t.created_at, t.updated_at,
@@ -20,7 +22,7 @@ _QUERY = """
 """
 
 
-async def insert(conn: Connection, transfer: pb.Transfer, terms: pb.Terms, now: datetime) -> None:
+async def insert(conn: Connection, transfer: pb.Transfer, terms: pb.Terms, days: WaitDays, now: datetime) -> None:
     """Insert a transfer in its present state, taken by the consumer."""
     await conn.execute(
         "INSERT INTO transfers (id, contract, state, step, by_provider, reason, changed_by, created_at, updated_at)"
@@ -34,10 +36,12 @@ async def insert(conn: Connection, transfer: pb.Transfer, terms: pb.Terms, now: 
         now,
     )
     transfer.created_at.FromDatetime(now)
-    await _plan(conn, transfer, terms, now)
+    await _plan(conn, transfer, terms, days, now)
 
 
-async def update(conn: Connection, transfer: pb.Transfer, stand: Stand, terms: pb.Terms, now: datetime) -> None:
+async def update(
+    conn: Connection, transfer: pb.Transfer, stand: Stand, terms: pb.Terms, days: WaitDays, now: datetime
+) -> None:
     """Write the step that stands now, and until when the next one is owed. Rows flow no more unless it is STARTED."""
     transfer.state, transfer.step = stand.state, stand.step
     transfer.updated_at.FromDatetime(now)
@@ -55,11 +59,11 @@ async def update(conn: Connection, transfer: pb.Transfer, stand: Stand, terms: p
     if stand.state != pb.TRANSFER_STATE_STARTED:
         query = "UPDATE contracts SET flowing = false WHERE id = $1"
         await conn.execute(query, _contract_id(transfer.contract))
-    await _plan(conn, transfer, terms, now)
+    await _plan(conn, transfer, terms, days, now)
 
 
-async def _plan(conn: Connection, transfer: pb.Transfer, terms: pb.Terms, now: datetime) -> None:
-    owed = waiting.of_transfer(transfer, terms, now)
+async def _plan(conn: Connection, transfer: pb.Transfer, terms: pb.Terms, days: WaitDays, now: datetime) -> None:
+    owed = waiting.of_transfer(transfer, terms, days, now)
     transfer.waits_for, transfer.owner = (owed.node, owed.owner) if owed else ("", "")
     transfer.ClearField("deadline")
     transfer.ClearField("reminded_at")
@@ -148,6 +152,8 @@ def _transfer(row: Record) -> pb.Transfer:
     for time in ("created_at", "updated_at", "deadline", "reminded_at"):
         if row[time] is not None:
             getattr(transfer, time).FromDatetime(row[time])
-    owed = waiting.of_transfer(transfer, pb.Terms.FromString(row["terms"]), transfer.updated_at.ToDatetime(UTC))
-    transfer.waits_for, transfer.owner = (owed.node, owed.owner) if owed else ("", "")
+    transfer.waits_for = waiting.transfer_waits_for(transfer)
+    if transfer.waits_for:
+        terms = pb.Terms.FromString(row["terms"])
+        transfer.owner = waiting.transfer_owner(transfer, terms, transfer.waits_for)
     return transfer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,14 +14,22 @@ if TYPE_CHECKING:
 
     from google.protobuf.timestamp_pb2 import Timestamp
 
-# How long each side waits for the other's next step before it ends the matter.
-NEGOTIATION_DAYS_MAX = 14
-SWITCH_DAYS_MAX = 14
-TRANSFER_REQUEST_DAYS_MAX = 14
-TRANSFER_SUSPENSION_DAYS_MAX = 90
 # The owner is reminded at half time, and again this long before the end; of short waits, when a tenth is left.
 REMINDER_BEFORE_END = timedelta(days=1)
 REMINDER_SHORT_PART = 10
+
+
+@dataclass(frozen=True)
+class WaitDays:
+    """How long this node waits for a next step, its own or the other side's, before it ends the matter.
+
+    The other side has limits of its own: the shorter one counts.
+    """
+
+    negotiation: int = 14
+    switch: int = 14  # to an amendment that is due
+    transfer_request: int = 14
+    transfer_suspension: int = 90
 
 
 class Wait(NamedTuple):
@@ -31,15 +40,15 @@ class Wait(NamedTuple):
     deadline: datetime
 
 
-def of_contract(contract: pb.Contract, now: datetime) -> Wait | None:
+def of_contract(contract: pb.Contract, days: WaitDays, now: datetime) -> Wait | None:
     """Return what a contract waits for from `now` on; None when it waits for nobody."""
     node = waits_for(contract)
     if not node:
         return None
     if contract.state in NEGOTIATING:
-        deadline = now + timedelta(days=NEGOTIATION_DAYS_MAX)
+        deadline = now + timedelta(days=days.negotiation)
     elif contract.awaits_switch:
-        deadline = max(now, _time(contract.in_force_at)) + timedelta(days=SWITCH_DAYS_MAX)
+        deadline = max(now, _time(contract.in_force_at)) + timedelta(days=days.switch)
     else:
         deadline = _time(contract.terminates_at)
     return Wait(node, owner(contract, node), deadline)
@@ -56,16 +65,26 @@ def waits_for(contract: pb.Contract) -> str:
     return contract.terminated_by if contract.HasField("terminates_at") else ""
 
 
-def of_transfer(transfer: pb.Transfer, terms: pb.Terms, now: datetime) -> Wait | None:
-    """Return what a transfer waits for from `now` on: the provider to begin, or who suspended it to start it again."""
-    if transfer.state == pb.TRANSFER_STATE_REQUESTED:
-        node, days = transfer.provider, TRANSFER_REQUEST_DAYS_MAX
-    elif transfer.state == pb.TRANSFER_STATE_SUSPENDED:
-        node, days = transfer.changed_by, TRANSFER_SUSPENSION_DAYS_MAX
-    else:
+def of_transfer(transfer: pb.Transfer, terms: pb.Terms, days: WaitDays, now: datetime) -> Wait | None:
+    """Return what a transfer waits for from `now` on; None when it waits for nobody."""
+    node = transfer_waits_for(transfer)
+    if not node:
         return None
-    answers = _contact(terms, provider=node == transfer.provider) or f"nodes/{node}"
-    return Wait(node, answers, now + timedelta(days=days))
+    requested = transfer.state == pb.TRANSFER_STATE_REQUESTED
+    length = timedelta(days=days.transfer_request if requested else days.transfer_suspension)
+    return Wait(node, transfer_owner(transfer, terms, node), now + length)
+
+
+def transfer_waits_for(transfer: pb.Transfer) -> str:
+    """Return the node whose step is next: the provider to begin, or who suspended it to start it again; else empty."""
+    if transfer.state == pb.TRANSFER_STATE_REQUESTED:
+        return transfer.provider
+    return transfer.changed_by if transfer.state == pb.TRANSFER_STATE_SUSPENDED else ""
+
+
+def transfer_owner(transfer: pb.Transfer, terms: pb.Terms, node: str) -> str:
+    """Return the contact that answers for a node's step in a transfer."""
+    return _contact(terms, provider=node == transfer.provider) or f"nodes/{node}"
 
 
 def owner(contract: pb.Contract, node: str) -> str:

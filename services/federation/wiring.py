@@ -47,6 +47,7 @@ from services.federation.signing import NodeSigner
 from services.federation.transfers_service import TransfersHandler
 from services.federation.trust import Trust
 from services.federation.trust_service import TrustHandler
+from services.federation.waiting import WaitDays
 
 if TYPE_CHECKING:
     from libs.host import Host
@@ -74,7 +75,7 @@ async def build(host: Host) -> Wired:
             retain_mb=config.federation.retain_mb,
         ),
     )
-    negotiator = Negotiator(host.node, host.zone, signer, host.zones.tree)
+    negotiator = Negotiator(host.node, host.zone, signer, host.zones.tree, _wait_days(host))
     disclosures = Disclosures(config.secrets.get(DISCLOSURES_KEY).encode())
     questions = Questions(host.node, transactions, sharing, disclosures)
     logs = {part: AuditServiceStub(host.channel_to(part)) for part in PARTS}
@@ -144,6 +145,16 @@ async def build(host: Host) -> Wired:
 def _authority(host: Host) -> Authority:
     leaf_valid = timedelta(hours=host.config.federation.certificate_hours)
     return Authority.open(host.node, host.config.secrets, host.clock.now(), leaf_valid)
+
+
+def _wait_days(host: Host) -> WaitDays:
+    section = host.config.federation
+    return WaitDays(
+        negotiation=section.negotiation_days,
+        switch=section.amendment_days,
+        transfer_request=section.transfer_request_days,
+        transfer_suspension=section.transfer_suspension_days,
+    )
 
 
 def _basis(host: Host, signer: NodeSigner, trust: Trust, negotiator: Negotiator, hub: Hub) -> Basis:

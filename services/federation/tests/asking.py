@@ -26,6 +26,7 @@ from services.federation import terms as contract_terms
 from services.federation.queries_service import QueriesHandler
 from services.federation.service import FederationServicer
 from services.federation.tests.world import Node
+from services.federation.waiting import WaitDays
 
 if TYPE_CHECKING:
     from services.federation.tests.world import World
@@ -156,4 +157,6 @@ async def _in_force(node: Node, peer: str, **terms: Any) -> None:
     )
     contract.terms.fields.extend(sharing_pb2.FieldTerms(field=name) for name in FIELDS)
     digest = contract_terms.agreement_hash(contract)
-    await node.transactions.run(lambda tx: cast("Any", contracts_store.insert(tx.conn, contract, peer, digest, tx.now)))
+    await node.transactions.run(
+        lambda tx: cast("Any", contracts_store.insert(tx.conn, contract, peer, digest, WaitDays(), tx.now))
+    )

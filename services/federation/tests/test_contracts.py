@@ -1,20 +1,23 @@
 """The life of contracts between two nodes over TLS, each with its own database."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from functools import partial
 
 import pytest
 
+from libs.clock import ManualClock
 from libs.errors import Forbidden, Invalid, WrongState
 from libs.ids import new_id
 from libs.testing import eventually
 from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import sharing_pb2
-from services.federation import contracts_store, machine, peers_store, refusals_store, waiting
+from services.federation import contracts_store, machine, peers_store, refusals_store
 from services.federation import terms as contract_terms
 from services.federation.ledger import envelope_of
 from services.federation.tests.contracting import Two, terms
+from services.federation.tests.world import World
+from services.federation.waiting import WaitDays
 
 UNKNOWN_FIELD = b"\xf8\x07\x01"  # field 127, a number, of a release to come
 
@@ -74,7 +77,7 @@ async def test_who_waits_for_whom_is_seen_at_both_ends(two: Two) -> None:
         contract = await two.contract(node, name)
         assert (contract.waits_for, contract.owner) == ("beijing", "people/bj")
         left = contract.deadline.ToDatetime() - two.clock.now().replace(tzinfo=None)
-        assert left == timedelta(days=waiting.NEGOTIATION_DAYS_MAX)
+        assert left == timedelta(days=WaitDays().negotiation)
 
     async def waiting_on(node_id: str) -> list[str]:
         return [
@@ -145,7 +148,7 @@ async def test_terms_of_a_newer_release_are_refused_and_nobody_waits(two: Two, n
     contract.provider, contract.consumer, contract.state = "beijing", "sf", pb.CONTRACT_STATE_REQUESTED
 
     async def as_newer(tx: object) -> None:
-        await contracts_store.insert(tx.conn, contract, "beijing", b"", two.clock.now())  # type: ignore[attr-defined]
+        await contracts_store.insert(tx.conn, contract, "beijing", b"", WaitDays(), two.clock.now())  # type: ignore[attr-defined]
         envelope = envelope_of(tx, machine.REQUEST, contract, "", new_id())  # type: ignore[arg-type]
         await peers_store.enqueue(tx.conn, "beijing", [("", envelope)], link_pb2.LANE_CONTROL)  # type: ignore[attr-defined]
 
@@ -243,6 +246,24 @@ async def test_what_is_owed_is_reminded_of_twice_and_ends_at_the_deadline(two: T
     assert len(await two.stated(two.provider, facts_pb2.ContractReminder)) == 2
 
 
+async def test_the_shorter_of_both_nodes_deadlines_counts(timed: World, present: ManualClock) -> None:
+    """Each node has its own, from its configuration, and ends the negotiation for both."""
+    timed.terms["wait_days"] = WaitDays(negotiation=3)
+    consumer = await timed.node("sf", "city")
+    timed.terms["wait_days"] = WaitDays(negotiation=30)
+    provider = await timed.node("beijing", "d6")
+    await timed.join(consumer, provider)
+    two = Two(timed, consumer, provider, present)
+    await connect(two)
+    name = await two.request(terms())
+    await two.state_is(two.provider, name, pb.CONTRACT_STATE_REQUESTED)
+    deadlines = [(await two.contract(node, name)).deadline.ToDatetime(UTC) - present.now() for node in two.both]
+    assert deadlines == [timedelta(days=3), timedelta(days=30)]
+    await two.pass_time(days=3)
+    ended = await two.ended_alike(name)
+    assert (ended.reason, ended.terminated_by) == (machine.DEADLINE, "sf")
+
+
 async def test_a_negotiation_with_a_node_that_is_away_ends_too(apart: Two) -> None:
     name = await apart.request(terms())
     await apart.pass_time(days=15)
@@ -318,7 +339,7 @@ async def test_a_transfer_that_is_not_asked_for_again_ends_by_itself(two: Two) -
     await eventually(partial(two.provider.transfers, name, pb.TRANSFER_STATE_SUSPENDED))
     held = (await two.provider.transfers(name))[0]
     assert (held.waits_for, held.owner, held.reason) == ("sf", "people/sf", "full")
-    await two.pass_time(days=waiting.TRANSFER_SUSPENSION_DAYS_MAX)
+    await two.pass_time(days=WaitDays().transfer_suspension)
     for node in two.both:
         await eventually(partial(node.transfers, name, pb.TRANSFER_STATE_TERMINATED))
     assert (await two.contract(two.consumer, name)).state == pb.CONTRACT_STATE_FINALIZED

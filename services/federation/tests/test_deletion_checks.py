@@ -25,6 +25,7 @@ from services.federation.tests.asking import CONTRACT, Exchange, exchange
 from services.federation.tests.deleting import deleted, deletions, given, listed, of_facts, prove, told
 from services.federation.tests.pairs import rows_fact, state_is
 from services.federation.tests.world import Node, World
+from services.federation.waiting import WaitDays
 
 DAY = date(2026, 1, 5)
 GIVEN = Sums(2, 10, 77)
@@ -162,7 +163,7 @@ async def test_a_successor_proves_for_the_contract_before(joined: Exchange) -> N
     contract.name = "contracts/c0"
 
     async def precede(tx: Tx) -> None:
-        await contracts_store.insert(tx.conn, contract, "sf", b"", tx.now)
+        await contracts_store.insert(tx.conn, contract, "sf", b"", WaitDays(), tx.now)
         await tx.conn.execute("UPDATE contracts SET amends = 'c0' WHERE id = 'c1'")
 
     await joined.provider.transactions.run(precede)

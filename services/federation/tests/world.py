@@ -36,6 +36,7 @@ from services.federation.queries import Questions
 from services.federation.settlement import Settler
 from services.federation.signing import NodeSigner
 from services.federation.trust import Trust
+from services.federation.waiting import WaitDays
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -198,12 +199,12 @@ class World:
         known = [record for record in RECORDS if zone == "city" or record.code != "city"]
         places = Places(ZoneTree(known, root=zone), known)
         disclosures = Disclosures(f"a secret of {name}".encode())
-        negotiator = Negotiator(name, zone, signer, places.tree)
+        terms = dict(self.terms)
+        negotiator = Negotiator(name, zone, signer, places.tree, terms.pop("wait_days", WaitDays()))
         questions = Questions(name, transactions, sharing, disclosures)
         control: dict[str, ControlHandler] = {**negotiator.handlers, **cosigning.handlers()}
         acceptor = Acceptor(name, transactions, places.tree, control)
         frames: dict[str, FrameHandler] = {}
-        terms = dict(self.terms)
         authority = Authority.open(name, secrets, transactions.clock.now(), terms.pop("leaf_valid", LEAF_VALID_DEFAULT))
         trust = Trust(name, authority, signer, transactions)
         hub = Hub(LinkParts(name, transactions, signer, acceptor, questions, trust, frames), secrets)

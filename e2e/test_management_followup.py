@@ -50,7 +50,8 @@ def test_a_call_finds_it_not_solved_and_the_crew_goes_again(people: People) -> N
     assert PHONE not in str(call)
 
     # Who calls sees the number where the reporter left it, and that look is on record.
-    people["hotline"].post(f"/v1/{call['name']}:claim")
+    claimed = people["hotline"].post(f"/v1/{call['name']}:claim")["followUp"]
+    assert claimed["claimEndsAt"]  # left lying, it is on the list again
     assert people["hotline"].get(f"/v1/{request}")["request"]["contact"] == PHONE
     assert "people/duty-officer.sf" in until("the look on record", lambda: _looked(people["auditor"], request))
     refused = people["crew"].refused("POST", f"/v1/{call['name']}:claim")

@@ -96,6 +96,7 @@ def follow_up_pb(found: FollowUp) -> pb.FollowUp:
         call_at=time_pb(found.call_at),
         tries=found.tries,
         caller=found.caller,
+        claim_ends_at=time_pb(found.claim_ends_at),
         satisfaction=found.satisfaction,
         note=found.note,
         way=_WAYS[found.way],

@@ -122,7 +122,7 @@ class FollowUps:
             if found.state is State.NOT_SOLVED:
                 await store.update(tx.conn, replace(found, reopened=True))
             elif found.node == self._node:
-                await keep(tx, replace(found, state=State.WITHDRAWN, caller="", finished_at=tx.now))
+                await keep(tx, replace(found, state=State.WITHDRAWN, caller="", claim_ends_at=None, finished_at=tx.now))
 
     async def finished(self, tx: Tx, fact: Fact, message: facts_pb2.FollowUpFinished) -> None:
         """Keep what came of another node's call, and reopen an event of this node that is not solved."""

@@ -21,6 +21,10 @@ FOLLOW_UP_NAME = "zones/{zone}/followUps/{follow_up}"
 DRAW_BITS = 53
 _HASH_BITS = 64
 _SHOWN_DIGITS = 6
+# A call is made in the shift in which it was taken; what is left lying goes back to the others.
+CLAIM_HOURS = 4
+# What reporters said is kept for a year and the month in which it is looked back at; then only the counts stay.
+KEPT_DAYS = 400
 
 
 class State(StrEnum):
@@ -77,6 +81,7 @@ class FollowUp:
     call_at: datetime
     tries: int = 0
     caller: str = ""
+    claim_ends_at: datetime | None = None
     satisfaction: int = 0
     note: str = ""
     way: Way = Way.NONE
@@ -200,23 +205,31 @@ def _drawn(draw: Draw, closed: Closed, name: str, request: str, *, again: bool, 
 # ----------------------------------------------------------------------------------------------------------- the calls
 
 
-def claimed(found: FollowUp, *, subject: str, organisations: Collection[str]) -> FollowUp:
-    """Return a call in somebody's hands.
+def present(found: FollowUp, now: datetime) -> FollowUp:
+    """Return a follow-up as it is now: in nobody's hands when the claim has lapsed."""
+    if found.claim_ends_at is not None and found.claim_ends_at <= now:
+        return replace(found, caller="", claim_ends_at=None)
+    return found
+
+
+def claimed(found: FollowUp, *, subject: str, organisations: Collection[str], now: datetime) -> FollowUp:
+    """Return a call in somebody's hands, for CLAIM_HOURS from now.
 
     Raises WrongState when it is over or somebody else has it, Forbidden for who is of the organisation that it is
     about.
     """
     check_open(found)
-    _check_caller(found, subject, organisations)
-    return replace(found, caller=subject)
+    _check_caller(present(found, now), subject, organisations)
+    return replace(found, caller=subject, claim_ends_at=now + timedelta(hours=CLAIM_HOURS))
 
 
-def released(found: FollowUp) -> FollowUp:
+def released(found: FollowUp, now: datetime) -> FollowUp:
     """Return a call in nobody's hands. Raises WrongState when it is over or nobody has it."""
     check_open(found)
+    found = present(found, now)
     if not found.caller:
         raise WrongState(Reason.NOT_ASSIGNED, f"{found.name} is with nobody", name=found.name)
-    return replace(found, caller="")
+    return replace(found, caller="", claim_ends_at=None)
 
 
 def recorded(
@@ -224,14 +237,15 @@ def recorded(
 ) -> FollowUp:
     """Return a call after what came of it. Not reached, it is open again until the tries are used up.
 
-    Raises like `claimed`, and Invalid for what the outcome needs and was not given, or was given and does not take.
+    Whoever calls may say so, also without a claim or after it has lapsed, as long as nobody else has one. Raises like
+    `claimed`, and Invalid for what the outcome needs and was not given, or was given and does not take.
     """
     check_open(found)
     if answer.way is Way.PERSON:
-        _check_caller(found, answer.by, organisations)
+        _check_caller(present(found, now), answer.by, organisations)
     check_answer(answer)
     if answer.state is State.NOT_REACHED:
-        after = replace(found, tries=found.tries + 1, caller="", note=answer.note or found.note)
+        after = replace(found, tries=found.tries + 1, caller="", claim_ends_at=None, note=answer.note or found.note)
         if after.tries < policy.tries:
             return replace(after, call_at=now + timedelta(hours=policy.retry_hours))
         return replace(after, state=State.NOT_REACHED, finished_at=now, finished_by=answer.by)
@@ -242,6 +256,7 @@ def recorded(
         note=answer.note,
         way=answer.way,
         caller="",
+        claim_ends_at=None,
         finished_at=now,
         finished_by=answer.by,
     )
@@ -269,8 +284,9 @@ def _check_caller(found: FollowUp, subject: str, organisations: Collection[str])
         text = f"{subject} is of {found.organisation}, which handled {found.event}"
         raise Forbidden(Reason.OWN_WORK, text, name=found.name, organisation=found.organisation)
     if found.caller not in {"", subject}:
+        until = found.claim_ends_at.isoformat() if found.claim_ends_at else ""
         text = f"{found.name} is with {found.caller}"
-        raise WrongState(Reason.ALREADY_ASSIGNED, text, name=found.name, assignee=found.caller)
+        raise WrongState(Reason.ALREADY_ASSIGNED, text, name=found.name, assignee=found.caller, until=until)
 
 
 def months(first: str, last: str) -> int:

@@ -23,7 +23,7 @@ from services.management.followup.convert import (
     state_of,
 )
 from services.management.followup.facts import keep, month_of
-from services.management.followup.model import Answer, State, Way, claimed, months, recorded, released
+from services.management.followup.model import Answer, State, Way, claimed, months, present, recorded, released
 from services.management.followup.store import Query
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class FollowUpServicer(FollowUpServiceServicer):
         self, _request: pb.ListFollowUpPeriodsRequest, _context: Context
     ) -> pb.ListFollowUpPeriodsResponse:
         found = await self._transactions.look(store.periods)
-        present = self._month()
-        return pb.ListFollowUpPeriodsResponse(periods=[period_pb(each, present) for each in found])
+        month = self._month()
+        return pb.ListFollowUpPeriodsResponse(periods=[period_pb(each, month) for each in found])
 
     # ----------------------------------------------------------------------------------------------------- reading
 
@@ -114,6 +114,7 @@ class FollowUpServicer(FollowUpServiceServicer):
             due=self._transactions.clock.now() if request.due else None,
             caller=caller.subject if request.mine else "",
             event=request.event,
+            now=self._transactions.clock.now(),
         )
         of = f"follow-ups {zone} {query.state} {request.due} {query.caller} {query.event}"
         size = paging.size(request.page_size, default=PAGE_SIZE, most=PAGE_SIZE_MAX)
@@ -122,21 +123,23 @@ class FollowUpServicer(FollowUpServiceServicer):
             lambda conn: store.list_follow_ups(conn, query, after=after, limit=size + 1)
         )
         page, token = paging.page(rows, size, lambda found: (found.call_at, found.name), of=of)
-        return pb.ListFollowUpsResponse(follow_ups=[follow_up_pb(each) for each in page], next_page_token=token)
+        return pb.ListFollowUpsResponse(
+            follow_ups=[follow_up_pb(present(each, query.now)) for each in page], next_page_token=token
+        )
 
     async def GetFollowUp(self, request: pb.GetFollowUpRequest, _context: Context) -> pb.GetFollowUpResponse:
         found = await self._transactions.look(lambda conn: store.get(conn, request.name))
         if found is None:
             raise _missing(request.name)
         current_caller().require(READ, zone=found.zone)
-        return pb.GetFollowUpResponse(follow_up=follow_up_pb(found))
+        return pb.GetFollowUpResponse(follow_up=follow_up_pb(present(found, self._transactions.clock.now())))
 
     async def CountFollowUps(self, request: pb.CountFollowUpsRequest, _context: Context) -> pb.CountFollowUpsResponse:
         tree = self._zones()
         zone = tree.canonical(zone_of(request.parent))
         current_caller().require(READ, zone=zone)
-        present = self._month()
-        first, last = request.first_period or request.last_period or present, request.last_period or present
+        month = self._month()
+        first, last = request.first_period or request.last_period or month, request.last_period or month
         if not 1 <= months(first, last) <= MONTHS_MAX:
             raise Invalid("lastPeriod", f"must not be before firstPeriod, and end at most {MONTHS_MAX} months from it")
         rows = await self._transactions.look(
@@ -151,7 +154,7 @@ class FollowUpServicer(FollowUpServiceServicer):
 
     async def _claim(self, request: pb.ClaimFollowUpRequest, tx: Tx) -> pb.ClaimFollowUpResponse:
         found, caller = await self._lock(tx, request.name)
-        after = claimed(found, subject=caller.subject, organisations=caller.grants.organisations)
+        after = claimed(found, subject=caller.subject, organisations=caller.grants.organisations, now=tx.now)
         await store.update(tx.conn, after)
         tx.audit("management.follow_ups.claim", after.name)
         return pb.ClaimFollowUpResponse(follow_up=follow_up_pb(after))
@@ -163,7 +166,7 @@ class FollowUpServicer(FollowUpServiceServicer):
 
     async def _release(self, request: pb.ReleaseFollowUpRequest, tx: Tx) -> pb.ReleaseFollowUpResponse:
         found, caller = await self._lock(tx, request.name)
-        after = released(found)
+        after = released(found, tx.now)
         if found.caller != caller.subject:
             caller.require(ASSIGN, zone=found.zone)
         await store.update(tx.conn, after)

@@ -23,8 +23,25 @@ _COLUMNS = tuple(each.name for each in fields(FollowUp))
 _SELECTED = ", ".join(_COLUMNS)
 # What changes after the draw, in the order of `update`.
 _CHANGING = (
-    "state", "call_at", "tries", "caller", "satisfaction", "note", "way", "finished_at", "finished_by", "reopened",
+    "state", "call_at", "tries", "caller", "claim_ends_at", "satisfaction", "note", "way", "finished_at", "finished_by",
+    "reopened",
 )  # fmt: skip
+
+# What is counted by month and organisation, and how.
+_COUNTS = {
+    "drawn": "count(*) FILTER (WHERE state <> 'not_drawn')",
+    "not_drawn": "count(*) FILTER (WHERE state = 'not_drawn')",
+    "solved": "count(*) FILTER (WHERE state = 'solved')",
+    "not_solved": "count(*) FILTER (WHERE state = 'not_solved')",
+    "not_reached": "count(*) FILTER (WHERE state = 'not_reached')",
+    "withdrawn": "count(*) FILTER (WHERE state = 'withdrawn')",
+    "reopened": "count(*) FILTER (WHERE reopened)",
+    "by_form": "count(*) FILTER (WHERE way = 'form')",
+    "rated": "count(*) FILTER (WHERE satisfaction > 0)",
+    "satisfactions": "coalesce(sum(satisfaction) FILTER (WHERE satisfaction > 0), 0)",
+}
+_COUNTED = ", ".join(f"{counted} AS {name}" for name, counted in _COUNTS.items())
+_ADDED = ", ".join(f"sum({name})::bigint AS {name}" for name in _COUNTS)
 
 
 class Period(NamedTuple):
@@ -36,13 +53,14 @@ class Period(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What a list keeps; `due` None, `caller` "" and `event` "" keep all."""
+    """What a list keeps; `due` None, `caller` "" and `event` "" keep all. A claim that has lapsed by `now` is none."""
 
     zones: Sequence[str]
     state: State
     due: datetime | None
     caller: str
     event: str
+    now: datetime
 
 
 # ------------------------------------------------------------------------------------------------- policies and periods
@@ -149,10 +167,12 @@ async def list_follow_ups(
     time, name = after or (None, None)
     rows = await conn.fetch(
         f"""SELECT {_SELECTED} FROM follow_ups WHERE zone = ANY($1::text[]) AND state = $2
-            AND ($3::timestamptz IS NULL OR call_at <= $3) AND ($4 = '' OR caller = $4) AND ($5 = '' OR event = $5)
+            AND ($3::timestamptz IS NULL OR call_at <= $3) AND ($5 = '' OR event = $5)
+            AND ($4 = '' OR (caller = $4 AND claim_ends_at > $9))
             AND ($6::timestamptz IS NULL OR (call_at, name) > ($6, $7))
         ORDER BY call_at, name LIMIT $8""",
         list(query.zones), query.state, query.due, query.caller, query.event, time, name, limit,
+        query.now,
     )  # fmt: skip
     return [_follow_up(row) for row in rows]
 
@@ -160,21 +180,45 @@ async def list_follow_ups(
 async def counts(
     conn: Connection, zones: Sequence[str], first: str, last: str, organisation: str
 ) -> list[Record]:  # fmt: skip
-    """Return one row per month and organisation: the fields of FollowUpCount."""
+    """Return one row per month and organisation: the fields of FollowUpCount, of those that are kept no more, too."""
     return await conn.fetch(
-        """SELECT period, organisation, count(*) FILTER (WHERE state <> 'not_drawn') AS drawn,
-            count(*) FILTER (WHERE state = 'not_drawn') AS not_drawn, count(*) FILTER (WHERE state = 'open') AS open,
-            count(*) FILTER (WHERE state IN ('solved', 'not_solved')) AS reached,
-            count(*) FILTER (WHERE state = 'solved') AS solved,
-            count(*) FILTER (WHERE state = 'not_solved') AS not_solved,
-            count(*) FILTER (WHERE state = 'not_reached') AS not_reached,
-            count(*) FILTER (WHERE state = 'withdrawn') AS withdrawn, count(*) FILTER (WHERE reopened) AS reopened,
-            count(*) FILTER (WHERE way = 'form') AS by_form, count(*) FILTER (WHERE satisfaction > 0) AS rated,
-            coalesce(avg(satisfaction) FILTER (WHERE satisfaction > 0), 0)::double precision AS satisfaction
-        FROM follow_ups WHERE zone = ANY($1::text[]) AND period BETWEEN $2 AND $3
-            AND ($4 = '' OR organisation = $4)
-        GROUP BY period, organisation ORDER BY period, organisation LIMIT $5""",
+        f"""WITH counted AS (
+            SELECT period, organisation, count(*) FILTER (WHERE state = 'open') AS open, {_COUNTED} FROM follow_ups
+            WHERE zone = ANY($1::text[]) AND period BETWEEN $2 AND $3 AND ($4 = '' OR organisation = $4)
+            GROUP BY period, organisation
+            UNION ALL
+            SELECT period, organisation, 0, {", ".join(_COUNTS)} FROM follow_up_counts
+            WHERE zone = ANY($1::text[]) AND period BETWEEN $2 AND $3 AND ($4 = '' OR organisation = $4)
+        ), added AS (
+            SELECT period, organisation, sum(open)::bigint AS open, {_ADDED} FROM counted GROUP BY period, organisation
+        )
+        SELECT period, organisation, drawn, not_drawn, open, solved + not_solved AS reached, solved, not_solved,
+            not_reached, withdrawn, reopened, by_form, rated,
+            coalesce(satisfactions::double precision / nullif(rated, 0), 0) AS satisfaction
+        FROM added ORDER BY period, organisation LIMIT $5""",
         list(zones), first, last, organisation, COUNTS_MAX,
+    )  # fmt: skip
+
+
+async def forget(conn: Connection, before: datetime, limit: int) -> int:
+    """Delete what was over before a time, at most `limit`, and keep its counts; return how many follow-ups went."""
+    return int(
+        await conn.fetchval(
+            f"""WITH gone AS (
+                DELETE FROM follow_ups WHERE name IN (
+                    SELECT name FROM follow_ups WHERE state <> 'open' AND coalesce(finished_at, asked_at) < $1
+                    ORDER BY coalesce(finished_at, asked_at) LIMIT $2 FOR UPDATE SKIP LOCKED
+                ) RETURNING *
+            ), counted AS (
+                INSERT INTO follow_up_counts AS c (period, zone, organisation, {", ".join(_COUNTS)})
+                SELECT period, zone, organisation, {_COUNTED} FROM gone
+                GROUP BY period, zone, organisation ORDER BY period, zone, organisation
+                ON CONFLICT (period, zone, organisation) DO UPDATE SET
+                {", ".join(f"{name} = c.{name} + excluded.{name}" for name in _COUNTS)}
+            )
+            SELECT count(*) FROM gone""",
+            before, limit,
+        )
     )  # fmt: skip
 
 

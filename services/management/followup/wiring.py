@@ -14,6 +14,7 @@ from quintet.management.v1 import follow_ups_pb2
 from quintet.management.v1.facts_pb2 import EventAdvanced, FollowUpFinished
 from quintet.management.v1.follow_ups_pb2_grpc import add_FollowUpServiceServicer_to_server
 from services.management.followup.facts import FollowUps
+from services.management.followup.keeping import FollowUpKeeper
 from services.management.followup.service import FollowUpServicer
 
 if TYPE_CHECKING:
@@ -50,5 +51,5 @@ def with_follow_ups(wired: Wired, host: Host, ledger: Ledger) -> Wired:
                 FollowUpFinished: cast("Handler", follow_ups.finished),
             },
         ),
-        tasks=wired.tasks,
+        tasks={**wired.tasks, "follow_ups": FollowUpKeeper(host.transactions).run},
     )

@@ -39,6 +39,8 @@ CREATE TABLE follow_ups (
     call_at timestamptz NOT NULL,
     tries integer NOT NULL,
     caller text NOT NULL,
+    -- Until when the caller has it; NULL when nobody has.
+    claim_ends_at timestamptz,
     satisfaction smallint NOT NULL,
     note text NOT NULL,
     way text NOT NULL,
@@ -50,6 +52,24 @@ CREATE TABLE follow_ups (
 CREATE INDEX follow_ups_zone ON follow_ups (zone, state, call_at, name);
 CREATE INDEX follow_ups_event ON follow_ups (event);
 CREATE INDEX follow_ups_period ON follow_ups (period, zone, organisation);
+CREATE INDEX follow_ups_over ON follow_ups (coalesce(finished_at, asked_at)) WHERE state <> 'open';
+-- What is left of those that were kept long enough: how many there were, and what they said, by nobody in particular.
+CREATE TABLE follow_up_counts (
+    period text NOT NULL,
+    zone text NOT NULL,
+    organisation text NOT NULL,
+    drawn bigint NOT NULL,
+    not_drawn bigint NOT NULL,
+    solved bigint NOT NULL,
+    not_solved bigint NOT NULL,
+    not_reached bigint NOT NULL,
+    withdrawn bigint NOT NULL,
+    reopened bigint NOT NULL,
+    by_form bigint NOT NULL,
+    rated bigint NOT NULL,
+    satisfactions bigint NOT NULL,      -- their sum
+    PRIMARY KEY (period, zone, organisation)
+);
 
 -- Difficult cases with what worked. `version` is the published one, 0 for none yet; type, tags and grams are its own.
 CREATE TABLE cases (

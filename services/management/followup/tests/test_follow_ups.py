@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +13,8 @@ from libs.errors import Forbidden, Invalid, NotFound, WrongState
 from quintet.delivery.v1.facts_pb2 import FollowUpAnswered, RequestReopened, RequestsClosed
 from quintet.management.v1 import facts_pb2, management_pb2
 from quintet.management.v1 import follow_ups_pb2 as pb
-from services.management.followup.model import commitment, number
+from services.management.followup import keeping
+from services.management.followup.model import CLAIM_HOURS, KEPT_DAYS, commitment, number
 from services.management.tests.conftest import received
 from services.management.tests.samples import CHILD, GRAFFITI, WORKS
 from services.management.tests.story import events, filed, walk
@@ -197,6 +198,58 @@ async def test_who_cannot_be_reached_is_tried_as_often_as_the_policy_says(city: 
     assert after.state == pb.FOLLOW_UP_STATE_NOT_REACHED
     (count,) = (await city.call("CountFollowUps", pb.CountFollowUpsRequest(parent=f"zones/{D10}"), SUPERVISOR)).counts
     assert (count.drawn, count.reached, count.not_reached) == (1, 0, 1)
+
+
+async def test_a_call_that_is_left_lying_goes_back_to_the_list(city: Node) -> None:
+    await put(city)
+    await closed(city)
+    (call,) = await listed(city)
+    mine = (await city.call("ClaimFollowUp", pb.ClaimFollowUpRequest(name=call.name), CALLER)).follow_up
+    assert mine.claim_ends_at.ToDatetime(UTC) == city.clock.now() + timedelta(hours=CLAIM_HOURS)
+    with pytest.raises(WrongState):
+        await city.call("ClaimFollowUp", pb.ClaimFollowUpRequest(name=call.name), OTHER)
+    city.clock.advance(timedelta(hours=CLAIM_HOURS))
+    assert await listed(city, mine=True) == []
+    (free,) = await listed(city)
+    got = (await city.call("GetFollowUp", pb.GetFollowUpRequest(name=call.name), CALLER)).follow_up
+    assert [(each.caller, each.HasField("claim_ends_at")) for each in (free, got)] == [("", False)] * 2
+    theirs = (await city.call("ClaimFollowUp", pb.ClaimFollowUpRequest(name=call.name), OTHER)).follow_up
+    assert theirs.caller == OTHER
+    with pytest.raises(WrongState) as refused:
+        await record(city, call.name, "SOLVED")
+    assert refused.value.reason == "ALREADY_ASSIGNED"
+    city.clock.advance(timedelta(hours=CLAIM_HOURS))
+    assert (await record(city, call.name, "SOLVED")).finished_by == CALLER  # nobody has it: what was said is not lost
+
+
+async def test_what_was_said_is_forgotten_and_its_counts_stay(city: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch by batch; what is still to be asked stays, whatever its age."""
+    monkeypatch.setattr(keeping, "FORGET_BATCH_ROWS", 2)
+    await put(city)
+    event = await closed(city)
+    await tell_closed(city, event, *(f"zones/{D10}/requests/r{place}" for place in range(2, 6)))
+    calls = await listed(city)
+    for satisfaction, call in zip((5, 2, 0), calls[:3], strict=True):
+        await record(city, call.name, "SOLVED", satisfaction=satisfaction)
+    await record(city, calls[3].name, "NOT_SOLVED", satisfaction=1, note="it is still there")
+    ask = pb.CountFollowUpsRequest(parent=f"zones/{D10}", first_period="2026-01", last_period="2026-01")
+    before = (await city.call("CountFollowUps", ask, SUPERVISOR)).counts
+    assert [(one.drawn, one.solved, one.not_solved, one.rated, one.open) for one in before] == [(5, 3, 1, 3, 1)]
+
+    keeper = keeping.FollowUpKeeper(city.transactions)
+    city.clock.advance(timedelta(days=KEPT_DAYS))
+    assert await keeper.forget() == 0
+    city.clock.advance(timedelta(seconds=1))
+    assert await keeper.forget() == 4
+    assert (await city.call("CountFollowUps", ask, SUPERVISOR)).counts == before
+    with pytest.raises(NotFound):
+        await city.call("GetFollowUp", pb.GetFollowUpRequest(name=calls[3].name), CALLER)
+    # The last one goes its own way, and is added to the same counts.
+    await record(city, calls[4].name, "SOLVED", satisfaction=4)
+    city.clock.advance(timedelta(days=KEPT_DAYS, seconds=1))
+    assert await keeper.forget() == 1
+    (after,) = (await city.call("CountFollowUps", ask, SUPERVISOR)).counts
+    assert (after.solved, after.open, after.rated, after.satisfaction) == (4, 0, 4, 3.0)
 
 
 async def test_the_seed_is_shown_once_the_month_is_over(city: Node) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from libs.errors import Forbidden, Invalid, Reason, WrongState
 from services.management.followup.model import (
+    CLAIM_HOURS,
     Answer,
     Closed,
     Draw,
@@ -26,7 +27,9 @@ from services.management.followup.model import (
     fitting,
     months,
     number,
+    present,
     recorded,
+    released,
 )
 from services.management.tests.samples import NOW, WORKS, tree
 from services.management.warnings.model_indicator import Said
@@ -123,19 +126,37 @@ def test_the_policy_nearest_to_the_request_counts() -> None:
 
 def test_nobody_asks_about_the_work_of_their_own_organisation() -> None:
     with pytest.raises(Forbidden) as refused:
-        claimed(call(), subject=CALLER, organisations=(WORKS,))
+        claimed(call(), subject=CALLER, organisations=(WORKS,), now=NOW)
     assert refused.value.reason == Reason.OWN_WORK
-    assert claimed(call(), subject=CALLER, organisations=()).caller == CALLER
+    assert claimed(call(), subject=CALLER, organisations=(), now=NOW).caller == CALLER
 
 
 def test_a_call_is_with_one_person_at_a_time() -> None:
-    mine = claimed(call(), subject=CALLER, organisations=())
-    assert claimed(mine, subject=CALLER, organisations=()) == mine
+    mine = claimed(call(), subject=CALLER, organisations=(), now=NOW)
+    assert claimed(mine, subject=CALLER, organisations=(), now=NOW) == mine
     with pytest.raises(WrongState) as refused:
-        claimed(mine, subject=OTHER, organisations=())
+        claimed(mine, subject=OTHER, organisations=(), now=NOW)
     assert refused.value.reason == Reason.ALREADY_ASSIGNED
     with pytest.raises(WrongState):
         record(mine, said(State.SOLVED, by=OTHER))
+
+
+def test_a_claim_lapses_and_its_answer_counts_unless_another_has_the_call() -> None:
+    mine = claimed(call(), subject=CALLER, organisations=(), now=NOW)
+    assert mine.claim_ends_at == NOW + timedelta(hours=CLAIM_HOURS)
+    end = NOW + timedelta(hours=CLAIM_HOURS)
+    assert present(mine, end - timedelta(seconds=1)) == mine
+    assert (present(mine, end).caller, present(mine, end).claim_ends_at) == ("", None)
+    with pytest.raises(WrongState) as refused:
+        released(mine, end)
+    assert refused.value.reason == Reason.NOT_ASSIGNED
+    late = said(State.SOLVED, 5)
+    assert recorded(mine, late, policy(), organisations=(), now=end).state is State.SOLVED
+    taken = claimed(mine, subject=OTHER, organisations=(), now=end)
+    with pytest.raises(WrongState) as refused:
+        recorded(taken, late, policy(), organisations=(), now=end)
+    assert refused.value.reason == Reason.ALREADY_ASSIGNED
+    assert refused.value.metadata["until"] == (end + timedelta(hours=CLAIM_HOURS)).isoformat()
 
 
 def test_who_is_not_reached_is_called_again_until_the_tries_are_used_up() -> None:

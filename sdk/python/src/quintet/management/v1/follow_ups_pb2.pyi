@@ -245,6 +245,7 @@ class FollowUp(_message.Message):
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     FINISHED_BY_FIELD_NUMBER: _builtins.int
     REOPENED_FIELD_NUMBER: _builtins.int
+    CLAIM_ENDS_AT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/followUps/{id}`."""
     zone: _builtins.str
@@ -297,6 +298,10 @@ class FollowUp(_message.Message):
     def finished_at(self) -> _timestamp_pb2.Timestamp:
         """finished_at is when it was over; unset before."""
 
+    @_builtins.property
+    def claim_ends_at(self) -> _timestamp_pb2.Timestamp:
+        """claim_ends_at is until when the caller has it; then it is anybody's again. Unset when nobody has it."""
+
     def __init__(
         self,
         *,
@@ -322,10 +327,11 @@ class FollowUp(_message.Message):
         finished_at: _timestamp_pb2.Timestamp | None = ...,
         finished_by: _builtins.str = ...,
         reopened: _builtins.bool = ...,
+        claim_ends_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at", "call_at", b"call_at", "explanation", b"explanation", "finished_at", b"finished_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at", "call_at", b"call_at", "claim_ends_at", b"claim_ends_at", "explanation", b"explanation", "finished_at", b"finished_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at", "call_at", b"call_at", "caller", b"caller", "draw", b"draw", "event", b"event", "explanation", b"explanation", "finished_at", b"finished_at", "finished_by", b"finished_by", "name", b"name", "node", b"node", "note", b"note", "organisation", b"organisation", "period", b"period", "policy", b"policy", "reopened", b"reopened", "request", b"request", "satisfaction", b"satisfaction", "state", b"state", "tries", b"tries", "type", b"type", "way", b"way", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at", "call_at", b"call_at", "caller", b"caller", "claim_ends_at", b"claim_ends_at", "draw", b"draw", "event", b"event", "explanation", b"explanation", "finished_at", b"finished_at", "finished_by", b"finished_by", "name", b"name", "node", b"node", "note", b"note", "organisation", b"organisation", "period", b"period", "policy", b"policy", "reopened", b"reopened", "request", b"request", "satisfaction", b"satisfaction", "state", b"state", "tries", b"tries", "type", b"type", "way", b"way", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

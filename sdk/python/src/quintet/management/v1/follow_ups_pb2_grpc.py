@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class FollowUpServiceStub:
     """FollowUpService asks the reporters of answered requests, at the node at which they reported: it alone knows how to reach
-    them. Who is to be asked is decided when the event is closed with an answer.
+    them. Who is to be asked is decided when the event is closed with an answer. What is over is kept for 400 days, and after that in
+    the counts alone.
     """
 
     def __init__(self, channel):
@@ -85,7 +86,8 @@ class FollowUpServiceStub:
 
 class FollowUpServiceServicer:
     """FollowUpService asks the reporters of answered requests, at the node at which they reported: it alone knows how to reach
-    them. Who is to be asked is decided when the event is closed with an answer.
+    them. Who is to be asked is decided when the event is closed with an answer. What is over is kept for 400 days, and after that in
+    the counts alone.
     """
 
     def PutFollowUpPolicy(self, request, context):
@@ -125,7 +127,8 @@ class FollowUpServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClaimFollowUp(self, request, context):
-        """ClaimFollowUp takes a call for oneself. Nobody of the organisation that handled the event may: it would ask about itself.
+        """ClaimFollowUp takes a call for oneself, for four hours; again claimed by who has it, for four more. What lapses is on the list
+        again, and its late answer still counts unless somebody else has taken it. Nobody of the organisation that handled the event may: it would ask about itself.
         Fails with ALREADY_ASSIGNED when somebody else has it. The telephone number is the reporter's own in GetRequest of
         RequestService, for whom may see contacts; the look stands in the audit log.
         """
@@ -214,7 +217,8 @@ def add_FollowUpServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class FollowUpService:
     """FollowUpService asks the reporters of answered requests, at the node at which they reported: it alone knows how to reach
-    them. Who is to be asked is decided when the event is closed with an answer.
+    them. Who is to be asked is decided when the event is closed with an answer. What is over is kept for 400 days, and after that in
+    the counts alone.
     """
 
     @staticmethod

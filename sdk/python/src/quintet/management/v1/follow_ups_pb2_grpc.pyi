@@ -14,7 +14,8 @@ GRPC_VERSION: str
 
 class FollowUpServiceStub:
     """FollowUpService asks the reporters of answered requests, at the node at which they reported: it alone knows how to reach
-    them. Who is to be asked is decided when the event is closed with an answer.
+    them. Who is to be asked is decided when the event is closed with an answer. What is over is kept for 400 days, and after that in
+    the counts alone.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -31,7 +32,8 @@ class FollowUpServiceStub:
     GetFollowUp: _aio.UnaryUnaryMultiCallable[_follow_ups_pb2.GetFollowUpRequest, _follow_ups_pb2.GetFollowUpResponse]
     """GetFollowUp returns one follow-up."""
     ClaimFollowUp: _aio.UnaryUnaryMultiCallable[_follow_ups_pb2.ClaimFollowUpRequest, _follow_ups_pb2.ClaimFollowUpResponse]
-    """ClaimFollowUp takes a call for oneself. Nobody of the organisation that handled the event may: it would ask about itself.
+    """ClaimFollowUp takes a call for oneself, for four hours; again claimed by who has it, for four more. What lapses is on the list
+    again, and its late answer still counts unless somebody else has taken it. Nobody of the organisation that handled the event may: it would ask about itself.
     Fails with ALREADY_ASSIGNED when somebody else has it. The telephone number is the reporter's own in GetRequest of
     RequestService, for whom may see contacts; the look stands in the audit log.
     """
@@ -48,7 +50,8 @@ class FollowUpServiceStub:
 
 class FollowUpServiceServicer(metaclass=_abc_1.ABCMeta):
     """FollowUpService asks the reporters of answered requests, at the node at which they reported: it alone knows how to reach
-    them. Who is to be asked is decided when the event is closed with an answer.
+    them. Who is to be asked is decided when the event is closed with an answer. What is over is kept for 400 days, and after that in
+    the counts alone.
     """
 
     @_abc_1.abstractmethod
@@ -99,7 +102,8 @@ class FollowUpServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _follow_ups_pb2.ClaimFollowUpRequest,
         context: _aio.ServicerContext[_follow_ups_pb2.ClaimFollowUpRequest, _abc.Awaitable[_follow_ups_pb2.ClaimFollowUpResponse]],
     ) -> _abc.Awaitable[_follow_ups_pb2.ClaimFollowUpResponse]:
-        """ClaimFollowUp takes a call for oneself. Nobody of the organisation that handled the event may: it would ask about itself.
+        """ClaimFollowUp takes a call for oneself, for four hours; again claimed by who has it, for four more. What lapses is on the list
+        again, and its late answer still counts unless somebody else has taken it. Nobody of the organisation that handled the event may: it would ask about itself.
         Fails with ALREADY_ASSIGNED when somebody else has it. The telephone number is the reporter's own in GetRequest of
         RequestService, for whom may see contacts; the look stands in the audit log.
         """

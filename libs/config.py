@@ -11,14 +11,15 @@ import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
+from libs.settings_reader import ADDRESS, CODE, HOST, ORIGIN, ConfigError, SettingsReader
 from libs.state import RuntimeInfo, Secrets, change_runtime, login_dsn, read_runtime, update_runtime
 
 __all__ = [
+    "EVIDENCE_KEYS",
     "GATEWAY",
     "PARTS",
+    "BucketSection",
     "ConfigError",
     "EvidenceSection",
     "FederationSection",
@@ -43,24 +44,17 @@ PARTS = ("identity", "perception", "sharing", "management", "collaboration", "de
 # What stands behind the edge besides them: it keeps nothing, but calls them under this name with a key of its own.
 GATEWAY = "gateway"
 
-CODE = r"[a-z0-9][a-z0-9-]{0,62}"
-HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
-ADDRESS = rf"{HOST}:[0-9]{{1,5}}"
-ORIGIN = rf"https?://{HOST}(?::[0-9]{{1,5}})?"
-HOURS_MAX = 24 * 365
-PORT_MAX = 65_535
+# The secrets of the node that open its bucket of evidence: the id of the key, and the key.
+EVIDENCE_KEYS = ("evidence-access-key", "evidence-secret-key")
+_BUCKET_KEYS = ("endpoint", "bucket", "region", "prefix", "path_style", "tls", "ca")
+ENDPOINT = rf"https?://(?:{HOST}|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?/?"
+BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+PREFIX = r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,62}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,62}){0,3})?"
+
 # The servers copy a request a few times while they handle it: more than this belongs in an upload of its own.
 REQUEST_BYTES_MAX = 64 * 1024 * 1024
 # Nothing between nodes may wait for people for more than a year.
 WAIT_DAYS_MAX = 366
-
-
-class ConfigError(ValueError):
-    """node.toml breaks rules; problems holds one "section.key: rule" per line."""
-
-    def __init__(self, path: Path, problems: list[str]) -> None:
-        super().__init__(f"{path}:\n" + "\n".join(f"  {problem}" for problem in problems))
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +151,27 @@ class WebhooksSection:
 
 
 @dataclass(frozen=True, slots=True)
+class BucketSection:
+    """A bucket of an S3-compatible store: its URL, without the bucket, and what is put before the names of objects.
+
+    path_style: the bucket stands in the path of a URL, not in its host name. ca is a file of certificates, in PEM, that
+    are trusted besides those of public authorities. The keys are secrets of the node: EVIDENCE_KEYS.
+    """
+
+    endpoint: str
+    bucket: str
+    region: str
+    prefix: str
+    path_style: bool
+    ca: Path | None
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceSection:
-    """folder is where the evidence of events is kept; all replicas of management must see the same."""
+    """Where the evidence of events is kept: the bucket, else a folder that all replicas of management see."""
 
     folder: Path
+    bucket: BucketSection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +258,7 @@ def load_config(path: Path) -> NodeConfig:
         document = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, [str(error)]) from error
-    reader = _Reader(document, path.resolve().parent)
+    reader = SettingsReader(document, path.resolve().parent)
     node = _node(reader)
     config = NodeConfig(
         path=path.resolve(),
@@ -268,14 +279,14 @@ def load_config(path: Path) -> NodeConfig:
             trace_ratio=reader.ratio("telemetry.trace_ratio", default=0.1),
             log_level=reader.text("telemetry.log_level", default="info", pattern="debug|info|warning|error"),
         ),
-        evidence=EvidenceSection(reader.path("evidence.folder", required=False) or node.state / "evidence"),
+        evidence=_evidence(reader, node),
         webhooks=WebhooksSection(private=reader.boolean("webhooks.private", default=False)),
     )
     reader.finish(path)
     return config
 
 
-def _node(reader: "_Reader") -> NodeSection:
+def _node(reader: SettingsReader) -> NodeSection:
     state = reader.path("node.state")
     timezone = reader.text("node.timezone", pattern=r"[A-Za-z0-9+_/-]{1,64}")
     try:
@@ -292,7 +303,33 @@ def _node(reader: "_Reader") -> NodeSection:
     )
 
 
-def _gateway(reader: "_Reader") -> GatewaySection:
+def _evidence(reader: SettingsReader, node: NodeSection) -> EvidenceSection:
+    in_folder, in_bucket = reader.has("evidence.folder"), any(reader.has(f"evidence.{key}") for key in _BUCKET_KEYS)
+    folder = reader.path("evidence.folder", required=False) or node.state / "evidence"
+    if not in_bucket:
+        return EvidenceSection(folder)
+    if in_folder:
+        reader.problem("evidence.folder", "must not be given with a bucket: evidence is kept in one place")
+    if not reader.has("evidence.endpoint"):
+        reader.problem("evidence.endpoint", "is required with a bucket")
+    tls = reader.boolean("evidence.tls", default=True)
+    endpoint = reader.url("evidence.endpoint", ("https", "http")) or ""
+    if endpoint.startswith("http:") == tls and endpoint:
+        reader.problem("evidence.endpoint", "must be https, or http with evidence.tls = false")
+    if endpoint and not re.fullmatch(ENDPOINT, endpoint):
+        reader.problem("evidence.endpoint", "must be scheme, host and port alone")
+    bucket = BucketSection(
+        endpoint=endpoint.rstrip("/"),
+        bucket=reader.text("evidence.bucket", pattern=BUCKET),
+        region=reader.text("evidence.region", default="us-east-1", pattern=r"[a-z0-9-]{1,64}"),
+        prefix=reader.text("evidence.prefix", default=node.id, pattern=PREFIX),
+        path_style=reader.boolean("evidence.path_style", default=True),
+        ca=reader.path("evidence.ca", required=False),
+    )
+    return EvidenceSection(folder, bucket)
+
+
+def _gateway(reader: SettingsReader) -> GatewaySection:
     cert = reader.path("gateway.tls_cert", required=False)
     key = reader.path("gateway.tls_key", required=False)
     if (cert is None) != (key is None):
@@ -316,109 +353,3 @@ def _gateway(reader: "_Reader") -> GatewaySection:
         max_connections=reader.integer("gateway.max_connections", default=1_000, low=1, high=100_000),
         status=reader.text("gateway.status", default=status, pattern="public|local|token"),
     )
-
-
-class _Reader:
-    """Takes typed values out of the document by "section.key", and notes every problem, not only the first."""
-
-    def __init__(self, document: dict[str, Any], folder: Path) -> None:
-        self.folder = folder
-        self._left: dict[str, Any] = {}
-        self._problems: list[str] = []
-        for section, content in document.items():
-            if isinstance(content, dict):
-                self._left.update({f"{section}.{key}": value for key, value in content.items()})
-            else:
-                self.problem(section, "must stand inside a section such as [node]")
-
-    def problem(self, key: str, rule: str) -> None:
-        self._problems.append(f"{key}: {rule}")
-
-    def finish(self, path: Path) -> None:
-        for key in self._left:
-            self.problem(key, "is not a known key")
-        if self._problems:
-            raise ConfigError(path, self._problems)
-
-    def text(self, key: str, *, pattern: str, default: str | None = None) -> str:
-        value = self._left.pop(key, default)
-        if isinstance(value, str) and re.fullmatch(pattern, value):
-            return value
-        self.problem(key, f"must be text matching {pattern}, got {value!r}" if value is not None else "is required")
-        return default or ""
-
-    def texts(self, key: str, *, pattern: str) -> tuple[str, ...]:
-        value = self._left.pop(key, [])
-        if isinstance(value, list) and all(isinstance(item, str) and re.fullmatch(pattern, item) for item in value):
-            return tuple(value)
-        self.problem(key, f"must be a list of texts matching {pattern}, got {value!r}")
-        return ()
-
-    def path(self, key: str, *, required: bool = True) -> Path | None:
-        value = self._left.pop(key, None)
-        if isinstance(value, str) and value and "\0" not in value:
-            return (self.folder / Path(value).expanduser()).resolve()
-        if value is not None or required:
-            self.problem(key, f"must be a path, got {value!r}" if value is not None else "is required")
-        return None
-
-    def integer(self, key: str, *, default: int, low: int, high: int) -> int:
-        value = self._left.pop(key, default)
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return value
-        self.problem(key, f"must be a whole number from {low} to {high}, got {value!r}")
-        return default
-
-    def port(self, key: str) -> int:
-        return self.integer(key, default=0, low=0, high=PORT_MAX)
-
-    def optional_port(self, key: str) -> int | None:
-        return self.port(key) if key in self._left else None
-
-    def boolean(self, key: str, *, default: bool) -> bool:
-        value = self._left.pop(key, default)
-        if isinstance(value, bool):
-            return value
-        self.problem(key, f"must be true or false, got {value!r}")
-        return default
-
-    def ratio(self, key: str, *, default: float) -> float:
-        value = self._left.pop(key, default)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
-            return float(value)
-        self.problem(key, f"must be a number from 0 to 1, got {value!r}")
-        return default
-
-    def hours(self, key: str, *, default: float) -> float:
-        value = self._left.pop(key, default)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= HOURS_MAX:
-            return float(value)
-        self.problem(key, f"must be a number of hours above 0 and up to {HOURS_MAX}, got {value!r}")
-        return default
-
-    def host(self, key: str) -> str:
-        """An address to listen on: names are not resolved, so that what is opened is what stands in the file."""
-        value = self._left.pop(key, "127.0.0.1")
-        try:
-            return str(ipaddress.ip_address(str(value)))
-        except ValueError:
-            self.problem(key, f"must be an IP address to listen on, got {value!r}")
-            return "127.0.0.1"
-
-    def url(self, key: str, schemes: tuple[str, ...]) -> str | None:
-        value = self._left.pop(key, None)
-        if value is None:
-            return None
-        try:
-            parts = urlsplit(value if isinstance(value, str) else "")
-        except ValueError:
-            parts = urlsplit("")
-        if parts.scheme not in schemes or parts.username is not None or parts.password is not None:
-            # The value is not repeated: what is wrong with it may be that it holds a password.
-            self.problem(key, f"must be a URL of {' or '.join(schemes)} without user and password")
-            return None
-        return str(value)
-
-    def addresses(self, section: str, names: tuple[str, ...]) -> Mapping[str, str]:
-        given = [name for name in names if f"{section}.{name}" in self._left]
-        return {name: self.text(f"{section}.{name}", pattern=ADDRESS) for name in given}

@@ -134,7 +134,7 @@ class Reporter:
             time=datetime.now(UTC),
             ready=answers.ready,
             services=_parts(PARTS, answers.parts, self._sources.services()),
-            servers=_servers(answers.parts, self._sources.servers()),
+            servers=[*_servers(answers.parts, self._sources.servers()), *evidence_stores(metrics or ())],
             peers=None if peers is None else [_peer(peer) for peer in peers],
             counters=None if counters is None else _counters(counters),
             contracts=None if contracts is None else Contracts(*contracts),
@@ -209,6 +209,24 @@ def _counters(found: management_pb2.GetCountersResponse) -> Counters:
 def _zone(found: management_pb2.ZoneCounters) -> ZoneLine:
     by_status = dict(found.by_status)
     return ZoneLine(found.zone, found.node, found.requests, found.events, found.merged, by_status)
+
+
+def evidence_stores(metrics: Iterable[Metric]) -> list[Part]:
+    """Where management keeps evidence, when it does: as bad as the worst that one of its processes finds.
+
+    The node does its other work without it, so that it has no say in whether the node is ready.
+    """
+    kinds: dict[str, str] = {}
+    for metric in metrics:
+        for sample in metric.samples:
+            if sample.name == "quintet_evidence_store" and sample.value:
+                kind, state = sample.labels["kind"], sample.labels["state"]
+                if kinds.get(kind, "ok") == "ok":
+                    kinds[kind] = state
+    return [
+        Part(f"evidence_{kind}", state == "ok", "", "" if state == "ok" else f"store_{state}", 0, "", None)
+        for kind, state in sorted(kinds.items())
+    ]
 
 
 _QUEUES = {

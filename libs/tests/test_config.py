@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.config import ConfigError, load_config
+from libs.config import BucketSection, ConfigError, EvidenceSection, load_config
 from libs.state import RuntimeInfo, Secrets, login_dsn, read_runtime, update_runtime
 
 NODE = """
@@ -145,6 +145,49 @@ def test_every_problem_is_named(tmp_path: Path) -> None:
     assert "node.name: is required" in caught.value.problems
     assert "federation.negotiation_days: must be a whole number from 1 to 366, got 0" in caught.value.problems
     assert "gateway.port: must be a whole number from 0 to 65535, got 70000" in caught.value.problems
+
+
+def test_evidence_is_kept_in_a_folder_unless_a_bucket_is_given(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, NODE)).evidence == EvidenceSection(tmp_path / "state" / "sf" / "evidence")
+    bucket = '[evidence]\nendpoint = "https://s3.example:9000/"\nbucket = "evidence"\n'
+    found = load_config(write(tmp_path, NODE + bucket)).evidence.bucket
+    assert found == BucketSection("https://s3.example:9000", "evidence", "us-east-1", "sf", path_style=True, ca=None)
+    more = 'region = "cn-north-1"\nprefix = "city/sf"\npath_style = false\nca = "tls/ca.pem"\n'
+    found = load_config(write(tmp_path, NODE + bucket + more)).evidence.bucket
+    ca = tmp_path / "tls" / "ca.pem"
+    assert found == BucketSection(
+        "https://s3.example:9000", "evidence", "cn-north-1", "city/sf", path_style=False, ca=ca
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ('endpoint = "http://s3.example"\nbucket = "evidence"', "evidence.endpoint: must be https, or http with"),
+        ('endpoint = "https://s3.example"\nbucket = "evidence"\ntls = false', "evidence.endpoint: must be https, or"),
+        ('endpoint = "https://key:secret@s3.example"\nbucket = "evidence"', "evidence.endpoint: must be a URL of"),
+        ('endpoint = "https://s3.example/bucket"\nbucket = "evidence"', "evidence.endpoint: must be scheme, host"),
+        ('endpoint = "https://s3.example"', "evidence.bucket: is required"),
+        ('bucket = "evidence"', "evidence.endpoint: is required with a bucket"),
+        ('endpoint = "https://s3.example"\nbucket = "My Evidence"', "evidence.bucket: must be text matching"),
+        ('endpoint = "https://s3.example"\nbucket = "evidence"\nprefix = "../x"', "evidence.prefix: must be text"),
+        ('endpoint = "https://s3.example"\nbucket = "evidence"\nfolder = "x"', "evidence.folder: must not be given"),
+        ('endpoint = "https://s3.example"\nbucket = "evidence"\nsecret_key = "k"', "evidence.secret_key: is not a"),
+    ],
+)
+def test_a_bucket_that_cannot_be_is_named(tmp_path: Path, lines: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, f"{NODE}[evidence]\n{lines}\n"))
+    (found,) = caught.value.problems
+    assert found.startswith(problem)
+    assert "secret@" not in found
+
+
+def test_plain_http_must_be_asked_for(tmp_path: Path) -> None:
+    lines = '[evidence]\nendpoint = "http://127.0.0.1:8333"\nbucket = "evidence"\ntls = false\n'
+    found = load_config(write(tmp_path, NODE + lines)).evidence.bucket
+    assert found is not None
+    assert found.endpoint == "http://127.0.0.1:8333"
 
 
 def test_file_that_is_no_toml(tmp_path: Path) -> None:

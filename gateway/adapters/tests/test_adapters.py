@@ -349,6 +349,23 @@ def test_every_message_of_the_templates_exists() -> None:
         assert texts.say("zh-CN", key, time="", timezone="", seconds="", count="", total="", age="", lane="")
 
 
+async def test_people_see_that_evidence_cannot_be_kept(services: Services) -> None:
+    metric = Metric("quintet_evidence_store", "", "gauge")
+    for state, value in (("ok", 1), ("no_bucket", 0), ("ok", 0), ("no_bucket", 1)):  # two processes
+        metric.add_sample("quintet_evidence_store", {"kind": "bucket", "state": state}, value)
+
+    async def metrics() -> list[Metric]:
+        return [metric]
+
+    async with site(services, metrics=metrics) as client:
+        pages = [await client.get("/", params={"lang": language}) for language in ("en", "zh")]
+        found = (await client.get("/status.json")).json()
+    assert "Evidence (bucket) Away the bucket does not exist" in _words(pages[0].text)
+    assert "证据存储（对象存储） 不可用 存储桶不存在" in _words(pages[1].text)
+    assert [(line["name"], line["ready"]) for line in found["servers"]][-1] == ("evidence_bucket", False)
+    assert found["ready"] is True
+
+
 def test_queues_come_in_the_order_of_the_parts() -> None:
     metric = Metric("quintet_inbox_dead", "", "counter")
     for part, value in (("sharing", 2), ("identity", 1)):

@@ -1,14 +1,14 @@
-"""Where the bytes of evidence are kept: a folder. Names are made by management, never by callers."""
+"""Where the bytes of evidence are kept: a folder."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
+import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from libs.errors import Away, Reason
+from services.management.evidence.objects import OPERATION_TIMEOUT_S, StoreAway, Trouble, checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,59 +16,78 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-NAME = re.compile(r"[0-9a-z]{2}/[0-9a-z]{6,64}")
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
+# Nobody writes to a file that has not changed for this long.
+_LEFT_BEHIND_S = 10 * OPERATION_TIMEOUT_S
 
 
 class Folder:
-    """Files in a folder that all replicas see. What was put is on the disk when `put` returns."""
+    """Objects in a folder that all replicas see."""
+
+    kind = "folder"
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     async def put(self, name: str, content: bytes) -> None:
-        """Keep bytes under a name, in the place of what was there. Raises Away when the disk refuses."""
-        await _done(self._put, name, content)
+        await _done(self._put, self._path(name), content)
 
     async def get(self, name: str) -> bytes | None:
-        """Return the bytes of a name, None when there are none. Raises Away when the disk refuses."""
         try:
             return await _done(self._path(name).read_bytes)
         except FileNotFoundError:
             return None
 
     async def delete(self, name: str) -> None:
-        """Remove the bytes of a name, if there are any. Raises Away when the disk refuses."""
-        with suppress(FileNotFoundError):
-            await _done(self._path(name).unlink)
+        await _done(_delete, self._path(name))
 
-    def _put(self, name: str, content: bytes) -> None:
-        path = self._path(name)
+    def _put(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-        # Under another name first: whoever looks finds the whole file or none.
-        passing = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with os.fdopen(os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        passing.replace(path)
+        # Under another name first, which nobody else has: whoever looks finds the whole file or none.
+        passing = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+        try:
+            with os.fdopen(os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            passing.replace(path)
+        except OSError:
+            passing.unlink(missing_ok=True)
+            raise
         for folder in (path.parent, self._root):
             _sync(folder)
+        _tidy(path, older_than=path.stat().st_mtime - _LEFT_BEHIND_S)
 
     def _path(self, name: str) -> Path:
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of an object")
-        return self._root / name
+        return self._root / checked(name)
 
 
 async def _done(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """Do something with the disk in a thread, so that nobody else waits for it."""
     try:
-        return await asyncio.to_thread(work, *arguments, **named)
+        async with asyncio.timeout(OPERATION_TIMEOUT_S):  # the disk may be another machine's
+            return await asyncio.to_thread(work, *arguments, **named)
     except FileNotFoundError:
         raise
+    except TimeoutError:
+        raise StoreAway(Trouble.AWAY, f"the folder did not answer within {OPERATION_TIMEOUT_S:g} s") from None
     except OSError as error:
-        raise Away(Reason.DEPENDENCY_AWAY, f"evidence: {error.strerror}", dependency="evidence") from error
+        trouble = Trouble.REFUSED if isinstance(error, PermissionError) else Trouble.FAULTY
+        raise StoreAway(trouble, f"the folder: {error.strerror}") from error
+
+
+def _delete(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        _tidy(path)
+
+
+def _tidy(path: Path, *, older_than: float = float("inf")) -> None:
+    """Remove what a process that was killed has left of a file, before a time of files, in seconds since 1970."""
+    for left in path.parent.glob(f"{path.name}.*.part"):
+        with suppress(FileNotFoundError):
+            if left.stat().st_mtime < older_than:
+                left.unlink()
 
 
 def _sync(folder: Path) -> None:

@@ -10,7 +10,7 @@ from services.management.evidence.model_evidence import UPLOAD_KEPT
 
 if TYPE_CHECKING:
     from libs.tx import Transactions
-    from services.management.evidence.files import Folder
+    from services.management.evidence.objects import Objects
 
 SWEEP_INTERVAL_S = 600.0
 UPLOADS_PER_SWEEP_MAX = 200
@@ -19,9 +19,9 @@ UPLOADS_PER_SWEEP_MAX = 200
 class UploadKeeper:
     """Background work that every replica may do at the same time."""
 
-    def __init__(self, transactions: Transactions, files: Folder) -> None:
+    def __init__(self, transactions: Transactions, objects: Objects) -> None:
         self._transactions = transactions
-        self._files = files
+        self._objects = objects
 
     async def run(self) -> None:
         """Sweep every SWEEP_INTERVAL_S until cancelled."""
@@ -38,7 +38,7 @@ class UploadKeeper:
             lambda tx: store_evidence.abandon(tx.conn, before, UPLOADS_PER_SWEEP_MAX)
         )  # fmt: skip
         for _, name in found:
-            await self._files.delete(name)
+            await self._objects.delete(name)
         if found:
             await self._transactions.run(lambda tx: store_evidence.forget(tx.conn, [row for row, _ in found]))
         return len(found)

@@ -11,7 +11,7 @@ import structlog
 from libs import paging
 from libs.access import current_caller
 from libs.errors import Exhausted, NotFound, Reason, WrongState
-from libs.ids import short_id
+from libs.ids import new_id, short_id
 from quintet.management.v1 import evidence_pb2 as pb
 from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceServicer
 from services.management import store_events
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from libs.db import Connection
     from libs.tx import Transactions, Tx
-    from services.management.evidence.files import Folder
+    from services.management.evidence.objects import Objects
     from services.management.model import Event
     from services.management.service_base import Context
 
@@ -45,9 +45,9 @@ log = structlog.get_logger()
 class EvidenceServicer(EvidenceServiceServicer):
     """Photos and files of the events of one node."""
 
-    def __init__(self, transactions: Transactions, files: Folder) -> None:
+    def __init__(self, transactions: Transactions, objects: Objects) -> None:
         self._transactions = transactions
-        self._files = files
+        self._objects = objects
 
     async def StartUpload(self, request: pb.StartUploadRequest, _context: Context) -> pb.StartUploadResponse:
         return await self._transactions.mutate(request, pb.StartUploadResponse, partial(self._start, request))
@@ -67,8 +67,7 @@ class EvidenceServicer(EvidenceServiceServicer):
             id=0,
             name=UPLOAD_NAME.format(event=event.name, id=identifier),
             event_id=event.id,
-            # The digits at the end differ most: folders fill evenly.
-            object=f"{identifier[-2:]}/{identifier}",
+            object=_object_name(),
             file_name=request.file_name,
             size_bytes=request.size_bytes,
             started_by=subject,
@@ -94,10 +93,10 @@ class EvidenceServicer(EvidenceServiceServicer):
             upload, content = await self._transactions.run(partial(self._close, request.name))
             kind = media_type(content)
             # The file first: evidence whose bytes are nowhere must never be, and a file without evidence is removed.
-            await self._files.put(upload.object, content)
+            await self._objects.put(upload.object, content)
             done = await self._transactions.run(partial(_finish, upload, kind, content))
             if done is None:  # its time was over meanwhile, and nobody looks for the file any more
-                await self._files.delete(upload.object)
+                await self._objects.delete(upload.object)
                 raise _no_upload(upload.name)
         return pb.FinishUploadResponse(evidence=evidence_pb(done))
 
@@ -111,7 +110,7 @@ class EvidenceServicer(EvidenceServiceServicer):
         evidence = await self._transactions.read(read)
         if evidence is None:
             raise NotFound(Reason.EVIDENCE_NOT_FOUND, f"{request.name} does not exist", name=request.name)
-        content = await self._files.get(evidence.object)
+        content = await self._objects.get(evidence.object)
         if content is None or hashlib.sha256(content).digest() != evidence.sha256:
             log.error("evidence.damaged", name=evidence.name, object=evidence.object, there=content is not None)
             text = f"what is kept of {evidence.name} is not what was uploaded"
@@ -177,6 +176,13 @@ async def _finish(upload: Upload, kind: str, content: bytes, tx: Tx) -> Evidence
     await store_evidence.insert(tx.conn, upload.event_id, evidence)
     tx.audit("management.evidence.add", evidence.name, media_type=kind, sha256=evidence.sha256.hex())
     return evidence
+
+
+def _object_name() -> str:
+    """Return a name that no other process makes either: names of uploads are unique in their event only."""
+    unique = new_id().replace("-", "")
+    # The digits at the end are chance: folders fill evenly.
+    return f"{unique[-2:]}/{unique}"
 
 
 def _no_upload(name: str) -> NotFound:

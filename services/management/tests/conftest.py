@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from libs.channel import Channel
+    from libs.config import NodeConfig
     from libs.db import Connection, Record
     from libs.testing import MakeTransactions
     from services.management.model import EventType
@@ -292,12 +293,13 @@ async def make_node(transactions: MakeTransactions, clock: ManualClock, tmp_path
     """Makes nodes with some of their zones delegated; each has GRAFFITI and NOISE, a database and a port of its own."""
     async with AsyncExitStack() as stack:
 
-        async def make(node: str = samples.NODE, *delegated: str, root: str = "us-ca-sf") -> Node:
+        async def make(node: str = samples.NODE, *delegated: str, root: str = "us-ca-sf", settings: str = "") -> Node:
             made_transactions = await transactions("management", samples.MIGRATIONS, node=node)
             source = callers.StaticGrants({})
             authenticator = TokenAuthenticator(callers.verifier(), source)
             identity = await _identity(stack, authenticator, source)
-            host = await _host(node, root, made_transactions, clock, tmp_path, identity)
+            config = _config(node, root, tmp_path, settings)
+            host = await _host(config, made_transactions, clock, identity)
             source.held.update(city_grants(host.zones.tree))
             wired = await PART.build(host)
             server = Server("management", authenticator)
@@ -329,15 +331,18 @@ async def _identity(stack: AsyncExitStack, authenticator: TokenAuthenticator, so
     return opened
 
 
-async def _host(
-    node: str, root: str, transactions: Transactions, clock: ManualClock, folder: Path, identity: Channel
-) -> Host:
+def _config(node: str, root: str, folder: Path, settings: str) -> NodeConfig:
+    """Write the node's node.toml, with further settings, and load it."""
+    path = folder / f"{node}.toml"
+    of_node = f'[node]\nid = "{node}"\nname = "Node"\nzone = "{root}"\ntimezone = "UTC"\nstate = "state"\n'
+    path.write_text(of_node + settings)
+    return load_config(path)
+
+
+async def _host(settings: NodeConfig, transactions: Transactions, clock: ManualClock, identity: Channel) -> Host:
     """Return what the runtime hands to the part; there is no bus, and nobody else to call but identity."""
-    config = folder / f"{node}.toml"
-    config.write_text(f'[node]\nid = "{node}"\nname = "Node"\nzone = "{root}"\ntimezone = "UTC"\nstate = "state"\n')
     unused: Any = None
     places: Any = Places()
-    settings = load_config(config)
     ensure_node_key(settings.secrets)
     host = Host(
         part="management",
@@ -345,7 +350,7 @@ async def _host(
         transactions=transactions,
         bus=unused,
         clock=clock,
-        zones=ZoneDirectory(places, root),
+        zones=ZoneDirectory(places, settings.node.zone),
         signer=unused,
         node_keys=NodeKeys(settings.secrets),
         _channels={"identity": identity},

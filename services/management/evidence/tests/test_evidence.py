@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from libs.errors import Exhausted, Forbidden, Invalid, NotFound, Reason, WrongState
+from libs.errors import Away, Exhausted, Forbidden, Invalid, NotFound, Reason, WrongState
 from quintet.common.v1 import common_pb2
 from quintet.management.v1 import evidence_pb2, loops_pb2
 from quintet.management.v1 import management_pb2 as pb
-from services.management.evidence.files import Folder
 from services.management.evidence.keeping import UploadKeeper
 from services.management.evidence.model_evidence import PART_BYTES_MAX, UPLOADS_PER_PERSON_MAX
 from services.management.tests.samples import WORKS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from services.management.evidence.tests.stores import Store
     from services.management.tests.conftest import MakeNode, Node
 
 HANDLER, OTHER, OFFICER = "people/handler.works", "people/handler.works.2", "people/duty-officer"
@@ -45,12 +44,6 @@ actions:
     to: found
     permission: management.events.dispose
 """
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> Path:
-    """Where the node `sf` keeps evidence."""
-    return tmp_path / "state" / "evidence"
 
 
 async def opened(node: Node, *needs: pb.EvidenceNeed, zone: str = "us-ca-sf-d6") -> str:
@@ -201,35 +194,72 @@ async def test_an_upload_is_begun_once(city: Node) -> None:
     assert (await start(city, event, 10, request_id="one")).name == first.name
 
 
-async def test_what_nobody_finishes_is_removed(city: Node, kept: Path) -> None:
+async def test_what_nobody_finishes_is_removed(city: Node, store: Store) -> None:
     event = await opened(city)
     done = await uploaded(city, event)
     left = await start(city, event, len(JPEG))
     await part(city, left.name, 1, JPEG)
-    files = Folder(kept)
     # Its file was written, and then the node went down.
     (row,) = await city.rows("SELECT object FROM evidence_uploads")
-    await files.put(row["object"], JPEG)
-    keeper = UploadKeeper(city.transactions, files)
+    await store.objects.put(row["object"], JPEG)
+    keeper = UploadKeeper(city.transactions, store.opened())
     assert await keeper.sweep() == 0
     city.clock.advance(timedelta(hours=24, seconds=1))
     assert await keeper.sweep() == 1
-    assert await files.get(row["object"]) is None
+    assert await store.objects.get(row["object"]) is None
     assert await city.rows("SELECT FROM evidence_uploads") == await city.rows("SELECT FROM evidence_parts") == []
     with pytest.raises(NotFound):
         await finish(city, left.name)
     assert (await read(city, done))[1] == JPEG
 
 
-async def test_damage_is_seen(city: Node, kept: Path) -> None:
+async def test_damage_is_seen(city: Node, store: Store) -> None:
     name = await uploaded(city, await opened(city))
     (row,) = await city.rows("SELECT object FROM evidence")
-    path = kept / row["object"]
-    for damage in (lambda: path.write_bytes(JPEG[:-1] + b"!"), path.unlink):
-        damage()
+    objects = store.objects
+    for damage in (partial(objects.put, row["object"], JPEG[:-1] + b"!"), partial(objects.delete, row["object"])):
+        await damage()
         with pytest.raises(WrongState) as caught:
             await read(city, name)
         assert caught.value.reason == Reason.EVIDENCE_DAMAGED
+
+
+async def test_while_the_store_is_away_nothing_is_lost_and_people_are_told_to_come_again(
+    city: Node, store: Store
+) -> None:
+    event = await opened(city)
+    before = await uploaded(city, event)
+    upload = await start(city, event, len(PDF))
+    await part(city, upload.name, 1, PDF)
+    await store.cut()
+    for attempt in (finish(city, upload.name), read(city, before)):
+        with pytest.raises(Away) as caught:
+            await attempt
+        assert (caught.value.reason, caught.value.metadata["dependency"]) == (Reason.DEPENDENCY_AWAY, "evidence")
+    # What needs no bytes goes on.
+    assert [each.name for each in await listed(city, event)] == [before]
+    await store.mend()
+    evidence = await finish(city, upload.name)
+    assert await read(city, evidence.name) == (evidence, PDF)
+    assert (await read(city, before))[1] == JPEG
+
+
+async def test_what_breaks_off_on_its_way_to_the_store_leaves_nothing_and_is_finished_later(
+    city: Node, store: Store
+) -> None:
+    event = await opened(city)
+    content = JPEG + bytes(PART_BYTES_MAX - len(JPEG))
+    upload = await start(city, event, len(content))
+    await part(city, upload.name, 1, content)
+    await store.break_off()
+    with pytest.raises(Away):
+        await finish(city, upload.name)
+    assert await store.names() == []
+    assert await listed(city, event) == []
+    await store.mend()
+    evidence = await finish(city, upload.name)
+    assert (await read(city, evidence.name))[1] == content
+    assert len(await store.names()) == 1
 
 
 # --------------------------------------------------------------------------------------------------------------- steps

@@ -89,7 +89,8 @@ class EvidenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FinishUpload(self, request, context):
-        """FinishUpload makes evidence of the parts. Called again it gives the same answer.
+        """FinishUpload makes evidence of the parts. Called again it gives the same answer. While the store of evidence is away it
+        answers UNAVAILABLE, the parts stay, and it can be called again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,7 +26,9 @@ class EvidenceServiceStub:
     UploadPart: _aio.UnaryUnaryMultiCallable[_evidence_pb2.UploadPartRequest, _evidence_pb2.UploadPartResponse]
     """UploadPart sends one part; a part that is sent again replaces the one before."""
     FinishUpload: _aio.UnaryUnaryMultiCallable[_evidence_pb2.FinishUploadRequest, _evidence_pb2.FinishUploadResponse]
-    """FinishUpload makes evidence of the parts. Called again it gives the same answer."""
+    """FinishUpload makes evidence of the parts. Called again it gives the same answer. While the store of evidence is away it
+    answers UNAVAILABLE, the parts stay, and it can be called again.
+    """
     GetEvidence: _aio.UnaryStreamMultiCallable[_evidence_pb2.GetEvidenceRequest, _evidence_pb2.GetEvidenceResponse]
     """GetEvidence sends a piece of evidence, what is known of it first, then its bytes. Bytes that are not those that were
     uploaded are not sent: the call is refused with EVIDENCE_DAMAGED.
@@ -64,7 +66,9 @@ class EvidenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evidence_pb2.FinishUploadRequest,
         context: _aio.ServicerContext[_evidence_pb2.FinishUploadRequest, _abc.Awaitable[_evidence_pb2.FinishUploadResponse]],
     ) -> _abc.Awaitable[_evidence_pb2.FinishUploadResponse]:
-        """FinishUpload makes evidence of the parts. Called again it gives the same answer."""
+        """FinishUpload makes evidence of the parts. Called again it gives the same answer. While the store of evidence is away it
+        answers UNAVAILABLE, the parts stay, and it can be called again.
+        """
 
     @_abc_1.abstractmethod
     def GetEvidence(

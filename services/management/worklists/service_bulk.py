@@ -27,6 +27,7 @@ class BulkMethods(AssignMethods):
             raise Invalid("targets", "must name each event once")
         if request.WhichOneof("operation") is None:
             raise Invalid("operation", "must be one of claim, assign, transfer, release and advance")
+        _check_evidence(request)
         # One after the other: each is a durable commit of its own, and others want the database too.
         results = [await self._one(request, target, context) for target in request.targets]
         return pb.BulkWorkResponse(results=results, done=sum(result.HasField("event") for result in results))
@@ -62,9 +63,23 @@ class BulkMethods(AssignMethods):
         if which == "advance":
             step = request.advance
             return self._beside.events.AdvanceEvent, management_pb2.AdvanceEventRequest(
-                **common, action=step.action, reason=step.reason, organisation=step.organisation, answer=step.answer
+                **common,
+                action=step.action,
+                reason=step.reason,
+                organisation=step.organisation,
+                answer=step.answer,
+                evidence=target.evidence,
             )
         return self.ClaimEvent, pb.ClaimEventRequest(**common)
+
+
+def _check_evidence(request: pb.BulkWorkRequest) -> None:
+    """Raise Invalid for evidence that no step would show: it must not be dropped without a word."""
+    if request.WhichOneof("operation") == "advance":
+        return
+    for place, target in enumerate(request.targets):
+        if target.evidence:
+            raise Invalid(f"targets[{place}].evidence", "must be empty unless the operation is advance")
 
 
 def _id_for(request_id: str, name: str) -> str:

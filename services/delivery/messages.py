@@ -7,11 +7,23 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.zones import Doubt
+from quintet.common.v1.common_pb2 import Component as ComponentMessage
 from quintet.common.v1.common_pb2 import Flag, LocalText
 from quintet.common.v1.common_pb2 import Place as PlaceMessage
 from quintet.delivery.v1 import delivery_pb2 as pb
 from quintet.delivery.v1.facts_pb2 import FollowUpAnswered, RequestFiled, RequestRated, RequestReopened, RequestsClosed
-from services.delivery.model import Asked, Closed, DeadlineChange, Deadlines, Draft, Place, Request, Status, Step
+from services.delivery.model import (
+    Asked,
+    Closed,
+    Component,
+    DeadlineChange,
+    Deadlines,
+    Draft,
+    Place,
+    Request,
+    Status,
+    Step,
+)
 
 _STATUS = {status: pb.RequestStatus.Value(f"REQUEST_STATUS_{status.name}") for status in Status}
 _STATUS_OF = {value: status for status, value in _STATUS.items()}
@@ -40,6 +52,7 @@ def draft(request: pb.FileRequestRequest) -> Draft:
         contact=request.contact,
         reported_at=time_of(request.reported_at) if request.HasField("reported_at") else None,
         external_id=request.external_id,
+        component=Component(request.component.type, request.component.code) if request.HasField("component") else None,
     )
 
 
@@ -83,6 +96,7 @@ def request_message(
         reopen_until=timestamp(due.reopen_until),
         follow_up_asked_at=timestamp(asked.asked_at if asked else None),
         deadline_changes=[_change(change) for change in due.changes],
+        component=_component_message(request.component),
     )
 
 
@@ -162,6 +176,10 @@ def _place(message: PlaceMessage) -> Place:
         zone_hint=message.zone_hint,
         neighbourhood=message.neighbourhood,
     )
+
+
+def _component_message(component: Component | None) -> ComponentMessage | None:
+    return ComponentMessage(type=component.type, code=component.code) if component else None
 
 
 def _place_message(place: Place) -> PlaceMessage:

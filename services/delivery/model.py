@@ -57,6 +57,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Component:
+    """The thing that the reporter named: its type (`componentTypes/{id}`), and its own code, "" when not known."""
+
+    type: str
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A request before it is kept. `place` is None for a matter of the whole city."""
 
@@ -67,6 +75,7 @@ class Draft:
     contact: str
     reported_at: datetime | None
     external_id: str
+    component: Component | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,7 @@ class Request:
     linked_moves: int = 0
     rating: int = 0
     rating_comment: str = ""
+    component: Component | None = None
 
     @property
     def name(self) -> str:

@@ -192,6 +192,7 @@ class RequestServicer(RequestServiceServicer):
                 reported_at=reported_at,
                 filed_at=tx.now,
                 flags=model.flags_of(resolution),
+                component=draft.component,
             )
             if await store.add(tx.conn, request):
                 tx.publish(messages.filed(request), zone=request.zone, key=request.name)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from libs.zones import Doubt
-from services.delivery.model import Place, Request, Status
+from services.delivery.model import Component, Place, Request, Status
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = """id, number, zone, type, description, place, channel, reporter, contact, external_id, reported_at,
     filed_at, flags, status, event, merged, event_status, event_revision, organisation, due_at, answer, linked_at,
-    linked_revision, linked_status, linked_event_status, linked_organisation, linked_moves, rating, rating_comment"""
+    linked_revision, linked_status, linked_event_status, linked_organisation, linked_moves, rating, rating_comment,
+    component"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,13 @@ async def add(conn: Connection, request: Request) -> bool:
     """Keep a new request. Returns False when its number, or its external id for this reporter, is taken."""
     added = await conn.fetchval(
         """INSERT INTO requests (id, number, zone, type, description, place, channel, reporter, contact, external_id,
-            reported_at, filed_at, flags, status)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            reported_at, filed_at, flags, status, component)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         ON CONFLICT DO NOTHING RETURNING true""",
-        request.id, request.number, request.zone, request.type, request.description, _place_text(request.place),
+        request.id, request.number, request.zone, request.type, request.description, _text(request.place),
         request.channel, request.reporter, request.contact, request.external_id, request.reported_at, request.filed_at,
         json.dumps([asdict(flag) for flag in request.flags]), request.status,
+        _text(request.component),
     )  # fmt: skip
     return added is not None
 
@@ -107,10 +109,11 @@ async def rate(conn: Connection, request_id: str, rating: int, comment: str, now
 def _request(row: Record) -> Request:
     values: dict[str, Any] = dict(row)
     values["place"] = Place(**json.loads(values["place"])) if values["place"] else None
+    values["component"] = Component(**json.loads(values["component"])) if values["component"] else None
     values["flags"] = tuple(Doubt(**flag) for flag in json.loads(values["flags"]))
     values["status"] = Status(values["status"])
     return Request(**values)
 
 
-def _place_text(place: Place | None) -> str | None:
-    return json.dumps(asdict(place)) if place is not None else None
+def _text(value: Place | Component | None) -> str | None:
+    return json.dumps(asdict(value)) if value is not None else None

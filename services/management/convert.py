@@ -28,6 +28,7 @@ from services.management.model import (
     SubOrder,
     Tier,
 )
+from services.management.model_component import Component
 from services.management.model_loop import LOOP_DEFAULT
 
 if TYPE_CHECKING:
@@ -91,6 +92,16 @@ def place_pb(place: Place) -> common_pb2.Place:
     return found
 
 
+def component_of(message: Message) -> Component | None:
+    """Read the field `component` of a message; None where none is named."""
+    component: common_pb2.Component = getattr(message, "component")  # noqa: B009 - messages of several kinds have it
+    return Component(component.type, component.code.strip()) if component.type else None
+
+
+def component_pb(component: Component | None) -> common_pb2.Component | None:
+    return common_pb2.Component(type=component.type, code=component.code) if component else None
+
+
 def flags_of(flags: Iterable[common_pb2.Flag]) -> tuple[Flag, ...]:
     return tuple(Flag(flag.code, flag.field, flag.reason) for flag in flags)
 
@@ -150,6 +161,7 @@ def event_pb(event: Event, requests: Sequence[str] = (), shares: Sequence[SubOrd
         loop_version=event.loop_version,
         merged_into=event.merged_into,
         split_from=event.split_from,
+        component=component_pb(event.component),
     )
 
 

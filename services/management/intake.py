@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from libs.ids import short_id
 from services.management import stated, store_candidates, store_events, store_types
+from services.management.catalogue import store_components
 from services.management.catalogue.book import lost
+from services.management.catalogue.model_components import misnamed, owner_of
 from services.management.merging import store_suggestions
+from services.management.model import Doubt, Flag, flagged
 from services.management.model_loop import LOOP_DEFAULT
 from services.management.model_merge import can_match, judge
 from services.management.model_report import (
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from services.management.catalogue.book import LoopBook
     from services.management.deadlines.book import Book
     from services.management.model import Event, EventType
+    from services.management.model_component import Component
     from services.management.model_merge import Judged, Match
     from services.management.model_report import Report, Routing
 
@@ -67,7 +72,7 @@ class Intake:
         """
         event_type = event_type or await store_types.get_type(tx.conn, report.type)
         event_type = event_type or unknown_type(report.type, LOOP_DEFAULT)
-        if not can_match(event_type.merge, report.place):
+        if not can_match(event_type.merge, report.place, report.component):
             return TakenIn(await self._open(tx, report, event_type, actor), merged=False)
         await store_candidates.take_turns(tx.conn, event_type.merge.family or event_type.name)
         found = await find(tx.conn, self._node, event_type, report)
@@ -93,7 +98,11 @@ class Intake:
         loop = await self._loops.named(tx.conn, event_type.loop)
         if loop is None:
             raise lost(event_type.name, event_type.loop)
-        routing = await self.route(tx.conn, event_type, report.zone, tx.now)
+        if problem := await self.misnamed(tx.conn, report):
+            report = replace(
+                report, flags=flagged(report.flags, Flag(Doubt.COMPONENT_UNKNOWN, "component.type", problem))
+            )
+        routing = await self.route(tx.conn, event_type, report.zone, tx.now, report.component)
         event = open_event(
             report,
             event_type,
@@ -109,20 +118,34 @@ class Intake:
         stated.opened(tx, event, report)
         return event
 
-    async def route(self, conn: Connection, event_type: EventType, zone: str, now: datetime) -> Routing:
-        """Choose the organisation by the routes of a type as they decide now.
+    async def misnamed(self, conn: Connection, report: Report) -> str:
+        """Return the rule that the component named by a report breaks; "" for none, and when it names none."""
+        if report.component is None:
+            return ""
+        found = await store_components.get(conn, report.component.type)
+        return misnamed(found, report.component.type, report.type)
 
-        Asks the database only for routes with conditions.
+    async def route(
+        self, conn: Connection, event_type: EventType, zone: str, now: datetime, component: Component | None
+    ) -> Routing:
+        """Choose the organisation by the owners of a component and the routes of a type, as they decide now.
+
+        A component of which this type of event cannot be reported has no say. Asks the database only for components and
+        for routes with conditions.
         """
         tree = self._zones()
+        named = await store_components.get(conn, component.type) if component else None
+        if named is not None and misnamed(named, named.name, event_type.name):
+            named = None
         routes = covering(event_type, zone, tree)
         shifts = {each.organisation for each in routes if each.on_duty_only}
         capacities = {each.organisation: each.open_events_max for each in routes if each.open_events_max}
-        if not shifts and not capacities:
-            return route(event_type, zone, tree)
+        owned = named is not None and owner_of(named, zone, tree) is not None
+        if owned or (not shifts and not capacities):
+            return route(event_type, zone, tree, component=named)
         calendars = await self._book.calendars(conn)
         usual = calendars.named(event_type.calendar)
         off_duty = frozenset(each for each in shifts if not calendars.of(each, otherwise=usual).is_working(now))
         most = max(capacities.values(), default=0)
         counted = await store_history.open_events(conn, self._node, capacities, most=most) if capacities else {}
-        return route(event_type, zone, tree, Standing(off_duty, counted))
+        return route(event_type, zone, tree, Standing(off_duty, counted), named)

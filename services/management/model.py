@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from services.management.deadlines.model_time import Span
+from services.management.model_component import Component
 
 EVENT_NAME = "zones/{zone}/events/{event}"
 WARNING_NAME = "zones/{zone}/warnings/{warning}"
@@ -65,6 +66,7 @@ class Doubt(StrEnum):
     NO_ROUTE = "NO_ROUTE"  # no route of the type covers the zone
     ZONE_DELEGATED = "ZONE_DELEGATED"  # it was raised here though another node handles its zone
     SUB_ORDER_CANCELLED = "SUB_ORDER_CANCELLED"  # a share of a joint disposal will not be done
+    COMPONENT_UNKNOWN = "COMPONENT_UNKNOWN"  # not of a type that the catalogue has, or of which this can be reported
     HISTORY_MISSING = "HISTORY_MISSING"  # another node's event of which this node was told only later steps
 
 
@@ -262,7 +264,8 @@ class Event:
     with shares of a joint disposal. `step_at` is when the last step of the loop happened by its actor's word. `partial`
     marks another node's event of whose opening this node was not told. `assignee` is the person who has taken it, as a
     member of the organisation `assigned_as`, "" for none. `merged_into` is the event that stands for its reports since
-    it was merged by hand, `split_from` the one from which its first report was split off.
+    it was merged by hand, `split_from` the one from which its first report was split off. `component` is what the first
+    report names.
     """
 
     name: str
@@ -300,6 +303,7 @@ class Event:
     assigned_as: str = ""
     merged_into: str = ""
     split_from: str = ""
+    component: Component | None = None
 
     @property
     def is_open(self) -> bool:

@@ -1,6 +1,6 @@
 """When two reports are of the same thing (一案多投): near in place and time, of one type, in like words. Pure.
 
-How alike they are is a score of 0 to 1, the weighted mean of five parts. A part of which nothing is known, such as the
+How alike they are is a score of 0 to 1, the weighted mean of six parts. A part of which nothing is known, such as the
 distance of a report without coordinates, drops out, and the others weigh more. What decides is stated by the type: see
 MergePolicy.
 """
@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from services.management import texts
 from services.management.model import EventType, Explanation, MergePolicy, Place
+from services.management.model_component import component_key
 from services.management.model_words import likeness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from services.management.model_component import Component
     from services.management.model_report import Report
 
 EARTH_RADIUS_M = 6_371_008.8  # mean radius R1 of GRS 80
@@ -54,10 +56,14 @@ class Part(StrEnum):
     DISTANCE = "distance"
     TIME = "time"
     ADDRESS = "address"
+    COMPONENT = "component"
     WORDS = "words"
 
 
-WEIGHTS = {Part.TYPE: 0.10, Part.DISTANCE: 0.30, Part.TIME: 0.15, Part.ADDRESS: 0.15, Part.WORDS: 0.30}
+# One component is one thing, whatever else is said: it weighs as much as all the others together.
+WEIGHTS = {
+    Part.TYPE: 0.10, Part.DISTANCE: 0.30, Part.TIME: 0.15, Part.ADDRESS: 0.15, Part.COMPONENT: 1.0, Part.WORDS: 0.30,
+}  # fmt: skip
 # Another type of the same family.
 KIN = 0.5
 # Another address in the same words, such as the next house of the street.
@@ -76,6 +82,7 @@ class Candidate:
     longitude: float | None
     type: str = ""
     description: str = ""
+    component_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +113,16 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How alike a report and an event are. `parts` are value and weight of all that is known; the weights sum to 1."""
+    """How alike a report and an event are. `parts` are value and weight of all that is known; the weights sum to 1.
+
+    `same_component` is None unless both name a component by its code.
+    """
 
     apart_m: float | None
     hours: float
     same_type: bool
     same_address: bool
+    same_component: bool | None
     parts: tuple[tuple[Part, float, float], ...]
 
     @property
@@ -146,15 +157,17 @@ def reach_m(policy: MergePolicy) -> float:
     return max(REACH * policy.radius_m, REACH_MIN_M)
 
 
-def can_match(policy: MergePolicy, place: Place) -> bool:
-    """Say whether a report at this place can be compared with others at all: it must be somewhere."""
-    return policy.window_h > 0 and (bool(address_key(place.address)) or place.latitude is not None)
+def can_match(policy: MergePolicy, place: Place, component: Component | None = None) -> bool:
+    """Say whether a report can be compared with others at all: it must be somewhere, or of a component with a code."""
+    somewhere = bool(address_key(place.address)) or place.latitude is not None
+    return policy.window_h > 0 and (somewhere or bool(component_key(component)))
 
 
 def judge(event_type: EventType, report: Report, candidates: Iterable[Candidate]) -> Judged:
     """Return what the policy of the type makes of candidates.
 
-    Without a threshold of its own the nearest comes first, then the earliest; with one, the most alike.
+    Without a threshold of its own that of the same component comes first, then the nearest, then the earliest; with
+    one, the most alike.
     """
     policy = event_type.merge
     matches: list[tuple[float, datetime, str, Match]] = []
@@ -163,7 +176,8 @@ def judge(event_type: EventType, report: Report, candidates: Iterable[Candidate]
         found = score(event_type, report, candidate)
         value = found.value
         if _is_within(policy, found) and value >= policy.automatic:
-            order = -value if policy.automatic else found.apart_m or 0.0
+            nearest = -1.0 if found.same_component else found.apart_m or 0.0
+            order = -value if policy.automatic else nearest
             match = Match(candidate, value, _merged(event_type, report, candidate, found))
             matches.append((order, candidate.occurred_at, candidate.name, match))
         elif value >= (policy.suggested or SUGGESTED_DEFAULT) and _is_in_reach(policy, found):
@@ -179,16 +193,23 @@ def score(event_type: EventType, report: Report, candidate: Candidate) -> Score:
     hours = abs((report.occurred_at - candidate.occurred_at).total_seconds()) / 3600
     apart = _apart_m(place, candidate)
     key, key_2 = address_key(place.address), address_key(candidate.address)
+    same_component = _same_component(report, candidate)
     known: dict[Part, float | None] = {
         Part.TYPE: 1.0 if same_type else KIN,
         Part.DISTANCE: None if apart is None else max(0.0, 1 - apart / reach_m(policy)),
         Part.TIME: max(0.0, 1 - hours / (REACH * policy.window_h)),
         Part.ADDRESS: _address(key, key_2),
+        Part.COMPONENT: None if same_component is None else float(same_component),
         Part.WORDS: likeness(report.description, candidate.description),
     }
     whole = sum(WEIGHTS[part] for part, value in known.items() if value is not None)
     parts = tuple((part, value, WEIGHTS[part] / whole) for part, value in known.items() if value is not None)
-    return Score(apart, hours, same_type, bool(key) and key == key_2, parts)
+    return Score(apart, hours, same_type, bool(key) and key == key_2, same_component, parts)
+
+
+def _same_component(report: Report, candidate: Candidate) -> bool | None:
+    key = component_key(report.component)
+    return key == candidate.component_key if key and candidate.component_key else None
 
 
 def _address(key: str, key_2: str) -> float | None:
@@ -198,14 +219,17 @@ def _address(key: str, key_2: str) -> float | None:
 
 
 def _is_within(policy: MergePolicy, found: Score) -> bool:
-    """Tell whether a report is so near that the policy lets it be merged without asking."""
-    near = found.apart_m is not None and 0 < policy.radius_m >= found.apart_m
-    return found.same_type and found.hours <= policy.window_h and (near or found.same_address)
+    """Tell whether a report is so near, or surely of the same thing, that it may be merged without asking."""
+    if not found.same_type or found.hours > policy.window_h:
+        return False
+    if found.same_component is not None:  # two lamp posts of one crossing are two things
+        return found.same_component
+    return found.same_address or (found.apart_m is not None and 0 < policy.radius_m >= found.apart_m)
 
 
 def _is_in_reach(policy: MergePolicy, found: Score) -> bool:
     near = found.apart_m is not None and found.apart_m <= reach_m(policy)
-    return found.hours <= REACH * policy.window_h and (near or found.same_address)
+    return found.hours <= REACH * policy.window_h and (near or found.same_address or bool(found.same_component))
 
 
 def _in_order(found: list[tuple[float, datetime, str, Match]]) -> list[Match]:
@@ -234,10 +258,14 @@ def _inputs(event_type: EventType, candidate: Candidate, found: Score) -> dict[s
 
 def _merged(event_type: EventType, report: Report, candidate: Candidate, found: Score) -> Explanation:
     policy, inputs = event_type.merge, _inputs(event_type, candidate, found)
-    near = found.apart_m is not None and 0 < policy.radius_m >= found.apart_m
-    if not near:
+    text = texts.MERGED_NEAR
+    if found.same_component and report.component is not None:
+        text = texts.MERGED_COMPONENT
+        inputs["component"] = f"{report.component.type} {report.component.code}"
+    elif found.apart_m is None or not 0 < policy.radius_m >= found.apart_m:
+        text = texts.MERGED_ADDRESS
         inputs["address"] = report.place.address
-    zh, en = texts.scored(texts.MERGED_NEAR if near else texts.MERGED_ADDRESS, found.parts, inputs)
+    zh, en = texts.scored(text, found.parts, inputs)
     return Explanation(event_type.name, zh, en, inputs)
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from services.management import texts
+from services.management.catalogue.model_components import owner_of
 from services.management.model import (
     Doubt,
     Event,
@@ -23,11 +24,14 @@ from services.management.model import (
     flagged,
     step_between,
 )
+from services.management.model_component import Component
 from services.management.model_loop import CLOCK_AHEAD_MAX_S
 
 if TYPE_CHECKING:
     from libs.zones import ZoneTree
+    from services.management.catalogue.model_components import ComponentType, Owner
     from services.management.model_loop import Loop
+    from services.management.texts import Text
 
 TITLE_CHARS_MAX = 120
 
@@ -46,11 +50,12 @@ class Report:
     place: Place
     occurred_at: datetime
     flags: tuple[Flag, ...] = ()
+    component: Component | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Where routing sends events of a type and zone; `organisation` is "" when no route covers the zone."""
+    """Where routing sends events of a type and zone; `organisation` is "" when nothing covers the zone."""
 
     organisation: str
     explanation: Explanation
@@ -73,7 +78,45 @@ def covering(event_type: EventType, zone: str, tree: ZoneTree) -> list[Route]:
     return sorted(found, key=lambda candidate: -len(tree.path(candidate.zone)))
 
 
-def route(event_type: EventType, zone: str, tree: ZoneTree, standing: Standing = ANY_STANDING) -> Routing:
+def route(
+    event_type: EventType,
+    zone: str,
+    tree: ZoneTree,
+    standing: Standing = ANY_STANDING,
+    component: ComponentType | None = None,
+) -> Routing:
+    """Choose who looks after the component there, the deepest owner that covers the zone; else a route of the type."""
+    if component is None:
+        return _by_routes(event_type, zone, tree, standing)
+    owner = owner_of(component, zone, tree)
+    if owner is not None:
+        return _owned(event_type, zone, component, owner)
+    found = _by_routes(event_type, zone, tree, standing)
+    why = found.explanation
+    zh, en = _both(texts.NOT_OWNED, component, zone=zone)
+    inputs = {**why.inputs, "component_type": component.name, "component_type_version": str(component.version)}
+    return Routing(found.organisation, replace(why, zh=why.zh + zh, en=why.en + en, inputs=inputs))
+
+
+def _owned(event_type: EventType, zone: str, component: ComponentType, owner: Owner) -> Routing:
+    inputs = {
+        "type": event_type.name,
+        "zone": zone,
+        "component_type": component.name,
+        "component_type_version": str(component.version),
+        "owner_zone": owner.zone,
+        "organisation": owner.organisation,
+    }
+    return Routing(owner.organisation, Explanation(component.name, *_both(texts.OWNED, component, **inputs), inputs))
+
+
+def _both(text: Text, component: ComponentType, **values: str) -> tuple[str, str]:
+    titles = component.title_zh or component.title_en, component.title_en or component.title_zh
+    zh, en = (title or component.name for title in titles)
+    return text.zh.format(component=zh, **values), text.en.format(component=en, **values)
+
+
+def _by_routes(event_type: EventType, zone: str, tree: ZoneTree, standing: Standing) -> Routing:
     """Choose the deepest route of the type that covers the zone and whose conditions hold; the deepest when none do."""
     found = covering(event_type, zone, tree)
     inputs = {"type": event_type.name, "type_version": str(event_type.version), "zone": zone}
@@ -132,6 +175,7 @@ def open_event(
         organisation=routing.organisation if loop.routes_at_once else "",
         suggestion=routing.organisation,
         routing=routing.explanation,
+        component=report.component,
         occurred_at=report.occurred_at,
         opened_at=now,
         step_at=report.occurred_at,

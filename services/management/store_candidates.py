@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from services.management.model_component import component_key
 from services.management.model_merge import CANDIDATES_MAX, REACH, Candidate, address_key, box, reach_m
 
 if TYPE_CHECKING:
@@ -14,26 +15,31 @@ if TYPE_CHECKING:
     from services.management.model import EventType
     from services.management.model_report import Report
 
-# $1 node, $2 types, $3 whether there is a point, $4 to $7 the box and $8, $9 the time in reach, $10 the address
+# $1 node, $2 types, $3 whether there is a point, $4 to $7 the box and $8, $9 the time in reach, $10 the address, $20
+# the component
 _WITHIN_REACH = "closed_at IS NULL AND node = $1 AND type = ANY($2::text[]) AND occurred_at BETWEEN $8 AND $9"
-_COLUMNS = "id, type, occurred_at, address_key, latitude, longitude"
+_COLUMNS = "id, type, occurred_at, address_key, latitude, longitude, component_key"
 # What is merged without asking comes first: nothing that is only suggested may take its place among the nearest.
 _CANDIDATES = f"""
-SELECT e.id, e.name, e.occurred_at, e.address, e.latitude, e.longitude, e.type, e.description
+SELECT e.id, e.name, e.occurred_at, e.address, e.latitude, e.longitude, e.type, e.description,
+    e.component_key
 FROM (
     SELECT *, NOT (type = $11 AND occurred_at BETWEEN $12 AND $13 AND (
-        (address_key <> '' AND address_key = $10)
+        (address_key <> '' AND address_key = $10) OR (component_key <> '' AND component_key = $20)
         OR coalesce(latitude BETWEEN $14 AND $15 AND longitude BETWEEN $16 AND $17, false)
-    )) AS beyond, coalesce(power(latitude - $18, 2) + power(longitude - $19, 2), 0) AS apart
+    )) AS beyond, $20 = '' OR component_key <> $20 AS other,
+        coalesce(power(latitude - $18, 2) + power(longitude - $19, 2), 0) AS apart
     FROM (
         (SELECT {_COLUMNS} FROM events WHERE latitude IS NOT NULL AND {_WITHIN_REACH}
             AND $3::bool AND latitude BETWEEN $4 AND $5 AND longitude BETWEEN $6 AND $7)
         UNION
         (SELECT {_COLUMNS} FROM events WHERE address_key <> '' AND {_WITHIN_REACH} AND address_key = $10)
+        UNION
+        (SELECT {_COLUMNS} FROM events WHERE component_key <> '' AND {_WITHIN_REACH} AND component_key = $20)
     ) AS found
-    ORDER BY beyond, apart, occurred_at, id LIMIT {CANDIDATES_MAX}
+    ORDER BY beyond, other, apart, occurred_at, id LIMIT {CANDIDATES_MAX}
 ) AS nearest JOIN events e USING (id)
-ORDER BY nearest.beyond, nearest.apart, e.occurred_at, e.id"""
+ORDER BY nearest.beyond, nearest.other, nearest.apart, e.occurred_at, e.id"""
 
 
 async def take_turns(conn: Connection, what: str) -> None:
@@ -62,6 +68,7 @@ async def candidates(
         _CANDIDATES, node, types, known, reach.south, reach.north, reach.west, reach.east,
         at - REACH * window, at + REACH * window, address_key(place.address), event_type.name, at - window, at + window,
         within.south, within.north, within.west, within.east, place.latitude, place.longitude,
+        component_key(report.component),
     )  # fmt: skip
     return [Candidate(**dict(row)) for row in rows]
 

@@ -38,7 +38,7 @@ _COUNT = "INSERT INTO counter_deltas (zone, node, status, events, requests, merg
 _OPENED = (
     "type", "type_version", "loop", "title", "description", "address", "address_key", "latitude", "longitude",
     "zone_hint", "neighbourhood", "suggestion", "routing", "occurred_at", "opened_at", "first_due_at", "warning",
-    "split_from",
+    "split_from", "component_type", "component_code", "component_key",
 )  # fmt: skip
 _STEP_FIRST = len(EVENT_COLUMNS) + 1
 _KIND, _SOURCE, _MERGED, _MOVES, _COUNTED = (f"${_STEP_FIRST + len(STEP_COLUMNS) + place}" for place in range(5))

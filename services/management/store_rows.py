@@ -29,6 +29,7 @@ from services.management.model import (
     SubOrder,
     Tier,
 )
+from services.management.model_component import Component, component_key
 from services.management.model_merge import address_key
 from services.management.model_report import Report
 
@@ -42,10 +43,13 @@ EVENT_COLUMNS = (
     "routing", "occurred_at", "opened_at", "step_at", "due_at", "closed_at", "revision", "reports", "warning",
     "shares", "shares_open", "flags", "returns", "answer", "partial", "first_due_at", "step_due_at", "clocks",
     "suspended_until", "reopens", "reopen_until", "next_clock_at", "loop_version", "merged_into", "split_from",
+    "component_type", "component_code", "component_key",
 )  # fmt: skip
 # "e.id, e.name, ...": what `event_of` reads.
 EVENT_SELECTED = ", ".join(
-    f"e.{column}" for column in ("id", *EVENT_COLUMNS, "assignee", "assigned_as") if column != "address_key"
+    f"e.{column}"
+    for column in ("id", *EVENT_COLUMNS, "assignee", "assigned_as")
+    if column not in {"address_key", "component_key"}
 )
 STEP_COLUMNS = (
     "revision", "action", "from_status", "to_status", "actor", "organisation", "reason", "explanation", "occurred_at",
@@ -74,7 +78,7 @@ def parameters(first: int, count: int) -> str:
 
 def event_values(event: Event) -> tuple[object, ...]:
     """Return the values of EVENT_COLUMNS."""
-    place = event.place
+    place, component = event.place, event.component
     return (
         event.name, event.zone, event.node, event.type, event.type_version, event.loop, event.title, event.description,
         place.address, address_key(place.address), place.latitude, place.longitude, place.zone_hint,
@@ -85,6 +89,7 @@ def event_values(event: Event) -> tuple[object, ...]:
         event.deadlines.first_due_at, event.deadlines.step_due_at, clocks_json(event.clocks),
         event.deadlines.suspended_until, event.deadlines.reopens, event.deadlines.reopen_until,
         event.clocks.next_at, event.loop_version, event.merged_into, event.split_from,
+        component.type if component else "", component.code if component else "", component_key(component),
     )  # fmt: skip
 
 
@@ -133,6 +138,7 @@ def event_of(row: Record) -> Event:
         assigned_as=row["assigned_as"],
         merged_into=row["merged_into"],
         split_from=row["split_from"],
+        component=Component(row["component_type"], row["component_code"]) if row["component_type"] else None,
     )
 
 
@@ -233,6 +239,8 @@ def said_json(report: Report) -> str:
         "place": place,
         "occurred_at": report.occurred_at.isoformat(),
     }
+    if report.component:
+        found["component"] = asdict(report.component)
     if report.flags:
         found["flags"] = [asdict(flag) for flag in report.flags]
     return json.dumps(found, ensure_ascii=False)
@@ -250,6 +258,7 @@ def said_of(text: str, kind: str, source: str) -> Report:
         place=Place(**found["place"]),
         occurred_at=datetime.fromisoformat(found["occurred_at"]),
         flags=tuple(Flag(**flag) for flag in found.get("flags", ())),
+        component=Component(**found["component"]) if "component" in found else None,
     )
 
 

@@ -26,6 +26,13 @@ ROUTED = Text(
     "{organisation} handles {type} in {route_zone}: the deepest route that covers {zone}",
 )
 NOT_ROUTED = Text("类型 {type} 没有覆盖区域 {zone} 的派遣规则", "no route of {type} covers {zone}")
+OWNED = Text(
+    "“{component}”在区域 {owner_zone} 由 {organisation} 管护，先于类型 {type} 的派遣规则；{zone} 属于该区域，"
+    "是覆盖它的权属规则中最细的一条",
+    "“{component}” in {owner_zone} is looked after by {organisation}, which comes before the routes of {type}: "
+    "the deepest owner that covers {zone}",
+)
+NOT_OWNED = Text("；“{component}”在 {zone} 没有登记权属单位", "; nobody is said to look after “{component}” in {zone}")
 PASSED_OVER = Text("；{zone} 的 {organisation} 未采用：{why}", "; {organisation} of {zone} was passed over: {why}")
 OFF_DUTY = Text("现在不在其工作时间", "it is not on duty now")
 FULL = Text("在办事件已达上限 {most} 件", "it has {most} open events, the most that it takes")
@@ -42,6 +49,11 @@ MERGED_NEAR = Text(
     "merged: same type, {distance_m} m apart (at most {radius_m} m), {hours} h apart (at most {window_h} h); "
     "score {score}: {parts}",
 )
+MERGED_COMPONENT = Text(
+    "类型相同，同为部件 {component}，时间相差 {hours} 小时（上限 {window_h} 小时），"
+    "并入同一事件；相似度 {score}：{parts}",
+    "merged: same type, same component {component}, {hours} h apart (at most {window_h} h); score {score}: {parts}",
+)
 MERGED_ADDRESS = Text(
     "类型相同，地址相同，时间相差 {hours} 小时（上限 {window_h} 小时），并入同一事件；相似度 {score}：{parts}",
     "merged: same type, same address, {hours} h apart (at most {window_h} h); score {score}: {parts}",
@@ -56,6 +68,7 @@ PARTS = {
     "distance": Text("距离 {value}×{weight}", "distance {value} x {weight}"),
     "time": Text("时间 {value}×{weight}", "time {value} x {weight}"),
     "address": Text("地址 {value}×{weight}", "address {value} x {weight}"),
+    "component": Text("部件 {value}×{weight}", "component {value} x {weight}"),
     "words": Text("文字 {value}×{weight}", "words {value} x {weight}"),
 }
 

@@ -6,6 +6,7 @@ CREATE TABLE requests (
     type text NOT NULL,
     description text NOT NULL,
     place jsonb, -- null: a matter of the whole city
+    component jsonb, -- null: none was named
     channel text NOT NULL,
     reporter text NOT NULL,
     contact text NOT NULL,

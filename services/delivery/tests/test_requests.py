@@ -10,7 +10,7 @@ import pytest
 from libs.errors import AlreadyExists, Away, Forbidden, Invalid, NotFound, Reason, Unauthenticated, WrongState
 from libs.inbox import FactConsumer
 from libs.testing import ConnectBus, eventually, running
-from quintet.common.v1.common_pb2 import Place, Point
+from quintet.common.v1.common_pb2 import Component, Place, Point
 from quintet.delivery.v1 import delivery_pb2 as pb
 from services.delivery import event_types
 from services.delivery.facts import handlers
@@ -86,6 +86,16 @@ async def test_a_request_is_filed_in_the_zone_of_its_place(delivery: Delivery) -
     assert [update.status for update in kept.updates] == [pb.REQUEST_STATUS_RECEIVED]
     kept.ClearField("updates")
     assert kept == filed
+
+
+async def test_the_thing_that_a_reporter_names_goes_on_with_the_request(delivery: Delivery) -> None:
+    post = Component(type="componentTypes/lamp-post", code="L-17")
+    filed = await file(delivery, component=post)
+    assert filed.component == post
+    [(_, message)] = await delivery.facts()
+    assert message.request.component == post
+    with pytest.raises(Invalid, match=r"component\.type"):
+        await file(delivery, component=Component(type="lamp post"))
 
 
 async def test_the_day_of_a_number_is_the_nodes_own(delivery: Delivery) -> None:

@@ -13,7 +13,7 @@ from libs.tx import Transactions, Tx
 from libs.zones import Doubt
 from services.delivery import applications_store, items_store, search, store
 from services.delivery.applications_model import ApplicationState, ServiceItem
-from services.delivery.model import Request, Status
+from services.delivery.model import Component, Request, Status
 from services.delivery.store import Filter
 from services.delivery.tests.samples import EVERYTHING, MIGRATIONS, PUBLIC_WORKS, RESIDENT, START, request
 from services.delivery.tests.test_model import APPLICATION, CERTIFICATE
@@ -57,7 +57,8 @@ async def ids(delivery: Transactions, visibility: Visibility, narrow: Filter = F
 
 
 async def test_a_request_is_kept_as_it_was_filed(delivery: Transactions) -> None:
-    filed = request(flags=(Doubt("COORDINATES_ZERO", "point", "why"),), external_id="311-1")
+    post = Component("componentTypes/lamp-post", "L-17")
+    filed = request(flags=(Doubt("COORDINATES_ZERO", "point", "why"),), external_id="311-1", component=post)
     assert await keep(delivery, filed) == [True]
     assert await delivery.read(lambda conn: store.get(conn, filed.zone, filed.id)) == filed
     assert await delivery.read(lambda conn: store.get(conn, "us-ca-sf", filed.id)) is None, (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quintet.management.v1 import merging_pb2 as pb
-from services.management.convert import explanation_pb, place_pb, time_pb
+from services.management.convert import component_pb, explanation_pb, place_pb, time_pb
 from services.management.merging.model_suggestion import State
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def report_pb(event: str, report: Standing) -> pb.EventReport:
         place=place_pb(report.said.place),
         occurred_at=time_pb(report.said.occurred_at),
         explanation=explanation_pb(report.explanation),
+        component=component_pb(report.said.component),
     )
 
 

@@ -13,7 +13,7 @@ from services.management.merging import store_reports, store_suggestions
 from services.management.merging.model_moving import REPORTS_MOVED_MAX, merge_events, opening, split_off
 from services.management.model import Doubt, Flag, flagged
 from services.management.model_loop import LOOP_DEFAULT
-from services.management.model_report import open_event, route, unknown_type
+from services.management.model_report import open_event, unknown_type
 from services.management.stated import Origin
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from libs.zones import ZoneTree
     from services.management.catalogue.book import LoopBook
     from services.management.deadlines.book import Book
+    from services.management.intake import Intake
     from services.management.merging.model_moving import Merged, Standing
     from services.management.model import Event
     from services.management.model_report import Report
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 class Mover:
     """Merges and splits events of this node. The events given to it are locked."""
 
-    def __init__(self, node: str, loops: LoopBook, zones: Callable[[], ZoneTree], book: Book) -> None:
+    def __init__(self, node: str, loops: LoopBook, zones: Callable[[], ZoneTree], book: Book, intake: Intake) -> None:
         self._node = node
         self._loops = loops
         self._zones = zones
         self._book = book
+        self._intake = intake
 
     async def merge(self, tx: Tx, event: Event, into: Event, *, reason: str, actor: str) -> Merged:
         """Merge an event into another. Raises like `merge_events`.
@@ -82,7 +84,7 @@ class Mover:
         loop = await self._loops.named(tx.conn, event_type.loop)
         if loop is None:
             raise lost(event_type.name, event_type.loop)
-        routing = route(event_type, said.zone, self._zones())
+        routing = await self._intake.route(tx.conn, event_type, said.zone, tx.now, said.component)
         event = open_event(said, event_type, loop, routing, node=self._node, name=name, now=tx.now)
         self._book.keep(event_type)
         return await self._book.opened(tx.conn, replace(event, split_from=split_from))

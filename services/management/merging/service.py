@@ -48,7 +48,7 @@ class MergeServicer(Methods, MergeServiceServicer):
 
     @property
     def _mover(self) -> Mover:
-        return Mover(self._transactions.node, self._loops, self._zones, self._book)
+        return Mover(self._transactions.node, self._loops, self._zones, self._book, self._intake)
 
     async def FindDuplicates(self, request: pb.FindDuplicatesRequest, _context: Context) -> pb.FindDuplicatesResponse:
         zone = self._zones().canonical(convert.zone_of(request.parent))
@@ -62,6 +62,7 @@ class MergeServicer(Methods, MergeServiceServicer):
             description=request.description,
             place=convert.place_of(request.place),
             occurred_at=said_time(convert.time_of(request, "occurred_at"), now),
+            component=convert.component_of(request),
         )
         found = await self._transactions.read(partial(self._find, report))
         return pb.FindDuplicatesResponse(
@@ -73,7 +74,7 @@ class MergeServicer(Methods, MergeServiceServicer):
         event_type = await store_types.get_type(conn, report.type)
         if event_type is None:
             raise NotFound(Reason.EVENT_TYPE_NOT_FOUND, f"{report.type} does not exist", name=report.type)
-        if not can_match(event_type.merge, report.place):
+        if not can_match(event_type.merge, report.place, report.component):
             return Judged([], [])
         return await find(conn, self._transactions.node, event_type, report)
 

@@ -131,4 +131,5 @@ def _first(event: Event, row: Record) -> Report:
         description=event.description,
         place=event.place,
         occurred_at=event.occurred_at,
+        component=event.component,
     )

@@ -76,7 +76,7 @@ class RoutingServicer(Methods, RoutingServiceServicer):
             return _Known(
                 event,
                 event_type,
-                await self._intake.route(conn, event_type, event.zone, now),
+                await self._intake.route(conn, event_type, event.zone, now, event.component),
                 await store_history.ended(
                     conn, node, voided_states(self._loops.versions), event.type, limit=HISTORY_EVENTS_MAX
                 ),

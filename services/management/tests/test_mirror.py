@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from libs.errors import Invalid, Reason, WrongState
+from quintet.common.v1 import common_pb2
 from quintet.management.v1 import facts_pb2
 from quintet.management.v1 import management_pb2 as pb
 from services.management.convert import time_pb
@@ -38,7 +39,8 @@ async def busy(node: Node) -> list[str]:
     """Let much happen at a node and return the names of its events."""
     for number in range(1, 4):
         await node.hear(filed(number))
-    await node.hear(filed(4, place=None, event_type=NOISE.name))
+    post = common_pb2.Component(type="componentTypes/lamp-post", code="17")
+    await node.hear(filed(4, place=None, event_type=NOISE.name, component=post))
     await node.hear(filed(5, zone="us-ca-sf-d10-potrero-hill", place=None))
     names = [event.name for event in await events(node, "us-ca-sf-d10")]
     await walk(node, names[0], "file", "dispatch")

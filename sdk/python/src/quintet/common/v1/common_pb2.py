@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from quintet.options.v1 import options_pb2 as quintet_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1equintet/common/v1/common.proto\x12\x11quintet.common.v1\x1a quintet/options/v1/options.proto\"5\n\tLocalText\x12\x13\n\x02zh\x18\x01 \x01(\tB\x07\xd2\xf3\x18\x03\x10\xf4\x03\x12\x13\n\x02\x65n\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\xf4\x03\"\\\n\x05Point\x12(\n\x08latitude\x18\x01 \x01(\x01\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x80V\xc0\x39\x00\x00\x00\x00\x00\x80V@\x12)\n\tlongitude\x18\x02 \x01(\x01\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x80\x66\xc0\x39\x00\x00\x00\x00\x00\x80\x66@\"\x84\x01\n\x05Place\x12\x18\n\x07\x61\x64\x64ress\x18\x01 \x01(\tB\x07\xd2\xf3\x18\x03\x10\xf4\x03\x12\'\n\x05point\x18\x02 \x01(\x0b\x32\x18.quintet.common.v1.Point\x12\x19\n\tzone_hint\x18\x03 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x64\x12\x1d\n\rneighbourhood\x18\x04 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x64\"3\n\x04\x46lag\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xb2\x01\n\x0b\x45xplanation\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12*\n\x04text\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12:\n\x06inputs\x18\x03 \x03(\x0b\x32*.quintet.common.v1.Explanation.InputsEntry\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1equintet/common/v1/common.proto\x12\x11quintet.common.v1\x1a quintet/options/v1/options.proto\"5\n\tLocalText\x12\x13\n\x02zh\x18\x01 \x01(\tB\x07\xd2\xf3\x18\x03\x10\xf4\x03\x12\x13\n\x02\x65n\x18\x02 \x01(\tB\x07\xd2\xf3\x18\x03\x10\xf4\x03\"\\\n\x05Point\x12(\n\x08latitude\x18\x01 \x01(\x01\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x80V\xc0\x39\x00\x00\x00\x00\x00\x80V@\x12)\n\tlongitude\x18\x02 \x01(\x01\x42\x16\xd2\xf3\x18\x12\x31\x00\x00\x00\x00\x00\x80\x66\xc0\x39\x00\x00\x00\x00\x00\x80\x66@\"\x84\x01\n\x05Place\x12\x18\n\x07\x61\x64\x64ress\x18\x01 \x01(\tB\x07\xd2\xf3\x18\x03\x10\xf4\x03\x12\'\n\x05point\x18\x02 \x01(\x0b\x32\x18.quintet.common.v1.Point\x12\x19\n\tzone_hint\x18\x03 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x64\x12\x1d\n\rneighbourhood\x18\x04 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x64\"X\n\tComponent\x12\x35\n\x04type\x18\x01 \x01(\tB\'\xd2\xf3\x18#\x08\x01*\x1f\x63omponentTypes/{component_type}\x12\x14\n\x04\x63ode\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10@\"3\n\x04\x46lag\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xb2\x01\n\x0b\x45xplanation\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12*\n\x04text\x18\x02 \x01(\x0b\x32\x1c.quintet.common.v1.LocalText\x12:\n\x06inputs\x18\x03 \x03(\x0b\x32*.quintet.common.v1.Explanation.InputsEntry\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLACE'].fields_by_name['zone_hint']._serialized_options = b'\322\363\030\002\020d'
   _globals['_PLACE'].fields_by_name['neighbourhood']._loaded_options = None
   _globals['_PLACE'].fields_by_name['neighbourhood']._serialized_options = b'\322\363\030\002\020d'
+  _globals['_COMPONENT'].fields_by_name['type']._loaded_options = None
+  _globals['_COMPONENT'].fields_by_name['type']._serialized_options = b'\322\363\030#\010\001*\037componentTypes/{component_type}'
+  _globals['_COMPONENT'].fields_by_name['code']._loaded_options = None
+  _globals['_COMPONENT'].fields_by_name['code']._serialized_options = b'\322\363\030\002\020@'
   _globals['_EXPLANATION_INPUTSENTRY']._loaded_options = None
   _globals['_EXPLANATION_INPUTSENTRY']._serialized_options = b'8\001'
   _globals['_LOCALTEXT']._serialized_start=87
@@ -54,10 +58,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POINT']._serialized_end=234
   _globals['_PLACE']._serialized_start=237
   _globals['_PLACE']._serialized_end=369
-  _globals['_FLAG']._serialized_start=371
-  _globals['_FLAG']._serialized_end=422
-  _globals['_EXPLANATION']._serialized_start=425
-  _globals['_EXPLANATION']._serialized_end=603
-  _globals['_EXPLANATION_INPUTSENTRY']._serialized_start=558
-  _globals['_EXPLANATION_INPUTSENTRY']._serialized_end=603
+  _globals['_COMPONENT']._serialized_start=371
+  _globals['_COMPONENT']._serialized_end=459
+  _globals['_FLAG']._serialized_start=461
+  _globals['_FLAG']._serialized_end=512
+  _globals['_EXPLANATION']._serialized_start=515
+  _globals['_EXPLANATION']._serialized_end=693
+  _globals['_EXPLANATION_INPUTSENTRY']._serialized_start=648
+  _globals['_EXPLANATION_INPUTSENTRY']._serialized_end=693
 # @@protoc_insertion_point(module_scope)

@@ -107,6 +107,34 @@ class Place(_message.Message):
 Global___Place: _TypeAlias = Place  # noqa: Y015
 
 @_typing.final
+class Component(_message.Message):
+    """Component is a thing that stands in the city (部件): a lamp post, a manhole cover, a tree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """type is `componentTypes/{id}`."""
+    code: _builtins.str
+    """code is its own code, as it is written on it, for example the number of a lamp post; one of its type in the node has it.
+    Width, case and the signs between its parts do not tell two codes apart. Empty when not known.
+    """
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Component: _TypeAlias = Component  # noqa: Y015
+
+@_typing.final
 class Flag(_message.Message):
     """Flag is a doubt about a record that was kept all the same: what is known stands, and the reason for the doubt with it."""
 

@@ -309,6 +309,7 @@ class Request(_message.Message):
     SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
     REOPEN_UNTIL_FIELD_NUMBER: _builtins.int
     FOLLOW_UP_ASKED_AT_FIELD_NUMBER: _builtins.int
+    COMPONENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/requests/{id}`; the zone is the one that its place resolved to."""
     number: _builtins.str
@@ -389,6 +390,10 @@ class Request(_message.Message):
     def follow_up_asked_at(self) -> _timestamp_pb2.Timestamp:
         """follow_up_asked_at is since when its reporter is asked whether it is solved; unset when not; only in GetRequest."""
 
+    @_builtins.property
+    def component(self) -> _common_pb2.Component:
+        """component is the thing that the reporter named; unset for none."""
+
     def __init__(
         self,
         *,
@@ -421,10 +426,11 @@ class Request(_message.Message):
         suspended_until: _timestamp_pb2.Timestamp | None = ...,
         reopen_until: _timestamp_pb2.Timestamp | None = ...,
         follow_up_asked_at: _timestamp_pb2.Timestamp | None = ...,
+        component: _common_pb2.Component | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "filed_at", b"filed_at", "first_due_at", b"first_due_at", "follow_up_asked_at", b"follow_up_asked_at", "place", b"place", "reopen_until", b"reopen_until", "reported_at", b"reported_at", "suspended_until", b"suspended_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "due_at", b"due_at", "filed_at", b"filed_at", "first_due_at", b"first_due_at", "follow_up_asked_at", b"follow_up_asked_at", "place", b"place", "reopen_until", b"reopen_until", "reported_at", b"reported_at", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "channel", b"channel", "contact", b"contact", "deadline_changes", b"deadline_changes", "description", b"description", "due_at", b"due_at", "event", b"event", "event_revision", b"event_revision", "event_status", b"event_status", "external_id", b"external_id", "filed_at", b"filed_at", "first_due_at", b"first_due_at", "flags", b"flags", "follow_up_asked_at", b"follow_up_asked_at", "merged", b"merged", "name", b"name", "number", b"number", "organisation", b"organisation", "place", b"place", "rating", b"rating", "rating_comment", b"rating_comment", "reopen_until", b"reopen_until", "reported_at", b"reported_at", "reporter", b"reporter", "status", b"status", "suspended_until", b"suspended_until", "type", b"type", "updates", b"updates", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "channel", b"channel", "component", b"component", "contact", b"contact", "deadline_changes", b"deadline_changes", "description", b"description", "due_at", b"due_at", "event", b"event", "event_revision", b"event_revision", "event_status", b"event_status", "external_id", b"external_id", "filed_at", b"filed_at", "first_due_at", b"first_due_at", "flags", b"flags", "follow_up_asked_at", b"follow_up_asked_at", "merged", b"merged", "name", b"name", "number", b"number", "organisation", b"organisation", "place", b"place", "rating", b"rating", "rating_comment", b"rating_comment", "reopen_until", b"reopen_until", "reported_at", b"reported_at", "reporter", b"reporter", "status", b"status", "suspended_until", b"suspended_until", "type", b"type", "updates", b"updates", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -444,6 +450,7 @@ class FileRequestRequest(_message.Message):
     REPORTED_AT_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COMPONENT_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """type is `eventTypes/{id}`."""
     description: _builtins.str
@@ -464,6 +471,12 @@ class FileRequestRequest(_message.Message):
     def reported_at(self) -> _timestamp_pb2.Timestamp:
         """reported_at is when it was, if not now; a time in the future is refused."""
 
+    @_builtins.property
+    def component(self) -> _common_pb2.Component:
+        """component is the thing that it is about, as a code on a lamp post tells it; unset for none. Management checks it: a type
+        that is not known there is a doubt about the event, not a reason to refuse the request.
+        """
+
     def __init__(
         self,
         *,
@@ -475,10 +488,11 @@ class FileRequestRequest(_message.Message):
         reported_at: _timestamp_pb2.Timestamp | None = ...,
         external_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        component: _common_pb2.Component | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "reported_at", b"reported_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "place", b"place", "reported_at", b"reported_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "contact", b"contact", "description", b"description", "external_id", b"external_id", "place", b"place", "reported_at", b"reported_at", "request_id", b"request_id", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "component", b"component", "contact", b"contact", "description", b"description", "external_id", b"external_id", "place", b"place", "reported_at", b"reported_at", "request_id", b"request_id", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

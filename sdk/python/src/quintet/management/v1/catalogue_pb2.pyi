@@ -78,7 +78,9 @@ class ComponentType(_message.Message):
 
     @_builtins.property
     def owners(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComponentOwner]:
-        """owners say which organisation (权属单位) looks after it where; the deepest zone that covers the place wins."""
+        """owners say which organisation (权属单位) looks after it where; the deepest zone that covers the place wins. Events about such
+        a component go to its owner before the routes of their types count.
+        """
 
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -111,10 +111,11 @@ Global___Route: _TypeAlias = Route  # noqa: Y015
 
 @_typing.final
 class MergePolicy(_message.Message):
-    """MergePolicy says when two reports are of the same thing (一案多投). Within radius and window, or at one address within the window,
-    they are merged without asking; what is up to twice as far off in place or time may be suggested to a person. How alike two
-    are is a score of 0 to 1 made of type, distance, time, address and words (Chinese and English), which stands with its parts
-    and their weights in every explanation.
+    """MergePolicy says when two reports are of the same thing (一案多投). Within radius and window, or at one address or of one component
+    within the window, they are merged without asking; what is up to twice as far off in place or time may be suggested to a
+    person. Reports of two components, told apart by their codes, are never merged without asking. How alike two are is a score
+    of 0 to 1 made of type, distance, time, address, words (Chinese and English) and component, which stands with its parts and
+    their weights in every explanation.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -518,6 +519,7 @@ class Event(_message.Message):
     LOOP_VERSION_FIELD_NUMBER: _builtins.int
     MERGED_INTO_FIELD_NUMBER: _builtins.int
     SPLIT_FROM_FIELD_NUMBER: _builtins.int
+    COMPONENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/events/{id}`."""
     zone: _builtins.str
@@ -618,6 +620,10 @@ class Event(_message.Message):
     def reopen_until(self) -> _timestamp_pb2.Timestamp:
         """reopen_until is until when it can be reopened; unset while it is open, and when its type or loop allow no reopening."""
 
+    @_builtins.property
+    def component(self) -> _common_pb2.Component:
+        """component is the thing that the first report names; unset for none. Who looks after it gets the event."""
+
     def __init__(
         self,
         *,
@@ -654,10 +660,11 @@ class Event(_message.Message):
         loop_version: _builtins.int = ...,
         merged_into: _builtins.str = ...,
         split_from: _builtins.str = ...,
+        component: _common_pb2.Component | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "due_at", b"due_at", "first_due_at", b"first_due_at", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "place", b"place", "reopen_until", b"reopen_until", "routing", b"routing", "step_due_at", b"step_due_at", "suspended_until", b"suspended_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "component", b"component", "due_at", b"due_at", "first_due_at", b"first_due_at", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "place", b"place", "reopen_until", b"reopen_until", "routing", b"routing", "step_due_at", b"step_due_at", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "description", b"description", "due_at", b"due_at", "first_due_at", b"first_due_at", "flags", b"flags", "loop", b"loop", "loop_version", b"loop_version", "merged_into", b"merged_into", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reopen_until", b"reopen_until", "reopens", b"reopens", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "split_from", b"split_from", "status", b"status", "step_due_at", b"step_due_at", "sub_orders", b"sub_orders", "suspended_until", b"suspended_until", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "assignee", b"assignee", "closed_at", b"closed_at", "component", b"component", "description", b"description", "due_at", b"due_at", "first_due_at", b"first_due_at", "flags", b"flags", "loop", b"loop", "loop_version", b"loop_version", "merged_into", b"merged_into", "name", b"name", "node", b"node", "occurred_at", b"occurred_at", "opened_at", b"opened_at", "organisation", b"organisation", "place", b"place", "reopen_until", b"reopen_until", "reopens", b"reopens", "reports", b"reports", "requests", b"requests", "returns", b"returns", "revision", b"revision", "routing", b"routing", "split_from", b"split_from", "status", b"status", "step_due_at", b"step_due_at", "sub_orders", b"sub_orders", "suspended_until", b"suspended_until", "title", b"title", "type", b"type", "type_version", b"type_version", "warning", b"warning", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1052,6 +1059,7 @@ class OpenEventRequest(_message.Message):
     PLACE_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COMPONENT_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is `zones/{zone}`; the zone must be one that this node is authoritative for."""
     type: _builtins.str
@@ -1068,6 +1076,12 @@ class OpenEventRequest(_message.Message):
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """occurred_at is when, if not now; a time in the future is refused."""
 
+    @_builtins.property
+    def component(self) -> _common_pb2.Component:
+        """component is the thing that it is about; unset for none. Its type must be one of this node, of which the type of event can
+        be reported.
+        """
+
     def __init__(
         self,
         *,
@@ -1077,10 +1091,11 @@ class OpenEventRequest(_message.Message):
         place: _common_pb2.Place | None = ...,
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
+        component: _common_pb2.Component | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at", "place", b"place"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "occurred_at", b"occurred_at", "place", b"place"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "occurred_at", b"occurred_at", "parent", b"parent", "place", b"place", "request_id", b"request_id", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "description", b"description", "occurred_at", b"occurred_at", "parent", b"parent", "place", b"place", "request_id", b"request_id", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

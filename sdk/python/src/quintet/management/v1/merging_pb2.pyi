@@ -169,6 +169,7 @@ class EventReport(_message.Message):
     PLACE_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    COMPONENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/events/{event}/reports/{revision}`: the revision of the event that it made."""
     kind: _builtins.str
@@ -193,6 +194,10 @@ class EventReport(_message.Message):
     def explanation(self) -> _common_pb2.Explanation:
         """explanation says why it stands here when software decided."""
 
+    @_builtins.property
+    def component(self) -> _common_pb2.Component:
+        """component is the thing that it named; unset for none."""
+
     def __init__(
         self,
         *,
@@ -205,10 +210,11 @@ class EventReport(_message.Message):
         place: _common_pb2.Place | None = ...,
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
         explanation: _common_pb2.Explanation | None = ...,
+        component: _common_pb2.Component | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "occurred_at", b"occurred_at", "place", b"place"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "explanation", b"explanation", "occurred_at", b"occurred_at", "place", b"place"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "explanation", b"explanation", "kind", b"kind", "merged", b"merged", "moves", b"moves", "name", b"name", "occurred_at", b"occurred_at", "place", b"place", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "description", b"description", "explanation", b"explanation", "kind", b"kind", "merged", b"merged", "moves", b"moves", "name", b"name", "occurred_at", b"occurred_at", "place", b"place", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -286,6 +292,7 @@ class FindDuplicatesRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PLACE_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    COMPONENT_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is `zones/{zone}`, the zone that the caller works for. Events are looked for around the place, in whichever zone."""
     type: _builtins.str
@@ -300,6 +307,10 @@ class FindDuplicatesRequest(_message.Message):
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """occurred_at is when, if not now; a time in the future is refused."""
 
+    @_builtins.property
+    def component(self) -> _common_pb2.Component:
+        """component is the thing that it is about; unset for none."""
+
     def __init__(
         self,
         *,
@@ -308,10 +319,11 @@ class FindDuplicatesRequest(_message.Message):
         description: _builtins.str = ...,
         place: _common_pb2.Place | None = ...,
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
+        component: _common_pb2.Component | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at", "place", b"place"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "occurred_at", b"occurred_at", "place", b"place"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "occurred_at", b"occurred_at", "parent", b"parent", "place", b"place", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "description", b"description", "occurred_at", b"occurred_at", "parent", b"parent", "place", b"place", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

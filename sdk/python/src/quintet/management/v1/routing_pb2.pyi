@@ -29,7 +29,7 @@ class _SuggestionSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sugg
     SUGGESTION_SOURCE_UNSPECIFIED: _SuggestionSource.ValueType  # 0
     """SUGGESTION_SOURCE_UNSPECIFIED is none."""
     SUGGESTION_SOURCE_RULE: _SuggestionSource.ValueType  # 1
-    """SUGGESTION_SOURCE_RULE is a route of the event's type, as it decides now."""
+    """SUGGESTION_SOURCE_RULE is the owner of the event's component or a route of its type, as they decide now."""
     SUGGESTION_SOURCE_HISTORY: _SuggestionSource.ValueType  # 2
     """SUGGESTION_SOURCE_HISTORY is what became of events like it."""
 
@@ -39,7 +39,7 @@ class SuggestionSource(_SuggestionSource, metaclass=_SuggestionSourceEnumTypeWra
 SUGGESTION_SOURCE_UNSPECIFIED: SuggestionSource.ValueType  # 0
 """SUGGESTION_SOURCE_UNSPECIFIED is none."""
 SUGGESTION_SOURCE_RULE: SuggestionSource.ValueType  # 1
-"""SUGGESTION_SOURCE_RULE is a route of the event's type, as it decides now."""
+"""SUGGESTION_SOURCE_RULE is the owner of the event's component or a route of its type, as they decide now."""
 SUGGESTION_SOURCE_HISTORY: SuggestionSource.ValueType  # 2
 """SUGGESTION_SOURCE_HISTORY is what became of events like it."""
 Global___SuggestionSource: _TypeAlias = SuggestionSource  # noqa: Y015

@@ -52,8 +52,8 @@ class RoutingServiceServicer:
     """
 
     def SuggestOrganisations(self, request, context):
-        """SuggestOrganisations ranks the organisations for an event of this node: by the routes of its type, and by where events of its
-        type, zone and words ended up. Each suggestion says why. Returned events and hand-overs count against who had them.
+        """SuggestOrganisations ranks the organisations for an event of this node: by the owners of its component and the routes of its
+        type, and by where events of its type, zone and words ended up. Each suggestion says why. Returned events and hand-overs count against who had them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,8 +17,8 @@ class RoutingServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SuggestOrganisations: _aio.UnaryUnaryMultiCallable[_routing_pb2.SuggestOrganisationsRequest, _routing_pb2.SuggestOrganisationsResponse]
-    """SuggestOrganisations ranks the organisations for an event of this node: by the routes of its type, and by where events of its
-    type, zone and words ended up. Each suggestion says why. Returned events and hand-overs count against who had them.
+    """SuggestOrganisations ranks the organisations for an event of this node: by the owners of its component and the routes of its
+    type, and by where events of its type, zone and words ended up. Each suggestion says why. Returned events and hand-overs count against who had them.
     """
     MeasureRouting: _aio.UnaryUnaryMultiCallable[_routing_pb2.MeasureRoutingRequest, _routing_pb2.MeasureRoutingResponse]
     """MeasureRouting tries both kinds of suggestion on the stored history: for each closed event, with what was known when it
@@ -34,8 +34,8 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _routing_pb2.SuggestOrganisationsRequest,
         context: _aio.ServicerContext[_routing_pb2.SuggestOrganisationsRequest, _abc.Awaitable[_routing_pb2.SuggestOrganisationsResponse]],
     ) -> _abc.Awaitable[_routing_pb2.SuggestOrganisationsResponse]:
-        """SuggestOrganisations ranks the organisations for an event of this node: by the routes of its type, and by where events of its
-        type, zone and words ended up. Each suggestion says why. Returned events and hand-overs count against who had them.
+        """SuggestOrganisations ranks the organisations for an event of this node: by the owners of its component and the routes of its
+        type, and by where events of its type, zone and words ended up. Each suggestion says why. Returned events and hand-overs count against who had them.
         """
 
     @_abc_1.abstractmethod

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/common/v1/common.proto.
  */
 export const file_quintet_common_v1_common: GenFile = /*@__PURE__*/
-  fileDesc("Ch5xdWludGV0L2NvbW1vbi92MS9jb21tb24ucHJvdG8SEXF1aW50ZXQuY29tbW9uLnYxIjUKCUxvY2FsVGV4dBITCgJ6aBgBIAEoCUIH0vMYAxD0AxITCgJlbhgCIAEoCUIH0vMYAxD0AyJcCgVQb2ludBIoCghsYXRpdHVkZRgBIAEoAUIW0vMYEjEAAAAAAIBWwDkAAAAAAIBWQBIpCglsb25naXR1ZGUYAiABKAFCFtLzGBIxAAAAAACAZsA5AAAAAACAZkAihAEKBVBsYWNlEhgKB2FkZHJlc3MYASABKAlCB9LzGAMQ9AMSJwoFcG9pbnQYAiABKAsyGC5xdWludGV0LmNvbW1vbi52MS5Qb2ludBIZCgl6b25lX2hpbnQYAyABKAlCBtLzGAIQZBIdCg1uZWlnaGJvdXJob29kGAQgASgJQgbS8xgCEGQiMwoERmxhZxIMCgRjb2RlGAEgASgJEg0KBWZpZWxkGAIgASgJEg4KBnJlYXNvbhgDIAEoCSKyAQoLRXhwbGFuYXRpb24SDAoEcnVsZRgBIAEoCRIqCgR0ZXh0GAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EjoKBmlucHV0cxgDIAMoCzIqLnF1aW50ZXQuY29tbW9uLnYxLkV4cGxhbmF0aW9uLklucHV0c0VudHJ5Gi0KC0lucHV0c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFiBnByb3RvMw", [file_quintet_options_v1_options]);
+  fileDesc("Ch5xdWludGV0L2NvbW1vbi92MS9jb21tb24ucHJvdG8SEXF1aW50ZXQuY29tbW9uLnYxIjUKCUxvY2FsVGV4dBITCgJ6aBgBIAEoCUIH0vMYAxD0AxITCgJlbhgCIAEoCUIH0vMYAxD0AyJcCgVQb2ludBIoCghsYXRpdHVkZRgBIAEoAUIW0vMYEjEAAAAAAIBWwDkAAAAAAIBWQBIpCglsb25naXR1ZGUYAiABKAFCFtLzGBIxAAAAAACAZsA5AAAAAACAZkAihAEKBVBsYWNlEhgKB2FkZHJlc3MYASABKAlCB9LzGAMQ9AMSJwoFcG9pbnQYAiABKAsyGC5xdWludGV0LmNvbW1vbi52MS5Qb2ludBIZCgl6b25lX2hpbnQYAyABKAlCBtLzGAIQZBIdCg1uZWlnaGJvdXJob29kGAQgASgJQgbS8xgCEGQiWAoJQ29tcG9uZW50EjUKBHR5cGUYASABKAlCJ9LzGCMIASofY29tcG9uZW50VHlwZXMve2NvbXBvbmVudF90eXBlfRIUCgRjb2RlGAIgASgJQgbS8xgCEEAiMwoERmxhZxIMCgRjb2RlGAEgASgJEg0KBWZpZWxkGAIgASgJEg4KBnJlYXNvbhgDIAEoCSKyAQoLRXhwbGFuYXRpb24SDAoEcnVsZRgBIAEoCRIqCgR0ZXh0GAIgASgLMhwucXVpbnRldC5jb21tb24udjEuTG9jYWxUZXh0EjoKBmlucHV0cxgDIAMoCzIqLnF1aW50ZXQuY29tbW9uLnYxLkV4cGxhbmF0aW9uLklucHV0c0VudHJ5Gi0KC0lucHV0c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFiBnByb3RvMw", [file_quintet_options_v1_options]);
 
 /**
  * LocalText is a text for people in the two languages that every node speaks.
@@ -114,6 +114,35 @@ export const PlaceSchema: GenMessage<Place> = /*@__PURE__*/
   messageDesc(file_quintet_common_v1_common, 2);
 
 /**
+ * Component is a thing that stands in the city (部件): a lamp post, a manhole cover, a tree.
+ *
+ * @generated from message quintet.common.v1.Component
+ */
+export type Component = Message<"quintet.common.v1.Component"> & {
+  /**
+   * type is `componentTypes/{id}`.
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * code is its own code, as it is written on it, for example the number of a lamp post; one of its type in the node has it.
+   * Width, case and the signs between its parts do not tell two codes apart. Empty when not known.
+   *
+   * @generated from field: string code = 2;
+   */
+  code: string;
+};
+
+/**
+ * Describes the message quintet.common.v1.Component.
+ * Use `create(ComponentSchema)` to create a new message.
+ */
+export const ComponentSchema: GenMessage<Component> = /*@__PURE__*/
+  messageDesc(file_quintet_common_v1_common, 3);
+
+/**
  * Flag is a doubt about a record that was kept all the same: what is known stands, and the reason for the doubt with it.
  *
  * @generated from message quintet.common.v1.Flag
@@ -146,7 +175,7 @@ export type Flag = Message<"quintet.common.v1.Flag"> & {
  * Use `create(FlagSchema)` to create a new message.
  */
 export const FlagSchema: GenMessage<Flag> = /*@__PURE__*/
-  messageDesc(file_quintet_common_v1_common, 3);
+  messageDesc(file_quintet_common_v1_common, 4);
 
 /**
  * Explanation says why software decided what it did.
@@ -181,5 +210,5 @@ export type Explanation = Message<"quintet.common.v1.Explanation"> & {
  * Use `create(ExplanationSchema)` to create a new message.
  */
 export const ExplanationSchema: GenMessage<Explanation> = /*@__PURE__*/
-  messageDesc(file_quintet_common_v1_common, 4);
+  messageDesc(file_quintet_common_v1_common, 5);
 

@@ -83,7 +83,8 @@ export type ComponentType = Message<"quintet.management.v1.ComponentType"> & {
   majorClass?: MajorClass | undefined;
 
   /**
-   * owners say which organisation (权属单位) looks after it where; the deepest zone that covers the place wins.
+   * owners say which organisation (权属单位) looks after it where; the deepest zone that covers the place wins. Events about such
+   * a component go to its owner before the routes of their types count.
    *
    * @generated from field: repeated quintet.management.v1.ComponentOwner owners = 5;
    */

@@ -243,7 +243,7 @@ export enum SuggestionSource {
   UNSPECIFIED = 0,
 
   /**
-   * SUGGESTION_SOURCE_RULE is a route of the event's type, as it decides now.
+   * SUGGESTION_SOURCE_RULE is the owner of the event's component or a route of its type, as they decide now.
    *
    * @generated from enum value: SUGGESTION_SOURCE_RULE = 1;
    */
@@ -270,8 +270,8 @@ export const SuggestionSourceSchema: GenEnum<SuggestionSource> = /*@__PURE__*/
  */
 export const RoutingService: GenService<{
   /**
-   * SuggestOrganisations ranks the organisations for an event of this node: by the routes of its type, and by where events of its
-   * type, zone and words ended up. Each suggestion says why. Returned events and hand-overs count against who had them.
+   * SuggestOrganisations ranks the organisations for an event of this node: by the owners of its component and the routes of its
+   * type, and by where events of its type, zone and words ended up. Each suggestion says why. Returned events and hand-overs count against who had them.
    *
    * @generated from rpc quintet.management.v1.RoutingService.SuggestOrganisations
    */

@@ -9,16 +9,17 @@ much oftener it stands in what the organisation ended than in all, where that is
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
+from itertools import islice
 from math import exp, log
 from typing import TYPE_CHECKING
 
+from services.management.model_words import spoken
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 PRIOR_EVENTS = 5.0
 CORRECTION_EVENTS = 3
@@ -29,10 +30,6 @@ WORD_DEVIATIONS_MIN = 2.5
 WORD_WEIGHT_MAX = 1.5
 WORDS_MAX = 40
 WORDS_SHOWN_MAX = 3
-LETTERS_MIN = 3
-
-_LATIN = re.compile(rf"[^\W\d_\u4e00-\u9fff]{{{LETTERS_MIN},}}")
-_CHINESE = re.compile(r"[\u4e00-\u9fff]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +72,10 @@ class Ranked:
     words: tuple[str, ...] = ()
 
 
-def words_of(text: str) -> frozenset[str]:
-    """Return words of a report: of letters in small, of Chinese pairs of characters; numbers tell of nobody's duty."""
-    latin = [word.casefold() for word in _LATIN.findall(text)]
-    chinese = ["".join(pair) for run in _CHINESE.findall(text) for pair in pairwise(run)]
-    return frozenset(list(dict.fromkeys((*latin, *chinese)))[:WORDS_MAX])
+def words_of(text: str) -> dict[str, str]:
+    """Return what counts of a report, each with the word that it stands for; numbers tell of nobody's duty."""
+    told = ((token, word) for token, word in spoken(text).items() if not any(sign.isdigit() for sign in token))
+    return dict(islice(told, WORDS_MAX))
 
 
 class Experience:
@@ -99,16 +95,19 @@ class Experience:
         self._by_organisation[organisation] += 1
         for zone in path:
             self._ended[zone][organisation] += 1
-        self._words[organisation].update(words)
-        self._all_words.update(words)
+        for counted in (self._words[organisation], self._all_words):
+            counted.update(iter(words))  # of a mapping the counter would add the values
 
     def correct(self, path: Sequence[str], organisation: str) -> None:
         """An organisation should not have had an event."""
         for zone in path:
             self._corrected[zone][organisation] += 1
 
-    def rank(self, path: Sequence[str], words: Collection[str]) -> list[Ranked]:
-        """Return the organisations for an event, the likeliest first; empty when nothing is known."""
+    def rank(self, path: Sequence[str], words: Mapping[str, str]) -> list[Ranked]:
+        """Return the organisations for an event with the words of `words_of`, the likeliest first.
+
+        Empty when nothing is known.
+        """
         weights = self._weights(path, words)
         total = sum(weights.values())
         own = path[-1]
@@ -154,12 +153,12 @@ class Experience:
             found.append(max(-WORD_WEIGHT_MAX, min(WORD_WEIGHT_MAX, lift)))
         return found
 
-    def _telling(self, organisation: str, words: Collection[str]) -> tuple[str, ...]:
-        """Return the words that speak for an organisation, the strongest first."""
+    def _telling(self, organisation: str, words: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the words that speak for an organisation as they were said, the strongest first."""
         heard = self._heard(words)
         lifts = dict(zip((word for word, _ in heard), self._lifts(organisation, heard), strict=True))
         found = sorted((word for word, lift in lifts.items() if lift > 0), key=lambda word: (-lifts[word], word))
-        return tuple(found[:WORDS_SHOWN_MAX])
+        return tuple(words[token] for token in found[:WORDS_SHOWN_MAX])
 
     def _shares(self, path: Sequence[str]) -> dict[str, float]:
         shares: dict[str, float] = {}

@@ -30,8 +30,8 @@ def test_a_zone_speaks_for_itself_once_it_has_events_of_its_own() -> None:
     assert max(shares(known, SOUTH).items(), key=lambda each: each[1])[0] == ROADS
     for _ in range(10):
         known.learn(SOUTH, WATER, ())
-    assert known.rank(SOUTH, ())[0].organisation == WATER
-    assert known.rank(NORTH, ())[0].organisation == ROADS
+    assert known.rank(SOUTH, {})[0].organisation == WATER
+    assert known.rank(NORTH, {})[0].organisation == ROADS
 
 
 def test_returns_lower_who_had_the_event() -> None:
@@ -40,9 +40,9 @@ def test_returns_lower_who_had_the_event() -> None:
         known.learn(NORTH, ROADS, ())
     for _ in range(4):
         known.learn(NORTH, WATER, ())
-    assert known.rank(NORTH, ())[0].organisation == ROADS
+    assert known.rank(NORTH, {})[0].organisation == ROADS
     known.correct(NORTH, ROADS)
-    (first, second) = known.rank(NORTH, ())
+    (first, second) = known.rank(NORTH, {})
     assert (first.organisation, second.corrections) == (WATER, 1)
 
 
@@ -62,9 +62,18 @@ def test_words_in_both_languages_tell_organisations_apart() -> None:
         assert first.words
 
 
-def test_numbers_and_short_words_do_not_count() -> None:
-    assert words_of("At 4155550123, no 12: 水") == frozenset()
-    assert words_of("Broken pipe，水管破裂") == {"broken", "pipe", "水管", "管破", "破裂"}
+def test_numbers_and_words_that_say_nothing_do_not_count() -> None:
+    assert words_of("At 4155550123, and on the 12") == {}
+    assert list(words_of("Broken pipes，水管破裂").values()) == ["broken", "pipes", "水管", "管破", "破裂"]
+
+
+def test_endings_do_not_tell_words_apart_and_words_are_shown_as_they_were_said() -> None:
+    known = Experience()
+    for _ in range(20):
+        known.learn(NORTH, ROADS, words_of("deep potholes"))
+        known.learn(NORTH, WATER, words_of("leaking pipe"))
+    first = known.rank(NORTH, words_of("A pothole, and another pothole"))[0]
+    assert (first.organisation, first.words) == (ROADS, ("pothole",))
 
 
 @given(

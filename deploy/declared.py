@@ -24,6 +24,7 @@ from quintet.management.v1.indicators_pb2 import Indicator
 from quintet.management.v1.loops_pb2 import PutLoopRequest
 from quintet.management.v1.management_pb2 import EventType
 from quintet.management.v1.plans_pb2 import Plan
+from quintet.management.v1.scorecards_pb2 import PutScorecardDefinitionRequest
 from quintet.options.v1.options_pb2 import rules
 from quintet.perception.v1.perception_pb2 import Device, DeviceModel, Rule
 from quintet.sharing.v1.sharing_pb2 import Product
@@ -33,6 +34,7 @@ ROUTES = "routes"
 SERVICE_ITEMS = "service_items"
 DEPARTMENT = "department"
 LOOPS = "loops"
+SCORECARDS = "scorecards"
 INCLUDES_MAX = 50
 
 # The sections, in the order in which they are loaded: what is referred to comes first.
@@ -53,7 +55,10 @@ KINDS: Mapping[str, type[Message]] = {
     "indicators": Indicator,
     "plans": Plan,
     "follow_up_policies": FollowUpPolicy,
+    SCORECARDS: PutScorecardDefinitionRequest,
 }
+# Sections of files that go to the node as the texts that they are, and the field of the request for the text.
+_TEXTS = {LOOPS: "definition", SCORECARDS: "source"}
 # Types that a department deals with, and the field that says with whom it has people where.
 _ROUTED = {"event_types": "routes", "component_types": "owners"}
 _PREFIXES = {
@@ -144,8 +149,9 @@ def read_folder(folder: Path) -> Declared:
         queue += _included(path, document.pop(INCLUDE, []))
         _routes(path, document.pop(ROUTES, {}), routes)
         declared.service_items = _service_items(path, document.pop(SERVICE_ITEMS, {})) or declared.service_items
-        loops = document.pop(LOOPS, [])
-        declared.entries[LOOPS] += [_loop(path, name, child(root, LOOPS)) for name in _file_names(path, loops)]
+        for section in _TEXTS:
+            names = _file_names(path, section, document.pop(section, []))
+            declared.entries[section] += [_text(path, section, name, child(root, section)) for name in names]
         raws += _raws(path, document, root)
     _convert_all(declared, raws, routes)
     return declared
@@ -192,26 +198,32 @@ def _service_items(path: Path, content: object) -> str:
     return str(content["csv"])
 
 
-def _file_names(path: Path, names: object) -> list[str]:
+def _file_names(path: Path, section: str, names: object) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DeclarationError(path, LOOPS, "must be a list of paths of files, one for each loop")
+        raise DeclarationError(path, section, "must be a list of paths of files, one for each of them")
     return names
 
 
-def _loop(path: Path, name: str, node: yaml.Node | None) -> Entry:
-    """A loop goes to the node as the text that its file holds: the node reads it, and names faults by line."""
+def _text(path: Path, section: str, name: str, node: yaml.Node | None) -> Entry:
+    """A loop or scorecard goes to the node as the text of its file: the node reads it, and names faults by line."""
     file = (path.parent / name).resolve()
     try:
         text = file.read_text()
     except OSError as error:
-        raise DeclarationError(path, LOOPS, f"{name}: {error.strerror}", line_of(node)) from error
+        raise DeclarationError(path, section, f"{name}: {error.strerror}", line_of(node)) from error
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise DeclarationError(file, "", f"is not YAML: {error}", mark.line + 1 if mark else 0) from error
-    loop = found.get("name") if isinstance(found, dict) else None
-    return Entry(LOOPS, file, str(loop or name), PutLoopRequest(definition=text))
+    called = found.get("name") if isinstance(found, dict) else None
+    message = KINDS[section](**{_TEXTS[section]: text})
+    if isinstance(message, PutScorecardDefinitionRequest):
+        # The request says whose text it is; the node checks that the text says the same.
+        if not isinstance(called, str):
+            raise DeclarationError(file, f"{section}, name", "is required: scorecardDefinitions/{id}", 1)
+        message.name = called
+    return Entry(section, file, str(called or name), message)
 
 
 def _raws(path: Path, document: Mapping[str, Any], root: yaml.Node | None) -> list[_Raw]:

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from deploy.declared import KINDS, LOOPS, SERVICE_ITEMS, DeclarationError, Declared, Entry, read_folder
+from deploy.declared import KINDS, LOOPS, SCORECARDS, SERVICE_ITEMS, DeclarationError, Declared, Entry, read_folder
 from quintet.delivery.v1.delivery_pb2 import PutServiceItemsRequest, ServiceItem
 from quintet.identity.v1 import directory_pb2 as directory
 from quintet.management.v1 import calendars_pb2 as calendars
@@ -23,6 +23,7 @@ from quintet.management.v1 import indicators_pb2 as indicators
 from quintet.management.v1 import loops_pb2 as loops
 from quintet.management.v1 import management_pb2 as management
 from quintet.management.v1 import plans_pb2 as plans
+from quintet.management.v1 import scorecards_pb2 as scorecards
 from quintet.perception.v1 import perception_pb2 as perception
 from quintet.sharing.v1 import sharing_pb2 as sharing
 from quintet_sdk import Client, QuintetError
@@ -72,7 +73,8 @@ class LoadReport:
 class _Way:
     """How entries of one section get to the node: the call that puts one, and the call that lists what is there.
 
-    The request has the entry in `field`; without one the entry is the request.
+    The request has the entry in `field`; without one the entry is the request. The answer has what is there in
+    `listing`; the call is named like it unless `list_call` is.
     """
 
     part: str
@@ -81,6 +83,7 @@ class _Way:
     field: str
     listing: str = ""
     list_request: type[Message] | None = None
+    list_call: str = ""
 
 
 _WAYS: Mapping[str, _Way] = {
@@ -128,6 +131,10 @@ _WAYS: Mapping[str, _Way] = {
     "indicators": _Way(
         *("indicators", "PutIndicator", indicators.PutIndicatorRequest, "indicator"),
         *("indicators", indicators.ListIndicatorsRequest),
+    ),
+    SCORECARDS: _Way(
+        *("scorecards", "PutScorecardDefinition", scorecards.PutScorecardDefinitionRequest, ""),
+        *("definitions", scorecards.ListScorecardDefinitionsRequest, "ListScorecardDefinitions"),
     ),
 }
 
@@ -245,7 +252,7 @@ def load(url: str, login: str, password: str, folder: Path, data: Path | None = 
 
 
 def _list_method(way: _Way) -> str:
-    return "List" + "".join(word.capitalize() for word in way.listing.split("_"))
+    return way.list_call or "List" + "".join(word.capitalize() for word in way.listing.split("_"))
 
 
 async def _pages(

@@ -345,7 +345,7 @@ async def _scored(
     node: NodeProcess, start: datetime, end: datetime
 ) -> tuple[dict[tuple[str, str], tuple[int, int]], dict[str, int], set[str]]:
     """The figures of a scorecard of the city's zones, its exclusions, and the events behind its late ones."""
-    source = (ROOT / "docs/examples/scorecard-handling.yaml").read_text()
+    source = (ROOT / "docs/examples/management/scorecards/handling.yaml").read_text()
     async with Client(node.url) as client:
         await client.sign_in("node-admin", node.password())
         await client.scorecards.PutScorecardDefinition(

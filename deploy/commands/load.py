@@ -5,8 +5,9 @@ from pathlib import Path
 
 from deploy.commands.common import Commands, add_sign_in, read_password
 
-LOAD = """Loads zones, organisations, people, roles, event types, device models, rules, products and service items from
-a folder of declarative files into a node, through its public API. Safe to repeat: what is there already stays."""
+LOAD = """Loads zones, organisations, people, roles, event types, device models, rules, products, scorecards and service
+items from a folder of declarative files into a node, through its public API. Safe to repeat: what is there already
+stays."""
 
 
 def add(commands: Commands) -> None:

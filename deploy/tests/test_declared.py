@@ -6,6 +6,7 @@ from deploy.declared import DeclarationError, read_folder
 from quintet.identity.v1.directory_pb2 import ZONE_KIND_DISTRICT, Person, Zone
 from quintet.management.v1.loops_pb2 import PutLoopRequest
 from quintet.management.v1.management_pb2 import EventType
+from quintet.management.v1.scorecards_pb2 import PutScorecardDefinitionRequest
 from quintet.perception.v1.perception_pb2 import LEVEL_II, Device, Rule
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
@@ -135,7 +136,7 @@ event_types:
     assert entry.refused("eventType.loop", "is not there").line == 4
 
 
-def test_a_loop_is_the_text_of_a_file(tmp_path: Path) -> None:
+def test_loops_and_scorecards_are_the_texts_of_files(tmp_path: Path) -> None:
     write(tmp_path, "node/types.yaml", "loops: [../common/loop.yaml]\n")
     assert fault(tmp_path / "node").problem == "../common/loop.yaml: No such file or directory"
     text = "# ours\nname: loops/ours\n"
@@ -143,6 +144,14 @@ def test_a_loop_is_the_text_of_a_file(tmp_path: Path) -> None:
     (entry,) = read_folder(tmp_path / "node").entries["loops"]
     assert isinstance(entry.message, PutLoopRequest)
     assert (entry.name, entry.message.definition) == ("loops/ours", text)
+    write(tmp_path, "node/types.yaml", "loops: [../common/loop.yaml]\nscorecards: [../common/card.yaml]\n")
+    assert fault(tmp_path / "node").line == 2
+    write(tmp_path, "common/card.yaml", "title: {}\n")
+    assert fault(tmp_path / "node").where == "scorecards, name"
+    card = "name: scorecardDefinitions/ours\n"
+    write(tmp_path, "common/card.yaml", card)
+    (entry,) = read_folder(tmp_path / "node").entries["scorecards"]
+    assert entry.message == PutScorecardDefinitionRequest(name="scorecardDefinitions/ours", source=card)
     write(tmp_path, "common/loop.yaml", "name: [")
     assert fault(tmp_path / "node").file == tmp_path / "common" / "loop.yaml"
 

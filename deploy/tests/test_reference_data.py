@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deploy.declared import read_folder
+from deploy.declared import DeclarationError, read_folder
 from deploy.loader import Loader
-from quintet.management.v1 import catalogue_pb2, loops_pb2
+from quintet.management.v1 import catalogue_pb2, loops_pb2, scorecards_pb2
 from quintet.management.v1 import management_pb2 as management
 from quintet_sdk import Client
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples" / "management"
+SCORECARD = EXAMPLES / "scorecards" / "handling.yaml"
 CHINA = ROOT / "deploy" / "catalogues" / "cn-city-management.yaml"
 DEPARTMENTS = (
     "sanitation", "urban-management", "construction", "municipal", "landscaping", "traffic", "power",
@@ -40,6 +41,7 @@ async def test_the_examples_are_loaded(node: NodeProcess) -> None:
         "event_types": 1,
         "component_types": 1,
         "plans": 1,
+        "scorecards": 1,
     }
     again = await loaded(node, EXAMPLES)
     assert all(tally.unchanged == tally.total for tally in again.sections.values()), str(again)
@@ -47,8 +49,42 @@ async def test_the_examples_are_loaded(node: NodeProcess) -> None:
         await client.sign_in("node-admin", node.password())
         found = await client.loops.GetLoop(loops_pb2.GetLoopRequest(name="loops/fallen-tree"))
         assert found.definition == (EXAMPLES / "loops" / "fallen-tree.yaml").read_text()
+        definition = scorecards_pb2.GetScorecardDefinitionRequest(name="scorecardDefinitions/handling")
+        scorecard = (await client.scorecards.GetScorecardDefinition(definition)).definition
+        assert (scorecard.source, scorecard.version) == (SCORECARD.read_text(), 1)
         asked = management.GetEventTypeRequest(name="eventTypes/fallen-tree")
         assert (await client.management.GetEventType(asked)).event_type.loop == found.loop.name
+
+
+async def test_a_changed_scorecard_is_a_new_version_and_a_broken_one_is_named_by_line(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    name = "scorecardDefinitions/loader-handling"
+    text = SCORECARD.read_text().replace("scorecardDefinitions/handling", name)
+    file = tmp_path / "cards" / "handling.yaml"
+    file.parent.mkdir()
+    file.write_text(text)
+    (tmp_path / "node.yaml").write_text("scorecards: [cards/handling.yaml]\n")
+    versions = []
+    for days in (15, 15, 30):
+        file.write_text(text.replace("appeal_days: 15", f"appeal_days: {days}"))
+        tally = (await loaded(node, tmp_path)).sections["scorecards"]
+        versions.append((tally.created, tally.changed, tally.unchanged))
+    assert versions == [(1, 0, 0), (0, 0, 1), (0, 1, 0)]
+    async with Client(node.url) as client:
+        await client.sign_in("node-admin", node.password())
+        for version, days in ((0, 30), (1, 15), (2, 30)):
+            asked = scorecards_pb2.GetScorecardDefinitionRequest(name=name, version=version)
+            assert (await client.scorecards.GetScorecardDefinition(asked)).definition.appeal_days == days
+
+    broken = text.replace("that: response <= 4h", "that: respnse <= 4h").replace("weight: 20", "weight: much", 1)
+    file.write_text(broken)
+    with pytest.raises(DeclarationError) as caught:
+        await loaded(node, tmp_path)
+    assert (caught.value.file, caught.value.where) == (file, f"scorecards {name}")
+    lines = {part: broken[: broken.index(part)].count("\n") + 1 for part in ("that: respnse", "weight: much")}
+    assert f"line {lines['that: respnse']}: indicators[0].that: 'respnse'" in caught.value.problem
+    assert f"line {lines['weight: much']}: indicators[0].weight: 'much' must match" in caught.value.problem
 
 
 @pytest.fixture

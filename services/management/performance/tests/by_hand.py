@@ -1,4 +1,4 @@
-"""The figures of docs/examples/scorecard-handling.yaml, counted by hand from the scripts of the events."""
+"""The figures of docs/examples/management/scorecards/handling.yaml, counted by hand from the scripts of the events."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from services.management.tests.conftest import Node
 
 SUPERVISOR = "people/supervisor"
-SOURCE = (Path(__file__).parents[4] / "docs" / "examples" / "scorecard-handling.yaml").read_text()
+SOURCE = (Path(__file__).parents[4] / "docs/examples/management/scorecards/handling.yaml").read_text()
 NAME = "scorecardDefinitions/handling"
 PARTS = (pb.FIGURE_PART_MET, pb.FIGURE_PART_NOT_MET)
 

@@ -104,6 +104,11 @@ class Reason(StrEnum):
     HANDOVER_NOT_FOUND = "HANDOVER_NOT_FOUND"
     HANDOVER_OPEN = "HANDOVER_OPEN"  # another hand-over of the event waits for an answer or a decision
     HANDOVER_DECIDED = "HANDOVER_DECIDED"  # an upper role said who of the two answers for the event
+    TAKE_OVER_NOT_FOUND = "TAKE_OVER_NOT_FOUND"
+    TAKE_OVER_OPEN = "TAKE_OVER_OPEN"  # the node that handles the event has been asked for it already
+    TAKE_OVER_LAPSED = "TAKE_OVER_LAPSED"  # the asking came later than it could be answered
+    NOT_BELOW = "NOT_BELOW"  # the node that handles the event is not one below this one
+    HISTORY_MISSING = "HISTORY_MISSING"  # this node was not told of all that befell another node's event
     WHISTLE_NOT_FOUND = "WHISTLE_NOT_FOUND"
     NOT_SUMMONED = "NOT_SUMMONED"  # the whistle does not call this organisation
     NOT_ON_SITE = "NOT_ON_SITE"  # too far from the place to report in there

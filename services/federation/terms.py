@@ -65,12 +65,26 @@ _MANAGEMENT_UP = (
     "WhistleChanged",
     "WhistleUnanswered",
     "WhistleRated",
+    "TakeOverRefused",
+    "EventMoved",
+)
+# What the tier above asks for, and what it says of events that moved to it: their old home and its people follow them.
+_MANAGEMENT_DOWN = (
+    "TakeOverAsked",
+    "ReportMerged",
+    "EventAdvanced",
+    "EventAssigned",
+    "EventRated",
+    "JointDisposalStarted",
+    "SubOrderCompleted",
+    "ExceptionChanged",
+    "WhistleReportedIn",
 )
 
 
 def default_charter(zone: str) -> pb.Terms:
-    """Return the tier charter of a child: reports of events and warnings go up, requests, ratings and who came to a
-    whistle come down.
+    """Return the tier charter of a child: reports of events and warnings go up; requests, who came to a whistle and
+    what becomes of events that the tier above took over come down. What reporters say of the handling goes both ways.
 
     Who reported and how to reach them stay at the node where they reported.
     """
@@ -81,12 +95,10 @@ def default_charter(zone: str) -> pb.Terms:
     facts.append(pb.FactTerms(type="quintet.identity.v1.OrganisationChanged", direction=UP))
     personal = ["request.reporter", "request.contact"]
     facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestFiled", direction=DOWN, masked=personal))
-    facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestRated", direction=DOWN))
-    facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestReopened", direction=DOWN))
-    facts.append(pb.FactTerms(type="quintet.management.v1.WhistleReportedIn", direction=DOWN))
-    # Whoever took the request asks its reporter; the tier that handles the event and those above it hear the answer.
-    for direction in (UP, DOWN):
-        facts.append(pb.FactTerms(type="quintet.management.v1.FollowUpFinished", direction=direction))
+    facts += [pb.FactTerms(type=f"quintet.management.v1.{name}", direction=DOWN) for name in _MANAGEMENT_DOWN]
+    # Whoever took the request hears its reporter; the tier that handles the event has to know, wherever it is.
+    both_ways = ("delivery.v1.RequestRated", "delivery.v1.RequestReopened", "management.v1.FollowUpFinished")
+    facts += [pb.FactTerms(type=f"quintet.{name}", direction=way) for name in both_ways for way in (UP, DOWN)]
     return pb.Terms(facts=facts, zone=zone, purpose="tier charter: handling of events and reporting to the tier above")
 
 

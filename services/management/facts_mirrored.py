@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+import structlog
+
 from libs import names
 from libs.errors import Invalid
-from services.management import convert, store_mirror
+from services.management import convert, store_events, store_mirror
 from services.management.model import EVENT_NAME, Deadlines, Doubt, Event, Flag, ReportKind, Step, StepAction, flagged
 from services.management.store_mirror import Change
+from services.management.tiers import store_moves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from quintet.fact.v1.fact_pb2 import Fact
     from quintet.management.v1 import facts_pb2
     from services.management.model import SubOrder
+
+log = structlog.get_logger()
 
 # The status of a partial event while no fact has said one.
 STATUS_UNKNOWN = "unknown"
@@ -44,6 +50,8 @@ _BESIDE_THE_LOOP = frozenset(
         StepAction.DECIDE_HANDOVER,
         StepAction.BLOW_WHISTLE,
         StepAction.FINISH_WHISTLE,
+        StepAction.TAKE_OVER,
+        StepAction.TAKE_UP,
     )
 )
 
@@ -79,7 +87,7 @@ class MirrorHandlers:
             tx.conn, opened, step, kind, source, merged=False, moves=message.moves, counted=True
         )
         if found is None:
-            await self._check_node(tx, event.name, event.node)
+            await self._check_home(tx, fact, event.name, event.revision)
 
     async def report_merged(self, tx: Tx, fact: Fact, message: facts_pb2.ReportMerged) -> None:
         if not self.is_mirrored(fact, message.event, message.zone, message.node):
@@ -141,27 +149,86 @@ class MirrorHandlers:
         share = convert.sub_order_of(message.sub_order, fallback=step.occurred_at)
         await self._apply_joint(tx, fact, Change(message.event, fact.node, step), [share])
 
+    async def event_moved(self, tx: Tx, fact: Fact, message: facts_pb2.EventMoved) -> Event | None:
+        """Keep an event as its home leaves it; return it, locked, None when that is known. Its home is not changed yet.
+
+        Raises Invalid for one that speaks for somebody else.
+        """
+        told = message.event
+        if not self.is_mirrored(fact, told.name, told.zone, message.from_node):
+            return None
+        if not await self.is_home(tx, fact, told.name, told.revision):
+            return None
+        step = convert.step_of(message.step, revision=told.revision, fallback=_stated_at(fact))
+        said = Change(
+            name=told.name,
+            node=message.from_node,
+            step=step,
+            status=told.status,
+            organisation=told.organisation,
+            closed_at=convert.time_of(told, "closed_at"),
+            answer=told.answer,
+            reports=told.reports,
+            deadlines=convert.deadlines_of(told),
+            returns=told.returns,
+            assignee="",
+        )
+        event_id = await self._apply(tx, fact, told.zone, said)
+        if event_id is not None and told.sub_orders:
+            shares = [convert.sub_order_of(share, fallback=step.occurred_at) for share in told.sub_orders]
+            await store_mirror.put_shares(tx.conn, event_id, shares)
+        return await store_events.lock(tx.conn, told.name)
+
+    async def is_home(self, tx: Tx, fact: Fact, name: str, revision: int) -> bool:
+        """Tell whether a fact about another node's event is the word of its home.
+
+        False for what nobody needs any more: of a node that was its home when it made this revision, or from above of
+        an event that this node never knew. Raises Invalid for a node that speaks of what is not its own.
+        """
+        home = await store_moves.home_of(tx.conn, name, fact.received_from)
+        if home is None:
+            return await store_moves.is_below(tx.conn, fact.received_from)
+        if home.node == fact.node and home.told_rightly:
+            return True
+        await self._check_home(tx, fact, name, revision)
+        return False
+
     async def _apply_joint(self, tx: Tx, fact: Fact, said: Change, shares: Sequence[SubOrder]) -> None:
         event_id = await self._apply(tx, fact, fact.zone, said)
-        await store_mirror.put_shares(tx.conn, event_id, shares)
+        if event_id is not None:
+            await store_mirror.put_shares(tx.conn, event_id, shares)
 
-    async def _apply(self, tx: Tx, fact: Fact, zone: str, said: Change) -> int:
-        """Apply a change, to a partial event when the event is not known here; return the event's row."""
-        event_id = await store_mirror.change(tx.conn, said)
-        if event_id is None:
-            await self._check_node(tx, said.name, said.node)
-            partial = _partial(zone, said, _stated_at(fact))
-            merged = said.kind is not None
-            event_id = await store_mirror.insert(
-                tx.conn,
-                partial,
-                said.step,
-                said.kind,
-                said.source,
-                merged=merged,
-                moves=said.moves,
-                counted=said.reports is not None,
-            )
+    async def _apply(self, tx: Tx, fact: Fact, zone: str, said: Change) -> int | None:
+        """Apply a change, to a partial event when the event is not known here; return the event's row.
+
+        None for an event from above that this node never knew: what a node above has in the zones of this one is told
+        only of what was moved there.
+        """
+        event_id = await store_mirror.change(tx.conn, replace(said, heard_from=fact.received_from))
+        if event_id is not None:
+            return event_id
+        home = await store_moves.home_of(tx.conn, said.name, fact.received_from)
+        if home is not None:
+            # What its former home did before it moved: its steps belong to the history, its state does not count.
+            await self._check_home(tx, fact, said.name, said.step.revision)
+            return await store_mirror.change(tx.conn, replace(said, node=home.node))
+        if not await store_moves.is_below(tx.conn, fact.received_from):
+            log.info("management.event_from_above_unknown", about=said.name, node=said.node)
+            return None
+        return await self._keep_partial(tx, fact, zone, said)
+
+    async def _keep_partial(self, tx: Tx, fact: Fact, zone: str, said: Change) -> int:
+        partial = _partial(zone, said, _stated_at(fact))
+        event_id = await store_mirror.insert(
+            tx.conn,
+            partial,
+            said.step,
+            said.kind,
+            said.source,
+            merged=said.kind is not None,
+            moves=said.moves,
+            counted=said.reports is not None,
+        )
         if event_id is None:
             raise Invalid("event", f"{said.name} appeared while it was being written")
         return event_id
@@ -176,11 +243,15 @@ class MirrorHandlers:
             raise Invalid("zone", f"{name} is not in {zone}")
         return True
 
-    async def _check_node(self, tx: Tx, name: str, node: str) -> None:
-        """Raise Invalid when the event belongs to another node than the one that speaks of it."""
-        handled_by = await store_mirror.node_of(tx.conn, name)
-        if handled_by is not None and handled_by != node:
-            raise Invalid("node", f"{name} is handled by {handled_by}, and {node} speaks of it")
+    async def _check_home(self, tx: Tx, fact: Fact, name: str, revision: int) -> None:
+        """Raise Invalid when a known event is not at home at the node that speaks of it, nor was with this revision."""
+        home = await store_moves.home_of(tx.conn, name, fact.received_from)
+        if home is None or (home.node == fact.node and home.told_rightly):
+            return
+        if await store_moves.was_home(tx.conn, name, fact.node, revision):
+            return
+        text = f"{name} is handled by {home.node}, and {fact.node} speaks of it by {fact.received_from}"
+        raise Invalid("node", text)
 
 
 def _stated_at(fact: Fact) -> datetime:

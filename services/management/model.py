@@ -54,6 +54,8 @@ class StepAction(StrEnum):
     DECIDE_HANDOVER = "decide_handover"
     BLOW_WHISTLE = "blow_whistle"
     FINISH_WHISTLE = "finish_whistle"
+    TAKE_OVER = "take_over"
+    TAKE_UP = "take_up"
 
 
 class Doubt(StrEnum):

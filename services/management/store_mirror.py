@@ -92,7 +92,10 @@ _REPORTS = """reports = CASE WHEN $17::int IS NOT NULL AND e.reports_revision < 
         reports_revision = greatest(e.reports_revision, CASE WHEN $17::int IS NOT NULL THEN $3 END)"""
 _CHANGE = f"""
 WITH old AS (
-    SELECT id, zone, node, status, revision < $3 AS newer FROM events WHERE name = $1 AND node = $2 FOR UPDATE
+    SELECT id, zone, node, status, revision < $3 AS newer FROM events
+    WHERE name = $1 AND node = $2
+        AND ($34 = '' OR home_above = NOT EXISTS (SELECT FROM nodes_below b WHERE b.node = $34))
+    FOR UPDATE
 ), step AS (
     INSERT INTO event_steps (event_id, {", ".join(STEP_COLUMNS)}, evidence)
     SELECT id, $3, $4, coalesce(nullif($5, ''), status), coalesce(nullif($6, ''), status), {parameters(7, 6)}, $31
@@ -143,7 +146,8 @@ class Change:
     status "" keeps status and closed_at, organisation None the organisation, assignee None who has it, unless another
     organisation gets the event. in_loop: the step is one of the loop, whose time counts. kind, source and moves tell of
     the report merged, reports how many there are then, None when it is not said. returns: how often it was sent back by
-    then. deadlines None keeps them.
+    then. deadlines None keeps them. heard_from is the peer that told it: it must be on the side of this node where the
+    event is at home; "" for no check.
     """
 
     name: str
@@ -162,6 +166,7 @@ class Change:
     assignee: str | None = None
     moves: int = 0
     merged_into: str = ""
+    heard_from: str = ""
 
 
 async def insert(
@@ -194,7 +199,7 @@ async def change(conn: Connection, said: Change) -> int | None:
         said.answer, said.reports, due.due_at, said.returns, said.kind or "", said.source,
         flags_json((time_reversed(step.action),)), said.organisation, due.first_due_at, due.step_due_at,
         said.deadlines is not None, due.suspended_until, due.reopen_until, due.reopens,
-        said.assignee, list(step.evidence), said.moves, said.merged_into,
+        said.assignee, list(step.evidence), said.moves, said.merged_into, said.heard_from,
     )  # fmt: skip
     return event_id
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from services.management.model import EventType
-from services.management.store_rows import type_json, type_of
+from services.management.store_rows import carried_version, type_json, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -43,7 +43,7 @@ async def list_versions(conn: Connection, name: str, *, before: int, limit: int)
     """Return versions of a type, the newest first, those before a version; all of them before 0."""
     rows = await conn.fetch(
         """SELECT name, version, definition, changed_by, changed_at FROM event_type_versions
-        WHERE name = $1 AND ($2 = 0 OR version < $2) ORDER BY version DESC LIMIT $3""",
+        WHERE name = $1 AND version > 0 AND ($2 = 0 OR version < $2) ORDER BY version DESC LIMIT $3""",
         name,
         before,
         limit,
@@ -53,7 +53,7 @@ async def list_versions(conn: Connection, name: str, *, before: int, limit: int)
 
 async def there(conn: Connection, names: Collection[str]) -> set[str]:
     """Return those of some types that there are."""
-    rows = await conn.fetch("SELECT name FROM event_types WHERE name = ANY($1::text[])", list(names))
+    rows = await conn.fetch("SELECT name FROM event_types WHERE name = ANY($1::text[]) AND version > 0", list(names))
     return {row["name"] for row in rows}
 
 
@@ -79,3 +79,25 @@ async def put_type(conn: Connection, event_type: EventType, *, actor: str, now: 
     )  # fmt: skip
     await conn.execute("UPDATE event_types SET version = $2 WHERE name = $1", stored.name, stored.version)
     return stored, True
+
+
+async def carry(conn: Connection, event_type: EventType, *, actor: str, now: datetime) -> int:
+    """Return the version of a type with just this definition, for an event that another node opened by it.
+
+    What this node does not have becomes a version with a number below 0 that follows from the definition: events keep
+    it, and it is none of the node's own.
+    """
+    definition = type_json(event_type)
+    found: int | None = await conn.fetchval(
+        "SELECT max(version) FROM event_type_versions WHERE name = $1 AND definition = $2", event_type.name, definition
+    )
+    if found is not None:
+        return found
+    version = carried_version(definition)
+    await conn.execute("INSERT INTO event_types (name, version) VALUES ($1, 0) ON CONFLICT DO NOTHING", event_type.name)
+    await conn.execute(
+        """INSERT INTO event_type_versions (name, version, definition, changed_by, changed_at)
+        VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING""",
+        event_type.name, version, definition, actor, now,
+    )  # fmt: skip
+    return version

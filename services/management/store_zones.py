@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 async def delegate(conn: Connection, zone: str, node: str) -> None:
     """Leave a zone, with what lies below, to a child node."""
     await conn.execute(
-        "INSERT INTO delegations (zone, node) VALUES ($1, $2) ON CONFLICT (zone) DO UPDATE SET node = excluded.node",
+        """WITH below AS (INSERT INTO nodes_below (node) VALUES ($2) ON CONFLICT DO NOTHING)
+        INSERT INTO delegations (zone, node) VALUES ($1, $2) ON CONFLICT (zone) DO UPDATE SET node = excluded.node""",
         zone,
         node,
     )

@@ -33,6 +33,7 @@ from services.management.plans.wiring import with_plans
 from services.management.reports import wiring as reports
 from services.management.routing import wiring as routing
 from services.management.service import ManagementServicer
+from services.management.tiers.wiring import tiers
 from services.management.warnings.wiring import with_warnings
 from services.management.whistles.wiring import whistles
 from services.management.worklists import wiring as worklists
@@ -65,6 +66,7 @@ async def build(host: Host) -> Wired:
     looking = analysis(host)
     handing = handovers(host, means, mirrored)
     calling = whistles(host, means)
+    moving = tiers(host, means, mirrored, ledger)
     wired = Wired(
         servicers=[
             (add_ManagementServiceServicer_to_server, servicer, SERVICE),
@@ -76,6 +78,7 @@ async def build(host: Host) -> Wired:
             *looking.servicers,
             *handing.servicers,
             *calling.servicers,
+            *moving.servicers,
             *routing.servicers(means),
             *reports.servicers(host, lambda: loops.versions),
         ],
@@ -84,6 +87,7 @@ async def build(host: Host) -> Wired:
             worklists.handlers(host),
             handing.handlers,
             calling.handlers,
+            moving.handlers,
         ),
         tasks={
             "counters": CounterFolder(host.transactions).run,

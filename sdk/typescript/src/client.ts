@@ -22,6 +22,7 @@ import { ManagementService } from "./gen/quintet/management/v1/management_pb.js"
 import { MergeService } from "./gen/quintet/management/v1/merging_pb.js";
 import { PlanService } from "./gen/quintet/management/v1/plans_pb.js";
 import { RoutingService } from "./gen/quintet/management/v1/routing_pb.js";
+import { TierService } from "./gen/quintet/management/v1/tiers_pb.js";
 import { VisitService } from "./gen/quintet/management/v1/visits_pb.js";
 import { WarningCentreService } from "./gen/quintet/management/v1/warnings_pb.js";
 import { WarningChannelService } from "./gen/quintet/management/v1/channels_pb.js";
@@ -70,6 +71,7 @@ export interface Quintet {
   readonly warningChannels: Client<typeof WarningChannelService>;
   readonly plans: Client<typeof PlanService>;
   readonly handovers: Client<typeof HandoverService>;
+  readonly tiers: Client<typeof TierService>;
   readonly routing: Client<typeof RoutingService>;
   readonly whistles: Client<typeof WhistleService>;
   readonly imports: Client<typeof ImportService>;
@@ -114,6 +116,7 @@ export function connect(options: Options): Quintet {
     warningChannels: createClient(WarningChannelService, transport),
     plans: createClient(PlanService, transport),
     handovers: createClient(HandoverService, transport),
+    tiers: createClient(TierService, transport),
     routing: createClient(RoutingService, transport),
     whistles: createClient(WhistleService, transport),
     imports: createClient(ImportService, transport),

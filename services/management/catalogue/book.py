@@ -54,6 +54,8 @@ class LoopBook:
     def keep(self, loop: Loop) -> None:
         """Know one more version."""
         self._versions[loop.name, loop.version] = loop
+        if loop.version < 0:  # it came with an event of another node
+            return
         present = self._present.get(loop.name)
         if present is None or present.version <= loop.version:
             self._present[loop.name] = loop

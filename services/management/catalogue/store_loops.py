@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from libs.errors import Exhausted, Reason
 from services.management.loop_yaml import parse_loop
+from services.management.store_rows import carried_version
 
 if TYPE_CHECKING:
     from libs.db import Connection, Record
@@ -87,6 +88,28 @@ async def put(conn: Connection, name: str, definition: str, *, shipped: bool, ac
         name, version, definition, shipped, actor, now,
     )  # fmt: skip
     return LoopVersion(row, name, version, definition, shipped, actor, now, changed=True)
+
+
+async def carry(conn: Connection, name: str, definition: str, *, actor: str, now: datetime) -> int:
+    """Return the version of a loop with just this text, for an event that another node opened by it.
+
+    What this node does not have becomes a version with a number below 0 that follows from the text: events follow it,
+    and it is none of the node's own. Its rules are not checked: that node went by them.
+    """
+    await conn.execute(_TURNS)
+    found: int | None = await conn.fetchval(
+        "SELECT max(version) FROM loop_versions WHERE name = $1 AND definition = $2", name, definition
+    )
+    if found is not None:
+        return found
+    version = carried_version(definition)
+    await conn.execute("INSERT INTO loops (name, version) VALUES ($1, 0) ON CONFLICT DO NOTHING", name)
+    await conn.execute(
+        """INSERT INTO loop_versions (name, version, definition, shipped, changed_by, changed_at)
+        VALUES ($1, $2, $3, false, $4, $5)""",
+        name, version, definition, actor, now,
+    )  # fmt: skip
+    return version
 
 
 def _version(row: Record) -> LoopVersion:

@@ -55,6 +55,8 @@ class LedgerHandlers:
         entry = message.exception
         if not self._mirrored.is_mirrored(fact, entry.event, message.zone, message.node):
             return
+        if not await self._mirrored.is_home(tx, fact, entry.event, entry.revision):
+            return
         kind, state = kind_of(entry.kind), state_of(entry.state)
         if kind is None or state is None:
             log.warning("management.exception_not_understood", exception=entry.name, node=message.node)

@@ -39,6 +39,8 @@ class HandoverHandlers:
         told = message.handover
         if not self._mirrored.is_mirrored(fact, told.event, told.zone, told.node):
             return
+        if not await self._mirrored.is_home(tx, fact, told.event, told.revision):
+            return
         state = state_of(told.state)
         if state is None:
             log.warning("management.handover_not_understood", handover=told.name, node=told.node)

@@ -57,6 +57,8 @@ class RatingHandlers:
 
     async def event_rated(self, tx: Tx, fact: Fact, message: facts_pb2.EventRated) -> None:
         """Keep the rating of another node's event. Raises Invalid for one that speaks for somebody else."""
-        if self._mirrored.is_mirrored(fact, message.event, message.zone, message.node) and message.rating in RATINGS:
+        if not self._mirrored.is_mirrored(fact, message.event, message.zone, message.node):
+            return
+        if message.rating in RATINGS and await self._mirrored.is_home(tx, fact, message.event, 0):
             rated_at = time_of(message, "rated_at") or fact.time.ToDatetime(tzinfo=UTC)
             await store_ratings.put(tx.conn, message.event, message.request, message.rating, rated_at)

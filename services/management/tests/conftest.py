@@ -45,6 +45,7 @@ from quintet.management.v1.merging_pb2_grpc import MergeServiceStub
 from quintet.management.v1.reports_pb2_grpc import ReportServiceStub
 from quintet.management.v1.routing_pb2_grpc import RoutingServiceStub
 from quintet.management.v1.scorecards_pb2_grpc import ScorecardServiceStub
+from quintet.management.v1.tiers_pb2_grpc import TierServiceStub
 from quintet.management.v1.whistles_pb2_grpc import WhistleServiceStub
 from quintet.management.v1.worklists_pb2_grpc import WorkListServiceStub
 from services.management import store_types
@@ -83,6 +84,7 @@ STUBS = (
     ReportServiceStub,
     FollowUpServiceStub,
     CaseServiceStub,
+    TierServiceStub,
 )
 ROLES: dict[str, tuple[str, ...]] = {
     "duty-officer": ("open", "read", "advance", "file", "void", "merge"),
@@ -105,7 +107,7 @@ STAFF = ("exceptions.ask", "evidence.write")
 DECIDING = (
     *("exceptions.decide", "analysis.read", "handovers.decide", "handovers.read"),
     *("scorecards.read", "scorecards.publish", "scorecards.decide", "reports.generate", "reports.read"),
-    *("follow_ups.read", "cases.read", "cases.review"),
+    *("follow_ups.read", "cases.read", "cases.review", "take_overs.ask", "take_overs.read"),
 )
 CALLING = ("follow_ups.read", "follow_ups.call", "cases.read")
 BESIDES: dict[str, tuple[str, ...]] = {

@@ -109,7 +109,7 @@ class WhistleServicer(Methods, WhistleServiceServicer):
             raise Stale(Reason.ETAG_STALE, text, name=whistle.name, etag=str(whistle.version))
         after = finish(whistle, request.outcome, actor=subject, now=tx.now)
         event = await store_events.lock(tx.conn, whistle.event) if whistle.event else None
-        if event is not None and event.is_open:
+        if event is not None and event.is_open and event.node == self._transactions.node:
             await self._step(tx, event, StepAction.FINISH_WHISTLE, subject, request.outcome)
         await store_whistles.update(tx.conn, after)
         stating.changed(tx, after, "finish")

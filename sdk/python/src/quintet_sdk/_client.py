@@ -31,6 +31,7 @@ from quintet.management.v1.plans_pb2_grpc import PlanServiceStub
 from quintet.management.v1.reports_pb2_grpc import ReportServiceStub
 from quintet.management.v1.routing_pb2_grpc import RoutingServiceStub
 from quintet.management.v1.scorecards_pb2_grpc import ScorecardServiceStub
+from quintet.management.v1.tiers_pb2_grpc import TierServiceStub
 from quintet.management.v1.visits_pb2_grpc import VisitServiceStub
 from quintet.management.v1.warnings_pb2_grpc import WarningCentreServiceStub
 from quintet.management.v1.whistles_pb2_grpc import WhistleServiceStub
@@ -92,6 +93,7 @@ class Client:
         self.warning_channels = WarningChannelServiceStub(self._channel)
         self.plans = PlanServiceStub(self._channel)
         self.handovers = HandoverServiceStub(self._channel)
+        self.tiers = TierServiceStub(self._channel)
         self.routing = RoutingServiceStub(self._channel)
         self.whistles = WhistleServiceStub(self._channel)
         self.collaboration = CollaborationServiceStub(self._channel)

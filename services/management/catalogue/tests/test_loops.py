@@ -249,7 +249,7 @@ async def test_a_text_that_this_release_cannot_read_keeps_nobody_else_waiting(ci
 
 
 async def test_the_tier_above_counts_returns_of_loops_that_it_does_not_know(make_node: MakeNode) -> None:
-    city, district = await make_node(), await make_node("sf-d6", root="us-ca-sf-d6")
+    city, district = await make_node("sf", "us-ca-sf-d6"), await make_node("sf-d6", root="us-ca-sf-d6")
     await put(district, (LOOPS / "three-step.yaml").read_text().replace("loops/three-step", NAME))
     await put_type(district)
     event = await opened(district)

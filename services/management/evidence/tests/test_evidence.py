@@ -243,7 +243,7 @@ async def test_who_may_read_an_event_may_read_its_evidence_and_nobody_else(city:
 
 
 async def test_the_tier_above_knows_that_there_is_evidence(make_node: MakeNode) -> None:
-    city, district = await make_node(), await make_node("sf-d6", root="us-ca-sf-d6")
+    city, district = await make_node("sf", "us-ca-sf-d6"), await make_node("sf-d6", root="us-ca-sf-d6")
     event = await opened(district)
     photo = await uploaded(district, event)
     await dispose(district, event, photo)

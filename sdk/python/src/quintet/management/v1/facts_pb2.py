@@ -31,73 +31,80 @@ from quintet.management.v1 import follow_ups_pb2 as quintet_dot_management_dot_v
 from quintet.management.v1 import management_pb2 as quintet_dot_management_dot_v1_dot_management__pb2
 from quintet.management.v1 import plans_pb2 as quintet_dot_management_dot_v1_dot_plans__pb2
 from quintet.management.v1 import scorecards_pb2 as quintet_dot_management_dot_v1_dot_scorecards__pb2
+from quintet.management.v1 import tiers_pb2 as quintet_dot_management_dot_v1_dot_tiers__pb2
 from quintet.management.v1 import warnings_pb2 as quintet_dot_management_dot_v1_dot_warnings__pb2
 from quintet.management.v1 import whistles_pb2 as quintet_dot_management_dot_v1_dot_whistles__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quintet/management/v1/facts.proto\x12\x15quintet.management.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1equintet/common/v1/common.proto\x1a$quintet/management/v1/analysis.proto\x1a&quintet/management/v1/exceptions.proto\x1a%quintet/management/v1/handovers.proto\x1a&quintet/management/v1/follow_ups.proto\x1a&quintet/management/v1/management.proto\x1a!quintet/management/v1/plans.proto\x1a&quintet/management/v1/scorecards.proto\x1a$quintet/management/v1/warnings.proto\x1a$quintet/management/v1/whistles.proto\"\x85\x01\n\x0b\x45ventOpened\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1c.quintet.management.v1.Event\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\r\n\x05moves\x18\n \x01(\x05\x12\x12\n\nfrom_event\x18\x0b \x01(\t\x12\x15\n\rfrom_revision\x18\x0c \x01(\x03\"\xf9\x01\n\x0cReportMerged\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x14\n\x0corganisation\x18\x04 \x01(\t\x12*\n\x06\x64ue_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x0f\n\x07reports\x18\t \x01(\x05\x12\r\n\x05moves\x18\n \x01(\x05\x12\x12\n\nfrom_event\x18\x0b \x01(\t\x12\x15\n\rfrom_revision\x18\x0c \x01(\x03\"\xf0\x02\n\rEventAdvanced\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12.\n\x04step\x18\x02 \x01(\x0b\x32 .quintet.management.v1.EventStep\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x14\n\x0corganisation\x18\x04 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12-\n\tclosed_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\tdeadlines\x18\n \x01(\x0b\x32 .quintet.management.v1.Deadlines\x12\x10\n\x08\x61ssignee\x18\x0f \x01(\t\x12\x0f\n\x07returns\x18\x15 \x01(\x05\x12\x14\n\x07reports\x18\x14 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0bmerged_into\x18\x16 \x01(\tB\n\n\x08_reports\"\xfe\x01\n\x14JointDisposalStarted\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04lead\x18\x03 \x01(\t\x12\x33\n\nsub_orders\x18\x04 \x03(\x0b\x32\x1f.quintet.management.v1.SubOrder\x12*\n\x06\x64ue_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x12\n\nstarted_by\x18\x07 \x01(\t\x12\x33\n\tdeadlines\x18\x08 \x01(\x0b\x32 .quintet.management.v1.Deadlines\"{\n\x11SubOrderCompleted\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x32\n\tsub_order\x18\x02 \x01(\x0b\x32\x1f.quintet.management.v1.SubOrder\x12\x11\n\tremaining\x18\x03 \x01(\x05\x12\x10\n\x08revision\x18\x04 \x01(\x03\"h\n\x10\x45xceptionChanged\x12\x38\n\texception\x18\x01 \x01(\x0b\x32%.quintet.management.v1.EventException\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xe1\x01\n\x10\x44\x65\x61\x64lineReminder\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x05\x63lock\x18\x03 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\noffset_min\x18\x05 \x01(\x05\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x14\n\x0corganisation\x18\x07 \x01(\t\x12\x0c\n\x04zone\x18\x08 \x01(\t\x12\x0c\n\x04node\x18\t \x01(\t\"\xbe\x01\n\x0e\x44\x65\x61\x64lineMissed\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12/\n\x05\x63lock\x18\x02 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x14\n\x0corganisation\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12\x0c\n\x04node\x18\x07 \x01(\t\"\x93\x02\n\x0e\x45ventEscalated\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x05\x63lock\x18\x03 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x33\n\x04tier\x18\x06 \x01(\x0e\x32%.quintet.management.v1.EscalationTier\x12\x14\n\x0corganisation\x18\x07 \x01(\t\x12\x11\n\texception\x18\x08 \x01(\t\x12\x0c\n\x04zone\x18\t \x01(\t\x12\x0c\n\x04node\x18\n \x01(\t\"\xb4\x01\n\rEventAssigned\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12.\n\x04step\x18\x02 \x01(\x0b\x32 .quintet.management.v1.EventStep\x12\x10\n\x08\x61ssignee\x18\x03 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x04 \x01(\t\x12\x14\n\x0corganisation\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\"P\n\x16PublicWarningPublished\x12\x36\n\x07warning\x18\x01 \x01(\x0b\x32%.quintet.management.v1.WarningInForce\"L\n\x12PublicWarningEnded\x12\x36\n\x07warning\x18\x01 \x01(\x0b\x32%.quintet.management.v1.WarningInForce\"\x83\x01\n\x1bPublicWarningUnacknowledged\x12\x0f\n\x07warning\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\t\x12\x14\n\x0c\x65scalated_to\x18\x03 \x01(\t\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x12WebhookDeliveryDue\x12\x0f\n\x07webhook\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65livery\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"p\n\x0ePlanRunChanged\x12+\n\x03run\x18\x01 \x01(\x0b\x32\x1e.quintet.management.v1.PlanRun\x12\x31\n\x06\x63hange\x18\x02 \x01(\x0b\x32!.quintet.management.v1.PlanChange\"\xb9\x01\n\x12\x45mergingIssueFound\x12\x33\n\x05issue\x18\x01 \x01(\x0b\x32$.quintet.management.v1.EmergingIssue\x12\x30\n\x0cwindow_start\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nwindow_end\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04node\x18\x04 \x01(\t\"D\n\x0fHandoverChanged\x12\x31\n\x08handover\x18\x01 \x01(\x0b\x32\x1f.quintet.management.v1.Handover\"A\n\x0eWhistleChanged\x12/\n\x07whistle\x18\x01 \x01(\x0b\x32\x1e.quintet.management.v1.Whistle\"\xba\x01\n\x11WhistleReportedIn\x12\x0f\n\x07whistle\x18\x01 \x01(\t\x12\x14\n\x0corganisation\x18\x02 \x01(\t\x12\x13\n\x0breported_by\x18\x03 \x01(\t\x12/\n\x0breported_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x08position\x18\x05 \x01(\x0b\x32\x18.quintet.common.v1.Point\x12\x0c\n\x04note\x18\x06 \x01(\t\"\x94\x01\n\x11WhistleUnanswered\x12\x0f\n\x07whistle\x18\x01 \x01(\t\x12\x15\n\rorganisations\x18\x02 \x03(\t\x12-\n\treport_by\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04zone\x18\x05 \x01(\t\x12\x0c\n\x04node\x18\x06 \x01(\t\"{\n\x0cWhistleRated\x12\x0f\n\x07whistle\x18\x01 \x01(\t\x12/\n\x07summons\x18\x02 \x01(\x0b\x32\x1e.quintet.management.v1.Summons\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\"\x86\x01\n\nEventRated\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\x0e\n\x06rating\x18\x03 \x01(\x05\x12,\n\x08rated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04zone\x18\x05 \x01(\t\x12\x0c\n\x04node\x18\x06 \x01(\t\"I\n\x12ScorecardPublished\x12\x33\n\tscorecard\x18\x01 \x01(\x0b\x32 .quintet.management.v1.Scorecard\"G\n\x16ScorecardAppealChanged\x12-\n\x06\x61ppeal\x18\x01 \x01(\x0b\x32\x1d.quintet.management.v1.Appeal\"1\n\x0b\x46ollowUpAsk\x12\x11\n\tfollow_up\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\"\x7f\n\x0e\x46ollowUpsAsked\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x30\n\x04\x61sks\x18\x02 \x03(\x0b\x32\".quintet.management.v1.FollowUpAsk\x12,\n\x08\x61sked_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb7\x03\n\x10\x46ollowUpFinished\x12\x11\n\tfollow_up\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x16\n\x0e\x65vent_revision\x18\x04 \x01(\x03\x12\x14\n\x0corganisation\x18\x05 \x01(\t\x12\x0c\n\x04type\x18\x06 \x01(\t\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x0e\n\x06period\x18\t \x01(\t\x12\x0e\n\x06policy\x18\n \x01(\t\x12\x33\n\x05state\x18\x0b \x01(\x0e\x32$.quintet.management.v1.FollowUpState\x12\x14\n\x0csatisfaction\x18\x0c \x01(\x05\x12/\n\x03way\x18\r \x01(\x0e\x32\".quintet.management.v1.FollowUpWay\x12\r\n\x05tries\x18\x0e \x01(\x05\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12,\n\x08\x61sked_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xda\x01\n\x0f\x44irectiveWanted\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x14\n\x0corganisation\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x32\n\x0e\x61\x63knowledge_by\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tissued_by\x18\x08 \x01(\t\"G\n\x11\x44irectiveUnwanted\x12\x11\n\tdirective\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quintet/management/v1/facts.proto\x12\x15quintet.management.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1equintet/common/v1/common.proto\x1a$quintet/management/v1/analysis.proto\x1a&quintet/management/v1/exceptions.proto\x1a%quintet/management/v1/handovers.proto\x1a&quintet/management/v1/follow_ups.proto\x1a&quintet/management/v1/management.proto\x1a!quintet/management/v1/plans.proto\x1a&quintet/management/v1/scorecards.proto\x1a!quintet/management/v1/tiers.proto\x1a$quintet/management/v1/warnings.proto\x1a$quintet/management/v1/whistles.proto\"\x85\x01\n\x0b\x45ventOpened\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1c.quintet.management.v1.Event\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\r\n\x05moves\x18\n \x01(\x05\x12\x12\n\nfrom_event\x18\x0b \x01(\t\x12\x15\n\rfrom_revision\x18\x0c \x01(\x03\"\xf9\x01\n\x0cReportMerged\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x14\n\x0corganisation\x18\x04 \x01(\t\x12*\n\x06\x64ue_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x0f\n\x07reports\x18\t \x01(\x05\x12\r\n\x05moves\x18\n \x01(\x05\x12\x12\n\nfrom_event\x18\x0b \x01(\t\x12\x15\n\rfrom_revision\x18\x0c \x01(\x03\"\xf0\x02\n\rEventAdvanced\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12.\n\x04step\x18\x02 \x01(\x0b\x32 .quintet.management.v1.EventStep\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x14\n\x0corganisation\x18\x04 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12-\n\tclosed_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\tdeadlines\x18\n \x01(\x0b\x32 .quintet.management.v1.Deadlines\x12\x10\n\x08\x61ssignee\x18\x0f \x01(\t\x12\x0f\n\x07returns\x18\x15 \x01(\x05\x12\x14\n\x07reports\x18\x14 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0bmerged_into\x18\x16 \x01(\tB\n\n\x08_reports\"\xfe\x01\n\x14JointDisposalStarted\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04lead\x18\x03 \x01(\t\x12\x33\n\nsub_orders\x18\x04 \x03(\x0b\x32\x1f.quintet.management.v1.SubOrder\x12*\n\x06\x64ue_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x12\n\nstarted_by\x18\x07 \x01(\t\x12\x33\n\tdeadlines\x18\x08 \x01(\x0b\x32 .quintet.management.v1.Deadlines\"{\n\x11SubOrderCompleted\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x32\n\tsub_order\x18\x02 \x01(\x0b\x32\x1f.quintet.management.v1.SubOrder\x12\x11\n\tremaining\x18\x03 \x01(\x05\x12\x10\n\x08revision\x18\x04 \x01(\x03\"h\n\x10\x45xceptionChanged\x12\x38\n\texception\x18\x01 \x01(\x0b\x32%.quintet.management.v1.EventException\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xe1\x01\n\x10\x44\x65\x61\x64lineReminder\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x05\x63lock\x18\x03 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\noffset_min\x18\x05 \x01(\x05\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x14\n\x0corganisation\x18\x07 \x01(\t\x12\x0c\n\x04zone\x18\x08 \x01(\t\x12\x0c\n\x04node\x18\t \x01(\t\"\xbe\x01\n\x0e\x44\x65\x61\x64lineMissed\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12/\n\x05\x63lock\x18\x02 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x14\n\x0corganisation\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12\x0c\n\x04node\x18\x07 \x01(\t\"\x93\x02\n\x0e\x45ventEscalated\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x05\x63lock\x18\x03 \x01(\x0e\x32 .quintet.management.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x33\n\x04tier\x18\x06 \x01(\x0e\x32%.quintet.management.v1.EscalationTier\x12\x14\n\x0corganisation\x18\x07 \x01(\t\x12\x11\n\texception\x18\x08 \x01(\t\x12\x0c\n\x04zone\x18\t \x01(\t\x12\x0c\n\x04node\x18\n \x01(\t\"\xb4\x01\n\rEventAssigned\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12.\n\x04step\x18\x02 \x01(\x0b\x32 .quintet.management.v1.EventStep\x12\x10\n\x08\x61ssignee\x18\x03 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x04 \x01(\t\x12\x14\n\x0corganisation\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\"P\n\x16PublicWarningPublished\x12\x36\n\x07warning\x18\x01 \x01(\x0b\x32%.quintet.management.v1.WarningInForce\"L\n\x12PublicWarningEnded\x12\x36\n\x07warning\x18\x01 \x01(\x0b\x32%.quintet.management.v1.WarningInForce\"\x83\x01\n\x1bPublicWarningUnacknowledged\x12\x0f\n\x07warning\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\t\x12\x14\n\x0c\x65scalated_to\x18\x03 \x01(\t\x12*\n\x06\x64ue_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x12WebhookDeliveryDue\x12\x0f\n\x07webhook\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65livery\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"p\n\x0ePlanRunChanged\x12+\n\x03run\x18\x01 \x01(\x0b\x32\x1e.quintet.management.v1.PlanRun\x12\x31\n\x06\x63hange\x18\x02 \x01(\x0b\x32!.quintet.management.v1.PlanChange\"\xb9\x01\n\x12\x45mergingIssueFound\x12\x33\n\x05issue\x18\x01 \x01(\x0b\x32$.quintet.management.v1.EmergingIssue\x12\x30\n\x0cwindow_start\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nwindow_end\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04node\x18\x04 \x01(\t\"D\n\x0fHandoverChanged\x12\x31\n\x08handover\x18\x01 \x01(\x0b\x32\x1f.quintet.management.v1.Handover\"A\n\x0eWhistleChanged\x12/\n\x07whistle\x18\x01 \x01(\x0b\x32\x1e.quintet.management.v1.Whistle\"\xba\x01\n\x11WhistleReportedIn\x12\x0f\n\x07whistle\x18\x01 \x01(\t\x12\x14\n\x0corganisation\x18\x02 \x01(\t\x12\x13\n\x0breported_by\x18\x03 \x01(\t\x12/\n\x0breported_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x08position\x18\x05 \x01(\x0b\x32\x18.quintet.common.v1.Point\x12\x0c\n\x04note\x18\x06 \x01(\t\"\x94\x01\n\x11WhistleUnanswered\x12\x0f\n\x07whistle\x18\x01 \x01(\t\x12\x15\n\rorganisations\x18\x02 \x03(\t\x12-\n\treport_by\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04zone\x18\x05 \x01(\t\x12\x0c\n\x04node\x18\x06 \x01(\t\"{\n\x0cWhistleRated\x12\x0f\n\x07whistle\x18\x01 \x01(\t\x12/\n\x07summons\x18\x02 \x01(\x0b\x32\x1e.quintet.management.v1.Summons\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\"\x86\x01\n\nEventRated\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\x0e\n\x06rating\x18\x03 \x01(\x05\x12,\n\x08rated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04zone\x18\x05 \x01(\t\x12\x0c\n\x04node\x18\x06 \x01(\t\"I\n\x12ScorecardPublished\x12\x33\n\tscorecard\x18\x01 \x01(\x0b\x32 .quintet.management.v1.Scorecard\"G\n\x16ScorecardAppealChanged\x12-\n\x06\x61ppeal\x18\x01 \x01(\x0b\x32\x1d.quintet.management.v1.Appeal\"1\n\x0b\x46ollowUpAsk\x12\x11\n\tfollow_up\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\"\x7f\n\x0e\x46ollowUpsAsked\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x30\n\x04\x61sks\x18\x02 \x03(\x0b\x32\".quintet.management.v1.FollowUpAsk\x12,\n\x08\x61sked_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb7\x03\n\x10\x46ollowUpFinished\x12\x11\n\tfollow_up\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x16\n\x0e\x65vent_revision\x18\x04 \x01(\x03\x12\x14\n\x0corganisation\x18\x05 \x01(\t\x12\x0c\n\x04type\x18\x06 \x01(\t\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x0e\n\x06period\x18\t \x01(\t\x12\x0e\n\x06policy\x18\n \x01(\t\x12\x33\n\x05state\x18\x0b \x01(\x0e\x32$.quintet.management.v1.FollowUpState\x12\x14\n\x0csatisfaction\x18\x0c \x01(\x05\x12/\n\x03way\x18\r \x01(\x0e\x32\".quintet.management.v1.FollowUpWay\x12\r\n\x05tries\x18\x0e \x01(\x05\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12,\n\x08\x61sked_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xda\x01\n\x0f\x44irectiveWanted\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x14\n\x0corganisation\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x32\n\x0e\x61\x63knowledge_by\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tissued_by\x18\x08 \x01(\t\"G\n\x11\x44irectiveUnwanted\x12\x11\n\tdirective\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"C\n\rTakeOverAsked\x12\x32\n\ttake_over\x18\x01 \x01(\x0b\x32\x1f.quintet.management.v1.TakeOver\"E\n\x0fTakeOverRefused\x12\x32\n\ttake_over\x18\x01 \x01(\x0b\x32\x1f.quintet.management.v1.TakeOver\"\xde\x02\n\nEventMoved\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1c.quintet.management.v1.Event\x12.\n\x04step\x18\x02 \x01(\x0b\x32 .quintet.management.v1.EventStep\x12\x11\n\tfrom_node\x18\x03 \x01(\t\x12\x0f\n\x07to_node\x18\x04 \x01(\t\x12\x11\n\ttake_over\x18\x05 \x01(\t\x12+\n\x07step_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsuggestion\x18\x07 \x01(\t\x12\x32\n\x06\x63locks\x18\x08 \x01(\x0b\x32\".quintet.management.v1.EventClocks\x12.\n\x04type\x18\t \x01(\x0b\x32 .quintet.management.v1.EventType\x12\x17\n\x0floop_definition\x18\n \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quintet.management.v1.facts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTOPENED']._serialized_start=474
-  _globals['_EVENTOPENED']._serialized_end=607
-  _globals['_REPORTMERGED']._serialized_start=610
-  _globals['_REPORTMERGED']._serialized_end=859
-  _globals['_EVENTADVANCED']._serialized_start=862
-  _globals['_EVENTADVANCED']._serialized_end=1230
-  _globals['_JOINTDISPOSALSTARTED']._serialized_start=1233
-  _globals['_JOINTDISPOSALSTARTED']._serialized_end=1487
-  _globals['_SUBORDERCOMPLETED']._serialized_start=1489
-  _globals['_SUBORDERCOMPLETED']._serialized_end=1612
-  _globals['_EXCEPTIONCHANGED']._serialized_start=1614
-  _globals['_EXCEPTIONCHANGED']._serialized_end=1718
-  _globals['_DEADLINEREMINDER']._serialized_start=1721
-  _globals['_DEADLINEREMINDER']._serialized_end=1946
-  _globals['_DEADLINEMISSED']._serialized_start=1949
-  _globals['_DEADLINEMISSED']._serialized_end=2139
-  _globals['_EVENTESCALATED']._serialized_start=2142
-  _globals['_EVENTESCALATED']._serialized_end=2417
-  _globals['_EVENTASSIGNED']._serialized_start=2420
-  _globals['_EVENTASSIGNED']._serialized_end=2600
-  _globals['_PUBLICWARNINGPUBLISHED']._serialized_start=2602
-  _globals['_PUBLICWARNINGPUBLISHED']._serialized_end=2682
-  _globals['_PUBLICWARNINGENDED']._serialized_start=2684
-  _globals['_PUBLICWARNINGENDED']._serialized_end=2760
-  _globals['_PUBLICWARNINGUNACKNOWLEDGED']._serialized_start=2763
-  _globals['_PUBLICWARNINGUNACKNOWLEDGED']._serialized_end=2894
-  _globals['_WEBHOOKDELIVERYDUE']._serialized_start=2896
-  _globals['_WEBHOOKDELIVERYDUE']._serialized_end=2965
-  _globals['_PLANRUNCHANGED']._serialized_start=2967
-  _globals['_PLANRUNCHANGED']._serialized_end=3079
-  _globals['_EMERGINGISSUEFOUND']._serialized_start=3082
-  _globals['_EMERGINGISSUEFOUND']._serialized_end=3267
-  _globals['_HANDOVERCHANGED']._serialized_start=3269
-  _globals['_HANDOVERCHANGED']._serialized_end=3337
-  _globals['_WHISTLECHANGED']._serialized_start=3339
-  _globals['_WHISTLECHANGED']._serialized_end=3404
-  _globals['_WHISTLEREPORTEDIN']._serialized_start=3407
-  _globals['_WHISTLEREPORTEDIN']._serialized_end=3593
-  _globals['_WHISTLEUNANSWERED']._serialized_start=3596
-  _globals['_WHISTLEUNANSWERED']._serialized_end=3744
-  _globals['_WHISTLERATED']._serialized_start=3746
-  _globals['_WHISTLERATED']._serialized_end=3869
-  _globals['_EVENTRATED']._serialized_start=3872
-  _globals['_EVENTRATED']._serialized_end=4006
-  _globals['_SCORECARDPUBLISHED']._serialized_start=4008
-  _globals['_SCORECARDPUBLISHED']._serialized_end=4081
-  _globals['_SCORECARDAPPEALCHANGED']._serialized_start=4083
-  _globals['_SCORECARDAPPEALCHANGED']._serialized_end=4154
-  _globals['_FOLLOWUPASK']._serialized_start=4156
-  _globals['_FOLLOWUPASK']._serialized_end=4205
-  _globals['_FOLLOWUPSASKED']._serialized_start=4207
-  _globals['_FOLLOWUPSASKED']._serialized_end=4334
-  _globals['_FOLLOWUPFINISHED']._serialized_start=4337
-  _globals['_FOLLOWUPFINISHED']._serialized_end=4776
-  _globals['_DIRECTIVEWANTED']._serialized_start=4779
-  _globals['_DIRECTIVEWANTED']._serialized_end=4997
-  _globals['_DIRECTIVEUNWANTED']._serialized_start=4999
-  _globals['_DIRECTIVEUNWANTED']._serialized_end=5070
+  _globals['_EVENTOPENED']._serialized_start=509
+  _globals['_EVENTOPENED']._serialized_end=642
+  _globals['_REPORTMERGED']._serialized_start=645
+  _globals['_REPORTMERGED']._serialized_end=894
+  _globals['_EVENTADVANCED']._serialized_start=897
+  _globals['_EVENTADVANCED']._serialized_end=1265
+  _globals['_JOINTDISPOSALSTARTED']._serialized_start=1268
+  _globals['_JOINTDISPOSALSTARTED']._serialized_end=1522
+  _globals['_SUBORDERCOMPLETED']._serialized_start=1524
+  _globals['_SUBORDERCOMPLETED']._serialized_end=1647
+  _globals['_EXCEPTIONCHANGED']._serialized_start=1649
+  _globals['_EXCEPTIONCHANGED']._serialized_end=1753
+  _globals['_DEADLINEREMINDER']._serialized_start=1756
+  _globals['_DEADLINEREMINDER']._serialized_end=1981
+  _globals['_DEADLINEMISSED']._serialized_start=1984
+  _globals['_DEADLINEMISSED']._serialized_end=2174
+  _globals['_EVENTESCALATED']._serialized_start=2177
+  _globals['_EVENTESCALATED']._serialized_end=2452
+  _globals['_EVENTASSIGNED']._serialized_start=2455
+  _globals['_EVENTASSIGNED']._serialized_end=2635
+  _globals['_PUBLICWARNINGPUBLISHED']._serialized_start=2637
+  _globals['_PUBLICWARNINGPUBLISHED']._serialized_end=2717
+  _globals['_PUBLICWARNINGENDED']._serialized_start=2719
+  _globals['_PUBLICWARNINGENDED']._serialized_end=2795
+  _globals['_PUBLICWARNINGUNACKNOWLEDGED']._serialized_start=2798
+  _globals['_PUBLICWARNINGUNACKNOWLEDGED']._serialized_end=2929
+  _globals['_WEBHOOKDELIVERYDUE']._serialized_start=2931
+  _globals['_WEBHOOKDELIVERYDUE']._serialized_end=3000
+  _globals['_PLANRUNCHANGED']._serialized_start=3002
+  _globals['_PLANRUNCHANGED']._serialized_end=3114
+  _globals['_EMERGINGISSUEFOUND']._serialized_start=3117
+  _globals['_EMERGINGISSUEFOUND']._serialized_end=3302
+  _globals['_HANDOVERCHANGED']._serialized_start=3304
+  _globals['_HANDOVERCHANGED']._serialized_end=3372
+  _globals['_WHISTLECHANGED']._serialized_start=3374
+  _globals['_WHISTLECHANGED']._serialized_end=3439
+  _globals['_WHISTLEREPORTEDIN']._serialized_start=3442
+  _globals['_WHISTLEREPORTEDIN']._serialized_end=3628
+  _globals['_WHISTLEUNANSWERED']._serialized_start=3631
+  _globals['_WHISTLEUNANSWERED']._serialized_end=3779
+  _globals['_WHISTLERATED']._serialized_start=3781
+  _globals['_WHISTLERATED']._serialized_end=3904
+  _globals['_EVENTRATED']._serialized_start=3907
+  _globals['_EVENTRATED']._serialized_end=4041
+  _globals['_SCORECARDPUBLISHED']._serialized_start=4043
+  _globals['_SCORECARDPUBLISHED']._serialized_end=4116
+  _globals['_SCORECARDAPPEALCHANGED']._serialized_start=4118
+  _globals['_SCORECARDAPPEALCHANGED']._serialized_end=4189
+  _globals['_FOLLOWUPASK']._serialized_start=4191
+  _globals['_FOLLOWUPASK']._serialized_end=4240
+  _globals['_FOLLOWUPSASKED']._serialized_start=4242
+  _globals['_FOLLOWUPSASKED']._serialized_end=4369
+  _globals['_FOLLOWUPFINISHED']._serialized_start=4372
+  _globals['_FOLLOWUPFINISHED']._serialized_end=4811
+  _globals['_DIRECTIVEWANTED']._serialized_start=4814
+  _globals['_DIRECTIVEWANTED']._serialized_end=5032
+  _globals['_DIRECTIVEUNWANTED']._serialized_start=5034
+  _globals['_DIRECTIVEUNWANTED']._serialized_end=5105
+  _globals['_TAKEOVERASKED']._serialized_start=5107
+  _globals['_TAKEOVERASKED']._serialized_end=5174
+  _globals['_TAKEOVERREFUSED']._serialized_start=5176
+  _globals['_TAKEOVERREFUSED']._serialized_end=5245
+  _globals['_EVENTMOVED']._serialized_start=5248
+  _globals['_EVENTMOVED']._serialized_end=5598
 # @@protoc_insertion_point(module_scope)

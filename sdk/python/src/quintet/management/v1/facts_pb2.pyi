@@ -16,6 +16,7 @@ from quintet.management.v1 import handovers_pb2 as _handovers_pb2
 from quintet.management.v1 import management_pb2 as _management_pb2
 from quintet.management.v1 import plans_pb2 as _plans_pb2
 from quintet.management.v1 import scorecards_pb2 as _scorecards_pb2
+from quintet.management.v1 import tiers_pb2 as _tiers_pb2
 from quintet.management.v1 import warnings_pb2 as _warnings_pb2
 from quintet.management.v1 import whistles_pb2 as _whistles_pb2
 import builtins as _builtins
@@ -1266,3 +1267,121 @@ class DirectiveUnwanted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DirectiveUnwanted: _TypeAlias = DirectiveUnwanted  # noqa: Y015
+
+@_typing.final
+class TakeOverAsked(_message.Message):
+    """TakeOverAsked says that an upper node asks for an event. It comes down to the node that handles the event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAKE_OVER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def take_over(self) -> _tiers_pb2.TakeOver:
+        """take_over is the asking."""
+
+    def __init__(
+        self,
+        *,
+        take_over: _tiers_pb2.TakeOver | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["take_over", b"take_over"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["take_over", b"take_over"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeOverAsked: _TypeAlias = TakeOverAsked  # noqa: Y015
+
+@_typing.final
+class TakeOverRefused(_message.Message):
+    """TakeOverRefused says that the node which handles an event does not give it up. It goes up to the node that asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAKE_OVER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def take_over(self) -> _tiers_pb2.TakeOver:
+        """take_over is the asking, with the reason."""
+
+    def __init__(
+        self,
+        *,
+        take_over: _tiers_pb2.TakeOver | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["take_over", b"take_over"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["take_over", b"take_over"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeOverRefused: _TypeAlias = TakeOverRefused  # noqa: Y015
+
+@_typing.final
+class EventMoved(_message.Message):
+    """EventMoved says that an event has another home from this revision on: the last word of the old one, with all that the new one
+    needs to go on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    FROM_NODE_FIELD_NUMBER: _builtins.int
+    TO_NODE_FIELD_NUMBER: _builtins.int
+    TAKE_OVER_FIELD_NUMBER: _builtins.int
+    STEP_AT_FIELD_NUMBER: _builtins.int
+    SUGGESTION_FIELD_NUMBER: _builtins.int
+    CLOCKS_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    LOOP_DEFINITION_FIELD_NUMBER: _builtins.int
+    from_node: _builtins.str
+    """from_node is the id of the old home."""
+    to_node: _builtins.str
+    """to_node is the id of the new home."""
+    take_over: _builtins.str
+    """take_over is the asking that it follows."""
+    suggestion: _builtins.str
+    """suggestion is the organisation that routing found; empty for none."""
+    loop_definition: _builtins.str
+    """loop_definition is the text of its loop in the version with which it was opened."""
+    @_builtins.property
+    def event(self) -> _management_pb2.Event:
+        """event is the event as the old home leaves it: organisation is the new one, node the new home."""
+
+    @_builtins.property
+    def step(self) -> _management_pb2.EventStep:
+        """step is the step by which it left."""
+
+    @_builtins.property
+    def step_at(self) -> _timestamp_pb2.Timestamp:
+        """step_at is when the last step of its loop happened."""
+
+    @_builtins.property
+    def clocks(self) -> _tiers_pb2.EventClocks:
+        """clocks are what its deadlines were reckoned from."""
+
+    @_builtins.property
+    def type(self) -> _management_pb2.EventType:
+        """type is the kind of event in the version with which it was opened; unset for one that the old home's catalogue never had."""
+
+    def __init__(
+        self,
+        *,
+        event: _management_pb2.Event | None = ...,
+        step: _management_pb2.EventStep | None = ...,
+        from_node: _builtins.str = ...,
+        to_node: _builtins.str = ...,
+        take_over: _builtins.str = ...,
+        step_at: _timestamp_pb2.Timestamp | None = ...,
+        suggestion: _builtins.str = ...,
+        clocks: _tiers_pb2.EventClocks | None = ...,
+        type: _management_pb2.EventType | None = ...,
+        loop_definition: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clocks", b"clocks", "event", b"event", "step", b"step", "step_at", b"step_at", "type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clocks", b"clocks", "event", b"event", "from_node", b"from_node", "loop_definition", b"loop_definition", "step", b"step", "step_at", b"step_at", "suggestion", b"suggestion", "take_over", b"take_over", "to_node", b"to_node", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventMoved: _TypeAlias = EventMoved  # noqa: Y015

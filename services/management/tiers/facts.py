@@ -1,0 +1,150 @@
+"""What the tiers take in: askings from above, their answers, events that move, and supervision by directive."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from libs import names
+from libs.errors import Invalid, Reason, WrongState
+from quintet.federation.v1 import directive_pb2
+from quintet.management.v1 import facts_pb2
+from services.management import store_events
+from services.management.catalogue import store_loops
+from services.management.deadlines import store_exceptions
+from services.management.deadlines.model_exceptions import Kind
+from services.management.model import EVENT_NAME
+from services.management.tiers import store_moves, store_take_overs, texts
+from services.management.tiers.convert_tiers import asked_of, state_of, take_over_pb
+from services.management.tiers.model import TAKE_OVER_NAME, Refusal, State, TakeOver, moved, objection, refusal, refused
+
+if TYPE_CHECKING:
+    from libs.tx import Tx
+    from quintet.fact.v1.fact_pb2 import Fact
+    from quintet.federation.v1.facts_pb2 import DirectiveChanged
+    from services.management.deadlines.ledger import Ledger
+    from services.management.facts_mirrored import MirrorHandlers
+    from services.management.model import Event
+    from services.management.tiers.moving import Moving
+
+_ACTED_UPON = frozenset((directive_pb2.DIRECTIVE_STATE_DELIVERED, directive_pb2.DIRECTIVE_STATE_ACKNOWLEDGED))
+
+log = structlog.get_logger()
+
+
+class TierHandlers:
+    """Answers what the tier above asks for, and follows where events go."""
+
+    def __init__(self, node: str, mirrored: MirrorHandlers, moving: Moving, ledger: Ledger) -> None:
+        self._node = node
+        self._mirrored = mirrored
+        self._moving = moving
+        self._ledger = ledger
+
+    async def take_over_asked(self, tx: Tx, fact: Fact, message: facts_pb2.TakeOverAsked) -> None:
+        """Give an event up to the node above that asks for it, or refuse. What was answered stays as it is.
+
+        Raises Invalid for an asking that does not come from above, or in another's name.
+        """
+        told = message.take_over
+        if not fact.received_from or told.from_node != self._node:
+            return
+        if told.to_node != fact.node or await store_moves.is_below(tx.conn, fact.received_from):
+            raise Invalid("takeOver.toNode", f"{told.name} is not of the tier above, but of {fact.node}")
+        parts = names.parse(told.name, TAKE_OVER_NAME, field="takeOver.name")
+        if (parts["zone"], told.name.rpartition("/takeOvers/")[0]) != (told.zone, told.event):
+            raise Invalid("takeOver.event", f"{told.name} is not of {told.event} in {told.zone}")
+        event = await store_events.lock(tx.conn, told.event)
+        if await store_take_overs.get(tx.conn, told.name) is not None:
+            return
+        asked = asked_of(told)
+        why = objection(event, asked, node=self._node, now=tx.now)
+        definition = ""
+        if event is not None and why is None:
+            loop = await store_loops.get(tx.conn, event.loop, event.loop_version)
+            definition = loop.definition if loop else ""
+            why = None if loop else refusal(Reason.LOOP_NOT_FOUND, texts.LOOP_LOST, loop=event.loop)
+        if event is None or why is not None:
+            await self._refuse(tx, asked, why or refusal(Reason.EVENT_NOT_FOUND, texts.UNKNOWN))
+            return
+        after = await self._moving.give_up(tx, event, asked, definition)
+        await store_take_overs.insert(tx.conn, moved(asked, after.revision, tx.now))
+
+    async def _refuse(self, tx: Tx, asked: TakeOver, why: Refusal) -> None:
+        answer = refused(asked, why, tx.now)
+        await store_take_overs.insert(tx.conn, answer)
+        message = facts_pb2.TakeOverRefused(take_over=take_over_pb(answer, tx.now))
+        tx.publish(message, zone=asked.zone, key=asked.event)
+        tx.audit("management.take_overs.refuse", asked.name, reason=why.reason)
+
+    async def take_over_refused(self, tx: Tx, fact: Fact, message: facts_pb2.TakeOverRefused) -> None:
+        """Note that the node below keeps its event. What has moved meanwhile stays moved."""
+        told = message.take_over
+        asked = await self._own_asking(tx, fact, told.name)
+        if asked is None or asked.state is not State.ASKED or state_of(told.state) is not State.REFUSED:
+            return
+        why = Refusal(told.refusal, told.refusal_text.zh, told.refusal_text.en)
+        await store_take_overs.answer(tx.conn, refused(asked, why, tx.now))
+
+    async def event_moved(self, tx: Tx, fact: Fact, message: facts_pb2.EventMoved) -> None:
+        """Follow an event to its new home, and go on with it when that is this node.
+
+        Raises Invalid for an event that this node never asked for: nobody makes it the home of what it does not want.
+        """
+        told = message.event
+        if not fact.received_from or fact.node == self._node:
+            return
+        ours = message.to_node == self._node
+        asked = await self._own_asking(tx, fact, message.take_over) if ours else None
+        if message.to_node != told.node or (ours and (asked is None or asked.event != told.name)):
+            raise Invalid("toNode", f"{told.name} was not asked for by {message.to_node or 'anybody'}")
+        event = await self._mirrored.event_moved(tx, fact, message)
+        if event is None:
+            return
+        # It moves up: this node is the new home, or lies below that as the old one does.
+        left = replace(event, revision=told.revision)
+        await store_moves.move(tx.conn, left, message.to_node, above=not ours)
+        if asked is not None:
+            await store_take_overs.answer(tx.conn, moved(asked, told.revision, tx.now))
+            await self._moving.take_up(tx, message, asked)
+
+    async def _own_asking(self, tx: Tx, fact: Fact, name: str) -> TakeOver | None:
+        """Return an asking of this node that the fact's node has answered."""
+        asked = await store_take_overs.get(tx.conn, name)
+        known = asked is not None and (asked.to_node, asked.from_node) == (self._node, fact.node)
+        return asked if known and fact.received_from else None
+
+    async def directive_changed(self, tx: Tx, fact: Fact, message: DirectiveChanged) -> None:
+        """Note in the ledger that the tier above supervises an event (督办): a directive whose subject is the event.
+
+        Federation has checked that it comes from above under a charter. The directive itself is answered by people.
+        """
+        directive = message.directive
+        if fact.received_from or directive.to_node != self._node or directive.from_node == self._node:
+            return
+        if directive.state not in _ACTED_UPON or not _is_event(directive.subject):
+            return
+        event = await store_events.lock(tx.conn, directive.subject)
+        if event is None or event.node != self._node or await self._is_noted(tx, event, directive.name):
+            return
+        said = directive.text or directive.title
+        zh, en = texts.SUPERVISED.fill(node=directive.from_node, directive=directive.name, text=said)
+        actor = directive.issued_by or f"nodes/{directive.from_node}"
+        try:
+            await self._ledger.record(tx, event, Kind.SUPERVISION, f"{zh}\n{en}", actor=actor)
+        except WrongState as error:
+            log.info("management.not_supervised", about=event.name, directive=directive.name, error=str(error))
+
+    async def _is_noted(self, tx: Tx, event: Event, directive: str) -> bool:
+        entries = await store_exceptions.effects(tx.conn, event.name)
+        return any(entry.kind is Kind.SUPERVISION and directive in entry.reason for entry in entries)
+
+
+def _is_event(subject: str) -> bool:
+    try:
+        names.parse(subject, EVENT_NAME, field="subject")
+    except Invalid:
+        return False
+    return True

@@ -107,6 +107,7 @@ class Reason(StrEnum):
     TAKE_OVER_NOT_FOUND = "TAKE_OVER_NOT_FOUND"
     TAKE_OVER_OPEN = "TAKE_OVER_OPEN"  # the node that handles the event has been asked for it already
     TAKE_OVER_LAPSED = "TAKE_OVER_LAPSED"  # the asking came later than it could be answered
+    TAKEN_OVER = "TAKEN_OVER"  # the event was another node's, which follows its reports: they stay together
     NOT_BELOW = "NOT_BELOW"  # the node that handles the event is not one below this one
     HISTORY_MISSING = "HISTORY_MISSING"  # this node was not told of all that befell another node's event
     WHISTLE_NOT_FOUND = "WHISTLE_NOT_FOUND"

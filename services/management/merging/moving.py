@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from libs.errors import Reason, WrongState
 from libs.ids import short_id
 from services.management import stated, store_events, store_types
 from services.management.authority import authority
@@ -15,6 +16,7 @@ from services.management.model import Doubt, Flag, flagged
 from services.management.model_loop import LOOP_DEFAULT
 from services.management.model_report import open_event, unknown_type
 from services.management.stated import Origin
+from services.management.tiers import store_moves
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +42,12 @@ class Mover:
         self._intake = intake
 
     async def merge(self, tx: Tx, event: Event, into: Event, *, reason: str, actor: str) -> Merged:
-        """Merge an event into another. Raises like `merge_events`.
+        """Merge an event into another. Raises like `merge_events`, and WrongState for one that was taken over.
 
         What is suggested of the two counts as right. The facts about the reports come before the one that the event
         ended, so that nobody sees a request without an event that is open.
         """
+        await _check_not_taken_over(tx, event)
         reports = await store_reports.reports(tx.conn, event, limit=REPORTS_MOVED_MAX + 1)
         done = merge_events(event, into, reports, reason=reason, actor=actor, now=tx.now)
         for moved in done.moved:
@@ -58,7 +61,11 @@ class Mover:
         return done
 
     async def split(self, tx: Tx, event: Event, report: Standing, *, reason: str, actor: str) -> tuple[Event, Event]:
-        """Give a report an event of its own; return that, and the one that stood for it. Raises like `split_off`."""
+        """Give a report an event of its own; return that, and the one that stood for it.
+
+        Raises like `split_off`, and WrongState for an event that was taken over.
+        """
+        await _check_not_taken_over(tx, event)
         said = await self._placed(tx, report.said)
         name = f"zones/{said.zone}/events/{tx.now.year}-{short_id()}"
         moved = split_off(event, report, name, reason=reason, actor=actor, now=tx.now)
@@ -88,3 +95,13 @@ class Mover:
         event = open_event(said, event_type, loop, routing, node=self._node, name=name, now=tx.now)
         self._book.keep(event_type)
         return await self._book.opened(tx.conn, replace(event, split_from=split_from))
+
+
+async def _check_not_taken_over(tx: Tx, event: Event) -> None:
+    """Raise WrongState for an event that came from another node.
+
+    What that node's residents reported would go to an event of which that node is not told.
+    """
+    if await store_moves.was_moved(tx.conn, event.id):
+        text = f"{event.name} was taken over: its reports stay with it"
+        raise WrongState(Reason.TAKEN_OVER, text, name=event.name)

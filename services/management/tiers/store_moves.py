@@ -82,6 +82,11 @@ async def is_home_above(conn: Connection, event_id: int) -> bool:
     return bool(await conn.fetchval("SELECT home_above FROM events WHERE id = $1", event_id))
 
 
+async def was_moved(conn: Connection, event_id: int) -> bool:
+    """Tell whether an event has, or had, another home than the node that opened it."""
+    return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM event_moves WHERE event_id = $1)", event_id))
+
+
 async def complete(conn: Connection, event: Event) -> None:
     """Store what this node did not know of an event as long as another was its home."""
     values = dict(zip(EVENT_COLUMNS, event_values(event), strict=True))

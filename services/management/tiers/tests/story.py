@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from quintet.management.v1 import management_pb2
 from quintet.management.v1 import tiers_pb2 as pb
 from services.management.tests.samples import WORKS
-from services.management.tests.story import OFFICER, filed, walk
+from services.management.tests.story import OFFICER, counters, events, filed, walk
 
 if TYPE_CHECKING:
     from services.management.tests.conftest import MakeNode, Node
@@ -77,3 +77,28 @@ def shared(event: management_pb2.Event) -> management_pb2.Event:
     for field in ("loop", "loop_version", "type_version"):
         found.ClearField(field)
     return found
+
+
+async def taken_over(both: Family, event: str) -> pb.TakeOver:
+    asked = await ask(both.city, event)
+    await both.talk()
+    return await state(both.city, asked.name)
+
+
+async def finish(node: Node, event: str) -> None:
+    for action, actor in (("dispose", "people/handler.ops"), ("feed_back", "people/handler.ops")):
+        request = management_pb2.AdvanceEventRequest(name=event, action=action)
+        if action == "feed_back":
+            request.answer = "已清除 Cleaned"
+        await node.call("AdvanceEvent", request, actor)
+    await walk(node, event, "verify")
+
+
+async def agree(both: Family) -> None:
+    district, city = both
+    assert [shared(each) for each in await events(city, DISTRICT)] == [
+        shared(each) for each in await events(district, DISTRICT)
+    ]
+    there, here = await counters(district), await counters(city)
+    assert list(here.zones) == list(there.zones)
+    assert here.total.by_status == there.total.by_status

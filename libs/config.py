@@ -230,7 +230,7 @@ class NodeConfig:
         return self.secrets.read(f"nats-{part}")
 
 
-def _federation(reader: "_Reader") -> FederationSection:
+def _federation(reader: SettingsReader) -> FederationSection:
     return FederationSection(
         host=reader.host("federation.host"),
         join_port=reader.port("federation.join_port"),

@@ -68,6 +68,31 @@ def test_the_city_takes_over_and_the_resident_gets_its_answer(people: People, wo
     assert (below["answer"], below["organisation"]) == (answer, CITY_CREW)
 
 
+def test_the_street_hands_over_to_a_crew_of_the_city(people: People) -> None:
+    request, event = with_the_crew(people, "主管道破裂 The main has burst")
+    offer = {"organisation": CITY_CREW, "node": "sf", "reason": "主管道属市级 the city's main", "boundary": "the main"}
+    offered = people["crew"].post(f"/v1/{event}/handovers", offer)["handover"]
+    crew = people["city crew"]
+    until("the offer at the city", lambda: offered["name"] in _to_answer(crew))
+    notice = until("the notice", lambda: _notice(crew, offered["name"]))
+    assert "拟将" in notice["text"]["zh"]
+    assert "offers you" in notice["text"]["en"]
+    here = people["crew"].refused("POST", f"/v1/{offered['name']}:accept")
+    assert here == Refused(403, "NOT_PERMITTED")
+    crew.post(f"/v1/{offered['name']}:accept", {"note": "由我们处置 ours"})
+    _when(crew, event, lambda found: found["node"] == "sf" and found["organisation"] == CITY_CREW)
+    below = _when(people["officer"], event, lambda found: found["node"] == "sf")
+    assert below["organisation"] == CITY_CREW
+    steps = until("the new home's step", lambda: _steps_when(people["officer"], event, "take_up"))
+    assert [step["action"] for step in steps][-4:] == ["offer_handover", "accept_handover", "move", "take_up"]
+    assert f"移交至节点 sf 的 {CITY_CREW}" in steps[-2]["explanation"]["text"]["zh"]
+    assert f"handed over to {CITY_CREW} of the node sf" in steps[-2]["explanation"]["text"]["en"]
+    crew.post(f"/v1/{event}:advance", {"action": "dispose", "reason": "mended"})
+    crew.post(f"/v1/{event}:advance", {"action": "feed_back", "answer": "已修复 Mended."})
+    people["city verifier"].post(f"/v1/{event}:advance", {"action": "verify", "reason": "seen"})
+    assert people["resident"].follow(request, lambda found: found.get("answer"))["answer"] == "已修复 Mended."
+
+
 def test_the_street_keeps_what_it_must_finish_itself(people: People) -> None:
     _, event = with_the_crew(people, "两家单位联合处置 for two crews")
     crews = ("organisations/potrero-hill.public-works", "organisations/potrero-hill.sewer")
@@ -193,6 +218,21 @@ def _when(caller: Caller, event: str, wanted: Any) -> Any:
 def _work(caller: Caller, event: str) -> Any:
     found = caller.get("/v1/zones/us-ca-sf/work", inbox="WORK_INBOX_ROLE", order="WORK_ORDER_NEWEST", pageSize=100)
     return next((item for item in found["items"] if item["event"]["name"] == event), None)
+
+
+def _to_answer(caller: Caller) -> list[str]:
+    query = {"inbox": "HANDOVER_INBOX_TO_ANSWER", "pageSize": 500}
+    return [found["name"] for found in caller.get("/v1/zones/us-ca-sf/handovers", **query)["handovers"]]
+
+
+def _notice(caller: Caller, subject: str) -> Any:
+    found = caller.get("/v1/notices", pageSize=100)["notices"]
+    return next((notice for notice in found if notice["subject"] == subject), None)
+
+
+def _steps_when(caller: Caller, event: str, last: str) -> Any:
+    steps = caller.get(f"/v1/{event}/steps")["steps"]
+    return steps if steps[-1]["action"] == last else None
 
 
 def _counts(caller: Caller) -> str:

@@ -66,7 +66,6 @@ _MANAGEMENT_UP = (
     "WhistleUnanswered",
     "WhistleRated",
     "TakeOverRefused",
-    "EventMoved",
 )
 # What the tier above asks for, and what it says of events that moved to it: their old home and its people follow them.
 _MANAGEMENT_DOWN = (
@@ -79,6 +78,16 @@ _MANAGEMENT_DOWN = (
     "SubOrderCompleted",
     "ExceptionChanged",
     "WhistleReportedIn",
+)
+# Whoever took the request hears its reporter; the tier that handles the event has to know, wherever it is. Events move
+# between the tiers in both directions, and so do the hand-overs that they follow.
+_BOTH_WAYS = (
+    "delivery.v1.RequestRated",
+    "delivery.v1.RequestReopened",
+    "management.v1.FollowUpFinished",
+    "management.v1.EventMoved",
+    "management.v1.HandoverAcross",
+    "management.v1.HandoverAnswered",
 )
 
 
@@ -96,9 +105,7 @@ def default_charter(zone: str) -> pb.Terms:
     personal = ["request.reporter", "request.contact"]
     facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestFiled", direction=DOWN, masked=personal))
     facts += [pb.FactTerms(type=f"quintet.management.v1.{name}", direction=DOWN) for name in _MANAGEMENT_DOWN]
-    # Whoever took the request hears its reporter; the tier that handles the event has to know, wherever it is.
-    both_ways = ("delivery.v1.RequestRated", "delivery.v1.RequestReopened", "management.v1.FollowUpFinished")
-    facts += [pb.FactTerms(type=f"quintet.{name}", direction=way) for name in both_ways for way in (UP, DOWN)]
+    facts += [pb.FactTerms(type=f"quintet.{name}", direction=way) for name in _BOTH_WAYS for way in (UP, DOWN)]
     return pb.Terms(facts=facts, zone=zone, purpose="tier charter: handling of events and reporting to the tier above")
 
 

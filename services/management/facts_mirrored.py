@@ -51,6 +51,7 @@ _BESIDE_THE_LOOP = frozenset(
         StepAction.BLOW_WHISTLE,
         StepAction.FINISH_WHISTLE,
         StepAction.TAKE_OVER,
+        StepAction.MOVE,
         StepAction.TAKE_UP,
     )
 )

@@ -55,6 +55,7 @@ class StepAction(StrEnum):
     BLOW_WHISTLE = "blow_whistle"
     FINISH_WHISTLE = "finish_whistle"
     TAKE_OVER = "take_over"
+    MOVE = "move"
     TAKE_UP = "take_up"
 
 

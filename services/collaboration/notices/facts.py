@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from quintet.management.v1.facts_pb2 import DeadlineReminder, EventEscalated, HandoverChanged, WhistleUnanswered
+from quintet.management.v1.facts_pb2 import (
+    DeadlineReminder,
+    EventEscalated,
+    HandoverAcross,
+    HandoverChanged,
+    WhistleUnanswered,
+)
 from quintet.management.v1.handovers_pb2 import HandoverState
 from quintet.management.v1.management_pb2 import EscalationTier
 from services.collaboration.messages import time_of
@@ -62,6 +68,7 @@ class NoticeHandlers:
             DeadlineReminder: self.reminded,
             EventEscalated: self.escalated,
             HandoverChanged: self.handed_over,
+            HandoverAcross: self.offered_across,
             WhistleUnanswered: self.whistle_unanswered,
         }
 
@@ -89,10 +96,21 @@ class NoticeHandlers:
     async def handed_over(self, tx: Tx, fact: Fact, message: Message) -> None:
         """Tell whoever has the next word about a hand-over, or has to know the last one."""
         told = cast(HandoverChanged, message).handover
+        if told.to_node and told.state == HandoverState.HANDOVER_STATE_OFFERED:
+            return  # those who answer are at another node: see `offered_across`
         above = told.decide_tier == EscalationTier.ESCALATION_TIER_ABOVE
         disputed = told.state == HandoverState.HANDOVER_STATE_DISPUTED
         if told.state not in texts.HANDOVERS or (fact.received_from and not (disputed and above)):
             return
+        await self._tell_of_handover(tx, fact, told, disputed=disputed)
+
+    async def offered_across(self, tx: Tx, fact: Fact, message: Message) -> None:
+        """Tell an organisation of this node that one of another tier offers it an event."""
+        told = cast(HandoverAcross, message).handover
+        if fact.received_from and told.to_node == self._node and told.state == HandoverState.HANDOVER_STATE_OFFERED:
+            await self._tell_of_handover(tx, fact, told, disputed=False)
+
+    async def _tell_of_handover(self, tx: Tx, fact: Fact, told: Handover, *, disputed: bool) -> None:
         due_at = _due(told)
         text = texts.handover(told, due_at, self._timezone)
         what = About(NoticeKind.HANDOVER, told.name, told.title, told.zone, told.node, due_at)

@@ -55,6 +55,7 @@ def handover_pb(handover: Handover, now: datetime) -> pb.Handover:
         version=handover.version,
         revision=handover.revision,
         overdue=handover.is_overdue(now),
+        to_node=handover.to_node,
     )
 
 
@@ -94,4 +95,5 @@ def handover_of(handover: pb.Handover, *, state: State) -> Handover:
         explanation=explanation_of(handover.explanation) if handover.HasField("explanation") else None,
         version=handover.version,
         revision=handover.revision,
+        to_node=handover.to_node,
     )

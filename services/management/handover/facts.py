@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from libs.tx import Tx
     from quintet.fact.v1.fact_pb2 import Fact
     from quintet.federation.v1.facts_pb2 import DirectiveChanged
-    from quintet.management.v1.facts_pb2 import HandoverChanged
+    from quintet.management.v1.facts_pb2 import HandoverAcross, HandoverChanged
     from services.management.facts_mirrored import MirrorHandlers
     from services.management.handover.trail import Trail
 
@@ -34,7 +34,7 @@ class HandoverHandlers:
         self._mirrored = mirrored
         self._trail = trail
 
-    async def handover_changed(self, tx: Tx, fact: Fact, message: HandoverChanged) -> None:
+    async def handover_changed(self, tx: Tx, fact: Fact, message: HandoverChanged | HandoverAcross) -> None:
         """Store another node's hand-over as it is now. Raises Invalid for one that speaks for somebody else."""
         told = message.handover
         if not self._mirrored.is_mirrored(fact, told.event, told.zone, told.node):

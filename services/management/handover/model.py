@@ -87,6 +87,7 @@ class Handover:
     explanation: Explanation | None = None
     version: int = 1
     revision: int = 0
+    to_node: str = ""
 
     @property
     def before(self) -> Rung | None:
@@ -119,9 +120,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What somebody offers to whom."""
+    """What somebody offers to whom; `node` is that of an organisation of another tier, "" for one of this node."""
 
     organisation: str
     reason: str
     boundary: str
     answer_min: int = 0
+    node: str = ""

@@ -69,6 +69,7 @@ def offer(
         offered_at=now,
         answer_due_at=time.add(now, amount),
         version=0,
+        to_node=wanted.node,
     )
     calendar = time.calendar
     why = _explained(
@@ -125,9 +126,12 @@ def dispute(
 ) -> Turn:
     """Who offered brings it before an upper role. `waiting`: a later hand-over of the event waits.
 
-    Raises WrongState, Invalid without a reason.
+    Raises WrongState, also for a hand-over between tiers: there the upper one takes over, or leaves it. Invalid without
+    a reason.
     """
     _check_state(handover, DISPUTABLE)
+    if handover.to_node:
+        raise _wrong(handover, f"{handover.name} is between tiers, where nobody stands above both but the upper one")
     _check_current(event, handover)
     if waiting:
         raise _open(event)

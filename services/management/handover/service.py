@@ -13,7 +13,7 @@ from libs.ids import short_id
 from quintet.management.v1 import handovers_pb2 as pb
 from quintet.management.v1.handovers_pb2_grpc import HandoverServiceServicer
 from services.management import convert, store_events
-from services.management.handover import model_turns, store_handovers
+from services.management.handover import across, model_turns, store_handovers
 from services.management.handover.convert_handovers import handover_pb, handovers_pb, state_of
 from services.management.handover.model import WAITING, Handover, Offer, State
 from services.management.handover.trail import Trail
@@ -57,9 +57,10 @@ class HandoverServicer(Methods, HandoverServiceServicer):
     async def _offer(self, request: pb.OfferHandoverRequest, tx: Tx) -> pb.OfferHandoverResponse:
         event, caller = await self._lock_own(tx, request.event, OFFER)
         check_etag(event, request.etag)
+        node = "" if request.node == self._transactions.node else request.node
         turn = model_turns.offer(
             event,
-            Offer(request.organisation, request.reason, request.boundary, request.answer_min),
+            Offer(request.organisation, request.reason, request.boundary, request.answer_min, node),
             await self._trail.earlier(tx, event),
             await self._trail.terms(tx, event),
             name=f"{event.name}/handovers/{short_id()}",
@@ -72,8 +73,10 @@ class HandoverServicer(Methods, HandoverServiceServicer):
         return await self._transactions.mutate(request, pb.AcceptHandoverResponse, partial(self._accept, request))
 
     async def _accept(self, request: pb.AcceptHandoverRequest, tx: Tx) -> pb.AcceptHandoverResponse:
-        event, handover, caller = await self._lock(tx, request.name)
-        caller.require(ANSWER, zone=event.zone, organisation=handover.to_organisation)
+        event, handover, caller = await self._lock_answered(tx, request.name)
+        if handover.to_node:
+            told = await across.answer(tx, event, handover, accepted=True, note=request.note, actor=caller.subject)
+            return pb.AcceptHandoverResponse(handover=handover_pb(told, tx.now))
         turn = model_turns.accept(event, handover, note=request.note, actor=caller.subject, now=tx.now)
         return pb.AcceptHandoverResponse(handover=handover_pb(await self._trail.take(tx, event, turn), tx.now))
 
@@ -81,8 +84,10 @@ class HandoverServicer(Methods, HandoverServiceServicer):
         return await self._transactions.mutate(request, pb.RefuseHandoverResponse, partial(self._refuse, request))
 
     async def _refuse(self, request: pb.RefuseHandoverRequest, tx: Tx) -> pb.RefuseHandoverResponse:
-        event, handover, caller = await self._lock(tx, request.name)
-        caller.require(ANSWER, zone=event.zone, organisation=handover.to_organisation)
+        event, handover, caller = await self._lock_answered(tx, request.name)
+        if handover.to_node:
+            told = await across.answer(tx, event, handover, accepted=False, note=request.reason, actor=caller.subject)
+            return pb.RefuseHandoverResponse(handover=handover_pb(told, tx.now))
         turn = model_turns.refuse(event, handover, reason=request.reason, actor=caller.subject, now=tx.now)
         return pb.RefuseHandoverResponse(handover=handover_pb(await self._trail.take(tx, event, turn), tx.now))
 
@@ -188,7 +193,23 @@ class HandoverServicer(Methods, HandoverServiceServicer):
             event,
             (state,) if state else states,
             self._transactions.node,
+            answering=permission == ANSWER,
         )
+
+    async def _lock_answered(self, tx: Tx, name: str) -> tuple[Event, Handover, Caller]:
+        """Return an event, locked, with a hand-over that the caller may answer here.
+
+        Raises Forbidden, and WrongState when another node is to answer.
+        """
+        event = await store_events.lock(tx.conn, name.rpartition("/handovers/")[0])
+        if event is None:
+            raise missing(name.rpartition("/handovers/")[0])
+        handover, caller = await _get(tx.conn, name), current_caller()
+        if not handover.to_node:
+            self._check_ours(event)
+        caller.require(ANSWER, zone=event.zone, organisation=handover.to_organisation)
+        across.check_here(handover, self._transactions.node)
+        return event, handover, caller
 
     async def _lock(self, tx: Tx, name: str) -> tuple[Event, Handover, Caller]:
         """Return an own event, locked, with one of its hand-overs and the caller. Raises like `_check_ours`."""

@@ -19,6 +19,7 @@ _COLUMNS = (
     "name", "event", "title", "zone", "node", "from_organisation", "to_organisation", "reason", "boundary", "state",
     "offered_by", "offered_at", "answer_due_at", "answered_by", "answered_at", "answer", "disputed_by", "disputed_at",
     "dispute", "decide_due_at", "rung", "decided_by", "decided_at", "decision", "explanation", "version", "revision",
+    "to_node",
 )  # fmt: skip
 _CHANGING = _COLUMNS[_COLUMNS.index("state") :]
 _SELECTED = ", ".join(f"x.{column}" for column in _COLUMNS)
@@ -35,7 +36,7 @@ class Query:
     """Which hand-overs are listed. `zones` always narrows, the others when not empty.
 
     `column` is what the organisation in `visible` is compared with. `states` of the node `node` are work: only those
-    that still have their event count.
+    that still have their event count; `answering`: those that people of the node answer.
     """
 
     zones: tuple[str, ...]
@@ -44,6 +45,7 @@ class Query:
     event: str = ""
     states: tuple[State, ...] = ()
     node: str = ""
+    answering: bool = False
 
 
 async def insert(conn: Connection, handover: Handover) -> None:
@@ -74,6 +76,23 @@ async def get(conn: Connection, name: str) -> Handover | None:
     """Return a hand-over. Whoever means to change it holds the lock on its event."""
     row = await conn.fetchrow(f"SELECT {_SELECTED} FROM handovers x WHERE x.name = $1", name)
     return _handover(row) if row else None
+
+
+async def accept_across(conn: Connection, name: str, actor: str, now: datetime) -> None:
+    """Keep that people of this node accept the event of another."""
+    await conn.execute(
+        """INSERT INTO handover_acceptances (handover, accepted_by, accepted_at) VALUES ($1, $2, $3)
+        ON CONFLICT (handover) DO UPDATE SET accepted_by = excluded.accepted_by, accepted_at = excluded.accepted_at""",
+        name,
+        actor,
+        now,
+    )
+
+
+async def accepted_by(conn: Connection, name: str) -> str | None:
+    """Return who of this node accepted another node's event; None for nobody."""
+    actor: str | None = await conn.fetchval("SELECT accepted_by FROM handover_acceptances WHERE handover = $1", name)
+    return actor
 
 
 async def of_event(conn: Connection, event: str) -> list[Handover]:
@@ -140,7 +159,8 @@ def _conditions(query: Query, values: list[object]) -> list[str]:
         where.append(f"x.state = ANY(${len(values)}::text[])")
     if query.node:
         values.append(query.node)
-        where.append(f"x.node = ${len(values)} AND {_CURRENT}")
+        at = "coalesce(nullif(x.to_node, ''), x.node)" if query.answering else "x.node"
+        where.append(f"{at} = ${len(values)} AND {_CURRENT}")
     seen, seen_values = query.visible.clause(len(values) + 1, zone="x.zone", organisation=query.column)
     values.extend(seen_values)
     return [*where, seen]

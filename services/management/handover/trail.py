@@ -67,6 +67,8 @@ def _waits(handover: Handover) -> bool:
 
 
 def _state(tx: Tx, handover: Handover) -> None:
-    message = facts_pb2.HandoverChanged(handover=handover_pb(handover, tx.now))
-    tx.publish(message, zone=handover.zone, key=handover.event)
+    told = handover_pb(handover, tx.now)
+    tx.publish(facts_pb2.HandoverChanged(handover=told), zone=handover.zone, key=handover.event)
+    if handover.to_node:
+        tx.publish(facts_pb2.HandoverAcross(handover=told), zone=handover.zone, key=handover.event)
     tx.audit(f"management.handovers.{handover.state}", handover.name, to=handover.to_organisation)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from quintet.federation.v1.facts_pb2 import DirectiveChanged
 from quintet.management.v1 import handovers_pb2
-from quintet.management.v1.facts_pb2 import HandoverChanged
+from quintet.management.v1.facts_pb2 import HandoverAcross, HandoverChanged
 from quintet.management.v1.handovers_pb2_grpc import add_HandoverServiceServicer_to_server
 from services.management.handover.facts import HandoverHandlers
 from services.management.handover.keeping import HandoverTask
@@ -45,6 +45,7 @@ def handovers(host: Host, means: Means, mirrored: MirrorHandlers) -> Handovers:
         {
             # The consumer parses the bytes of a fact as the type under which its handler stands.
             HandoverChanged: cast("Handler", heard.handover_changed),
+            HandoverAcross: cast("Handler", heard.handover_changed),
             DirectiveChanged: cast("Handler", heard.directive_changed),
         },
         {"handovers": HandoverTask(host.transactions, trail).run},

@@ -3,6 +3,10 @@ CREATE TABLE nodes_below (
     node text PRIMARY KEY
 );
 INSERT INTO nodes_below (node) SELECT DISTINCT node FROM delegations;
+-- Nodes above this one that asked for an event or answered an offer: one that moves there is told of from there.
+CREATE TABLE nodes_above (
+    node text PRIMARY KEY
+);
 
 -- The home of an event is `node`. True where that is a node above this one, to which the event moved: only from there it is told of.
 ALTER TABLE events ADD COLUMN home_above boolean NOT NULL DEFAULT false;
@@ -38,4 +42,12 @@ CREATE TABLE take_overs (
     revision bigint NOT NULL
 );
 CREATE INDEX take_overs_event ON take_overs (event, id DESC);
+-- The node of the other organisation where that is one of another tier; empty for the node that handles the event.
+ALTER TABLE handovers ADD COLUMN to_node text NOT NULL DEFAULT '';
+-- What people of this node accepted of other nodes' hand-overs: only such an event may move here.
+CREATE TABLE handover_acceptances (
+    handover text PRIMARY KEY,
+    accepted_by text NOT NULL,
+    accepted_at timestamptz NOT NULL
+);
 CREATE INDEX take_overs_zone ON take_overs (zone, asked_at DESC, id DESC);

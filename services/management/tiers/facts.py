@@ -1,4 +1,4 @@
-"""What the tiers take in: askings from above, their answers, events that move, and supervision by directive."""
+"""What the tiers take in: askings and offers, their answers, events that move, and supervision by directive."""
 
 from __future__ import annotations
 
@@ -8,17 +8,30 @@ from typing import TYPE_CHECKING
 import structlog
 
 from libs import names
-from libs.errors import Invalid, Reason, WrongState
+from libs.errors import DomainError, Invalid, Reason, WrongState
 from quintet.federation.v1 import directive_pb2
 from quintet.management.v1 import facts_pb2
 from services.management import store_events
 from services.management.catalogue import store_loops
 from services.management.deadlines import store_exceptions
 from services.management.deadlines.model_exceptions import Kind
+from services.management.handover import store_handovers
+from services.management.handover.model_turns import accept, refuse
 from services.management.model import EVENT_NAME
 from services.management.tiers import store_moves, store_take_overs, texts
 from services.management.tiers.convert_tiers import asked_of, state_of, take_over_pb
-from services.management.tiers.model import TAKE_OVER_NAME, Refusal, State, TakeOver, moved, objection, refusal, refused
+from services.management.tiers.model import (
+    TAKE_OVER_NAME,
+    Refusal,
+    State,
+    TakeOver,
+    following,
+    handing_over,
+    moved,
+    objection,
+    refusal,
+    refused,
+)
 
 if TYPE_CHECKING:
     from libs.tx import Tx
@@ -26,7 +39,10 @@ if TYPE_CHECKING:
     from quintet.federation.v1.facts_pb2 import DirectiveChanged
     from services.management.deadlines.ledger import Ledger
     from services.management.facts_mirrored import MirrorHandlers
+    from services.management.handover.model_turns import Turn
+    from services.management.handover.trail import Trail
     from services.management.model import Event
+    from services.management.tiers.model import Move
     from services.management.tiers.moving import Moving
 
 _ACTED_UPON = frozenset((directive_pb2.DIRECTIVE_STATE_DELIVERED, directive_pb2.DIRECTIVE_STATE_ACKNOWLEDGED))
@@ -37,8 +53,9 @@ log = structlog.get_logger()
 class TierHandlers:
     """Answers what the tier above asks for, and follows where events go."""
 
-    def __init__(self, node: str, mirrored: MirrorHandlers, moving: Moving, ledger: Ledger) -> None:
+    def __init__(self, node: str, mirrored: MirrorHandlers, moving: Moving, ledger: Ledger, trail: Trail) -> None:
         self._node = node
+        self._trail = trail
         self._mirrored = mirrored
         self._moving = moving
         self._ledger = ledger
@@ -49,6 +66,7 @@ class TierHandlers:
         Raises Invalid for an asking that does not come from above, or in another's name.
         """
         told = message.take_over
+        await self._learn(tx, fact)
         if not fact.received_from or told.from_node != self._node:
             return
         if told.to_node != fact.node or await store_moves.is_below(tx.conn, fact.received_from):
@@ -61,15 +79,13 @@ class TierHandlers:
             return
         asked = asked_of(told)
         why = objection(event, asked, node=self._node, now=tx.now)
-        definition = ""
-        if event is not None and why is None:
-            loop = await store_loops.get(tx.conn, event.loop, event.loop_version)
-            definition = loop.definition if loop else ""
-            why = None if loop else refusal(Reason.LOOP_NOT_FOUND, texts.LOOP_LOST, loop=event.loop)
+        loop = await _loop(tx, event) if event is not None else ""
+        if event is not None and why is None and not loop:
+            why = refusal(Reason.LOOP_NOT_FOUND, texts.LOOP_LOST, loop=event.loop)
         if event is None or why is not None:
             await self._refuse(tx, asked, why or refusal(Reason.EVENT_NOT_FOUND, texts.UNKNOWN))
             return
-        after = await self._moving.give_up(tx, event, asked, definition)
+        after = await self._moving.give_up(tx, event, following(asked), loop, above=True)
         await store_take_overs.insert(tx.conn, moved(asked, after.revision, tx.now))
 
     async def _refuse(self, tx: Tx, asked: TakeOver, why: Refusal) -> None:
@@ -97,18 +113,71 @@ class TierHandlers:
         if not fact.received_from or fact.node == self._node:
             return
         ours = message.to_node == self._node
-        asked = await self._own_asking(tx, fact, message.take_over) if ours else None
-        if message.to_node != told.node or (ours and (asked is None or asked.event != told.name)):
+        wanted = await self._wanted(tx, fact, message) if ours else None
+        if message.to_node != told.node or (ours and wanted is None):
             raise Invalid("toNode", f"{told.name} was not asked for by {message.to_node or 'anybody'}")
         event = await self._mirrored.event_moved(tx, fact, message)
         if event is None:
             return
-        # It moves up: this node is the new home, or lies below that as the old one does.
-        left = replace(event, revision=told.revision)
-        await store_moves.move(tx.conn, left, message.to_node, above=not ours)
-        if asked is not None:
+        above = not ours and await store_moves.is_above(tx.conn, message.to_node)
+        await store_moves.move(tx.conn, replace(event, revision=told.revision), message.to_node, above=above)
+        asked = await self._own_asking(tx, fact, message.take_over)
+        if ours and asked is not None:
             await store_take_overs.answer(tx.conn, moved(asked, told.revision, tx.now))
-            await self._moving.take_up(tx, message, asked)
+        if wanted is not None:
+            await self._moving.take_up(tx, message, wanted)
+
+    async def _wanted(self, tx: Tx, fact: Fact, message: facts_pb2.EventMoved) -> Move | None:
+        """Return the move that this node asked for, or that its people accepted; None when nobody here did."""
+        asked = await self._own_asking(tx, fact, message.take_over)
+        if asked is not None and asked.event == message.event.name:
+            return following(asked)
+        handover = await store_handovers.get(tx.conn, message.handover) if message.handover else None
+        if handover is None or (handover.event, handover.to_node) != (message.event.name, self._node):
+            return None
+        actor = await store_handovers.accepted_by(tx.conn, handover.name)
+        return handing_over(handover, message.from_node, actor) if actor is not None else None
+
+    async def handover_answered(self, tx: Tx, fact: Fact, message: facts_pb2.HandoverAnswered) -> None:
+        """Do what the organisation of another tier says to an offer of this node: the event moves, or stays.
+
+        What cannot be done any more is left as it is: the offer lapses, or has lapsed, and the other node hears of it.
+        Raises Invalid for an answer in another's name.
+        """
+        await self._learn(tx, fact)
+        event = await store_events.lock(tx.conn, message.handover.rpartition("/handovers/")[0])
+        handover = await store_handovers.get(tx.conn, message.handover)
+        if not fact.received_from or event is None or handover is None or event.node != self._node:
+            return
+        below = await store_moves.is_below(tx.conn, fact.received_from)
+        if handover.to_node != fact.node or (below and fact.received_from != fact.node):
+            raise Invalid("handover", f"{handover.name} is not for {fact.node} to answer")
+        try:
+            if not message.accepted:
+                turn = refuse(event, handover, reason=message.note, actor=message.answered_by, now=tx.now)
+                await self._trail.take(tx, event, turn)
+                return
+            turn = accept(event, handover, note=message.note, actor=message.answered_by, now=tx.now)
+        except DomainError as error:
+            log.info("management.handover_not_answered", handover=handover.name, error=str(error))
+            return
+        await self._hand_over(tx, event, turn, above=not below)
+
+    async def _hand_over(self, tx: Tx, event: Event, turn: Turn, *, above: bool) -> None:
+        loop = await _loop(tx, event)
+        if not loop:
+            log.warning("management.handover_without_loop", handover=turn.handover.name, loop=event.loop)
+            return
+        await self._trail.take(tx, event, turn)
+        left = await store_events.lock(tx.conn, event.name)
+        if left is not None:
+            actor = turn.handover.answered_by
+            await self._moving.give_up(tx, left, handing_over(turn.handover, self._node, actor), loop, above=above)
+
+    async def _learn(self, tx: Tx, fact: Fact) -> None:
+        """Remember who is above: an event that moves there is told of from there. Whoever may get one speaks first."""
+        if fact.received_from and not await store_moves.is_below(tx.conn, fact.received_from):
+            await store_moves.learn_above(tx.conn, fact.node)
 
     async def _own_asking(self, tx: Tx, fact: Fact, name: str) -> TakeOver | None:
         """Return an asking of this node that the fact's node has answered."""
@@ -140,6 +209,12 @@ class TierHandlers:
     async def _is_noted(self, tx: Tx, event: Event, directive: str) -> bool:
         entries = await store_exceptions.effects(tx.conn, event.name)
         return any(entry.kind is Kind.SUPERVISION and directive in entry.reason for entry in entries)
+
+
+async def _loop(tx: Tx, event: Event) -> str:
+    """Return the text of the loop by which an event goes; "" when this node lost it."""
+    found = await store_loops.get(tx.conn, event.loop, event.loop_version)
+    return found.definition if found else ""
 
 
 def _is_event(subject: str) -> bool:

@@ -1,4 +1,4 @@
-"""Taking over: an upper node asks for an event of a node below, which gives it up or refuses. Pure.
+"""Moving events between tiers: an upper node asks for one, or an organisation of another tier accepts one. Pure.
 
 An event has one home, the only node that changes it. The home alone can move it: what it states with the move is its
 last word about the event, so that no revision is ever made by two nodes.
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from libs.errors import Reason, WrongState
 from services.management.deadlines.texts import both, plain
 from services.management.model import Event, Explanation, Step, StepAction, step_between
+from services.management.texts import Text
 from services.management.tiers import texts
 
 if TYPE_CHECKING:
-    from services.management.texts import Text
+    from services.management.handover.model import Handover
 
 TAKE_OVER_NAME = "zones/{zone}/events/{event}/takeOvers/{take_over}"
 WAIT_DEFAULT_MIN = 24 * 60
@@ -149,34 +150,75 @@ def moved(asked: TakeOver, revision: int, now: datetime) -> TakeOver:
     return replace(asked, state=State.MOVED, answered_at=now, revision=revision)
 
 
-def give_up(event: Event, asked: TakeOver, now: datetime) -> tuple[Event, Step]:
-    """Return an event as its home leaves it to the node that asked, and the step for its history.
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An event gets another home. `cause` is the take-over or hand-over that it follows, `action` the last step."""
+
+    cause: str
+    from_node: str
+    to_node: str
+    organisation: str
+    actor: str
+    reason: str
+    action: StepAction
+    text: Text
+
+
+def following(asked: TakeOver) -> Move:
+    """Return the move by which an asking is followed."""
+    return Move(
+        cause=asked.name,
+        from_node=asked.from_node,
+        to_node=asked.to_node,
+        organisation=asked.organisation,
+        actor=asked.asked_by,
+        reason=asked.reason,
+        action=StepAction.TAKE_OVER,
+        text=texts.GIVEN_UP,
+    )
+
+
+def handing_over(handover: Handover, node: str, actor: str) -> Move:
+    """Return the move to another tier whose organisation has accepted a hand-over; `node` is the old home."""
+    return Move(
+        cause=handover.name,
+        from_node=node,
+        to_node=handover.to_node,
+        organisation=handover.to_organisation,
+        actor=actor,
+        reason="",
+        action=StepAction.MOVE,
+        text=texts.HANDED_OVER,
+    )
+
+
+def give_up(event: Event, move: Move, now: datetime) -> tuple[Event, Step]:
+    """Return an event as its home leaves it to another node, and the step for its history.
 
     Nobody has it any more; its status and its deadlines stay.
     """
     after = replace(
         event,
-        node=asked.to_node,
-        organisation=asked.organisation,
+        node=move.to_node,
+        organisation=move.organisation,
         assignee="",
         assigned_as="",
         revision=event.revision + 1,
     )
-    why = _explained(asked, texts.GIVEN_UP, node=asked.to_node, organisation=asked.organisation)
-    step = step_between(
-        event, after, StepAction.TAKE_OVER, actor=asked.asked_by, now=now, reason=asked.reason, explanation=why
-    )
+    why = _explained(move, move.text)
+    step = step_between(event, after, move.action, actor=move.actor, now=now, reason=move.reason, explanation=why)
     return after, step
 
 
-def take_up(event: Event, asked: TakeOver, now: datetime) -> tuple[Event, Step]:
+def take_up(event: Event, move: Move, now: datetime) -> tuple[Event, Step]:
     """Return an event that came to this node, and the first step that its new home makes."""
     after = replace(event, revision=event.revision + 1)
-    why = _explained(asked, texts.TAKEN_UP, node=asked.to_node, before=asked.from_node, organisation=asked.organisation)
-    return after, step_between(event, after, StepAction.TAKE_UP, actor=asked.asked_by, now=now, explanation=why)
+    why = _explained(move, texts.TAKEN_UP)
+    return after, step_between(event, after, StepAction.TAKE_UP, actor=move.actor, now=now, explanation=why)
 
 
-def _explained(asked: TakeOver, text: Text, **values: str) -> Explanation:
+def _explained(move: Move, text: Text) -> Explanation:
+    values = {"node": move.to_node, "before": move.from_node, "organisation": move.organisation}
     zh, en = both(text, **{name: plain(value) for name, value in values.items()})
-    inputs = {"from": asked.from_node, "to": asked.to_node, "organisation": asked.organisation}
-    return Explanation(asked.name, zh, en, inputs)
+    inputs = {"from": move.from_node, "to": move.to_node, "organisation": move.organisation}
+    return Explanation(move.cause, zh, en, inputs)

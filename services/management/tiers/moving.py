@@ -16,9 +16,10 @@ from services.management.deadlines.model_clocks import reckoned, step_reckoned
 from services.management.deadlines.model_exceptions import Kind
 from services.management.handover import store_handovers
 from services.management.handover.model import WAITING
+from services.management.model import StepAction
 from services.management.tiers import store_moves
 from services.management.tiers.convert_tiers import clocks_pb, completed
-from services.management.tiers.model import give_up, take_up
+from services.management.tiers.model import Move, give_up, take_up
 
 if TYPE_CHECKING:
     from libs.tx import Tx
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from services.management.deadlines.ledger import Ledger
     from services.management.handover.trail import Trail
     from services.management.model import Event
-    from services.management.tiers.model import TakeOver
 
 ACTOR = "services/management"
 
@@ -41,22 +41,22 @@ class Moving:
         self._ledger = ledger
         self._trail = trail
 
-    async def give_up(self, tx: Tx, event: Event, asked: TakeOver, loop_definition: str) -> Event:
-        """Move a locked event of this node to the node above that asked for it; return it as it left."""
+    async def give_up(self, tx: Tx, event: Event, moved: Move, loop_definition: str, *, above: bool) -> Event:
+        """Move a locked event of this node to another, above this one or below; return it as it left."""
         for handover in await store_handovers.of_event(tx.conn, event.name):
             if handover.state in WAITING:
                 await self._trail.supersede(tx, None, handover)
-        after, step = give_up(event, asked, tx.now)
+        after, step = give_up(event, moved, tx.now)
         requests = await store_events.update(tx.conn, replace(after, node=event.node), step)
-        await store_moves.move(tx.conn, replace(after, node=event.node), asked.to_node, above=True)
+        await store_moves.move(tx.conn, replace(after, node=event.node), moved.to_node, above=above)
         shares = await store_joint.list_sub_orders(tx.conn, event.id) if event.shares else []
         event_type = await self._book.type_of(tx.conn, event)
         message = facts_pb2.EventMoved(
             event=convert.event_pb(after, requests, shares),
             step=convert.step_pb(step),
             from_node=event.node,
-            to_node=asked.to_node,
-            take_over=asked.name,
+            to_node=moved.to_node,
+            **_cause(moved),
             step_at=convert.time_pb(event.step_at),
             suggestion=event.suggestion,
             clocks=clocks_pb(event.clocks),
@@ -64,10 +64,10 @@ class Moving:
             loop_definition=loop_definition,
         )
         tx.publish(message, zone=event.zone, key=event.name)
-        tx.audit("management.events.give_up", event.name, to=asked.to_node, revision=after.revision)
+        tx.audit("management.events.give_up", event.name, to=moved.to_node, revision=after.revision)
         return after
 
-    async def take_up(self, tx: Tx, message: facts_pb2.EventMoved, asked: TakeOver) -> Event:
+    async def take_up(self, tx: Tx, message: facts_pb2.EventMoved, moved: Move) -> Event:
         """Go on with an event that moved here; it stands here as its old home left it."""
         mirrored = await store_events.lock(tx.conn, message.event.name)
         if mirrored is None:
@@ -75,7 +75,7 @@ class Moving:
         event = await self._with_rules(tx, completed(mirrored, message), message)
         await store_moves.complete(tx.conn, event)
         event_type, calendars = await self._book.type_of(tx.conn, event), await self._book.calendars(tx.conn)
-        after, step = take_up(event, asked, tx.now)
+        after, step = take_up(event, moved, tx.now)
         anew = reckoned(after, event_type, calendars)
         same = anew.deadlines.due_at == after.deadlines.due_at or not after.is_open
         after = anew if same else step_reckoned(after, event_type, calendars)
@@ -98,3 +98,7 @@ class Moving:
         if message.HasField("type"):
             type_version = await store_types.carry(tx.conn, convert.type_of(message.type), actor=node, now=tx.now)
         return replace(event, loop=loop, loop_version=loop_version, type_version=type_version)
+
+
+def _cause(moved: Move) -> dict[str, str]:
+    return {"handover" if moved.action is StepAction.MOVE else "take_over": moved.cause}

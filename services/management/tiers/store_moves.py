@@ -48,6 +48,16 @@ async def is_below(conn: Connection, peer: str) -> bool:
     return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM nodes_below WHERE node = $1)", peer))
 
 
+async def learn_above(conn: Connection, node: str) -> None:
+    """Remember that a node is above this one."""
+    await conn.execute("INSERT INTO nodes_above (node) VALUES ($1) ON CONFLICT DO NOTHING", node)
+
+
+async def is_above(conn: Connection, node: str) -> bool:
+    """Tell whether a node is above this one, as far as it was heard of."""
+    return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM nodes_above WHERE node = $1)", node))
+
+
 async def home_of(conn: Connection, name: str, peer: str) -> Home | None:
     """Return the home of an event, and whether `peer` may tell of it; None for an event that is not known here."""
     row = await conn.fetchrow(

@@ -8,6 +8,11 @@ GIVEN_UP = Text(
     "上级节点 {node} 提级办理，由 {organisation} 承办；自此由该节点办理，本节点只跟踪",
     "the upper node {node} takes it over for {organisation}: from now on that node handles it, and this one follows",
 )
+HANDED_OVER = Text(
+    "移交至节点 {node} 的 {organisation}，对方已接受；自此由该节点办理，本节点只跟踪",
+    "handed over to {organisation} of the node {node}, which accepted: from now on that node handles it, and this one "
+    "follows",
+)
 TAKEN_UP = Text(
     "节点 {node} 接自 {before}，由 {organisation} 承办；业务时限不变",
     "the node {node} has it from {before}, and {organisation} deals with it; the business deadline stays",

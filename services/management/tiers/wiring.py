@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from quintet.federation.v1.facts_pb2 import DirectiveChanged
 from quintet.management.v1 import tiers_pb2
-from quintet.management.v1.facts_pb2 import EventMoved, TakeOverAsked, TakeOverRefused
+from quintet.management.v1.facts_pb2 import EventMoved, HandoverAnswered, TakeOverAsked, TakeOverRefused
 from quintet.management.v1.tiers_pb2_grpc import add_TierServiceServicer_to_server
 from services.management.handover.trail import Trail
 from services.management.tiers.facts import TierHandlers
@@ -37,8 +37,9 @@ class Tiers(NamedTuple):
 def tiers(host: Host, means: Means, mirrored: MirrorHandlers, ledger: Ledger) -> Tiers:
     """Wire the moving of events from this node and to it."""
     servicer = TierServicer(means.transactions, means.loops, means.zones, means.intake, means.book)
-    moving = Moving(means.loops, means.book, ledger, Trail(means.book))
-    heard = TierHandlers(host.node, mirrored, moving, ledger)
+    trail = Trail(means.book)
+    moving = Moving(means.loops, means.book, ledger, trail)
+    heard = TierHandlers(host.node, mirrored, moving, ledger, trail)
     return Tiers(
         [(add_TierServiceServicer_to_server, servicer, TIERS)],
         {
@@ -46,6 +47,7 @@ def tiers(host: Host, means: Means, mirrored: MirrorHandlers, ledger: Ledger) ->
             TakeOverAsked: cast("Handler", heard.take_over_asked),
             TakeOverRefused: cast("Handler", heard.take_over_refused),
             EventMoved: cast("Handler", heard.event_moved),
+            HandoverAnswered: cast("Handler", heard.handover_answered),
             DirectiveChanged: cast("Handler", heard.directive_changed),
         },
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libs.errors import DomainError
-from quintet.management.v1 import management_pb2
+from quintet.management.v1 import handovers_pb2, management_pb2
 from services.management.tests.conftest import received
 from services.management.tests.samples import NOISE, WORKS
 from services.management.tests.story import STEPS, counters, events, filed
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from services.management.tiers.tests.story import Family
 
 SEEDS = range(4)
-TURNS = 60
+TURNS = 90
 AT_ONCE_MAX = 4
+CHOICES = ("file", "advance", "advance", "advance", "ask", "offer", "answer", "answer", "up", "up", "down", "down")
 CREWS = {CITY_CREW: "people/handler.ops", WORKS: "people/handler.works"}
 
 
@@ -35,7 +36,7 @@ class Play:
 
     async def turn(self) -> None:
         district, city = self.both
-        match self.random.choice(("file", "advance", "advance", "advance", "ask", "up", "up", "down", "down")):
+        match self.random.choice(CHOICES):
             case "file":
                 self.filed += 1
                 await district.hear(filed(self.filed, zone=DISTRICT, event_type=NOISE.name, place=None))
@@ -43,6 +44,10 @@ class Play:
                 await self._advance(self.random.choice(self.both))
             case "ask":
                 await self._ask()
+            case "offer":
+                await self._offer(self.random.choice(self.both))
+            case "answer":
+                await self._answer(self.random.choice(self.both))
             case "up":
                 await self._relay(district, city)
             case _:
@@ -65,6 +70,32 @@ class Play:
         if event is not None:
             with suppress(DomainError):
                 await ask(self.both.city, event.name)
+
+    async def _offer(self, node: Node) -> None:
+        """Offer something to the crew of the other tier."""
+        event = await self._one_of(node)
+        other = next(each.id for each in self.both if each is not node)
+        if event is None or event.organisation not in CREWS:
+            return
+        to = next(each for each in CREWS if each != event.organisation)
+        request = handovers_pb2.OfferHandoverRequest(
+            event=event.name, organisation=to, node=other, reason="theirs", boundary="the kerb"
+        )
+        with suppress(DomainError):
+            await node.call("OfferHandover", request, CREWS[event.organisation])
+
+    async def _answer(self, node: Node) -> None:
+        """Accept or refuse what is offered to this tier, whatever has become of it meanwhile."""
+        query = handovers_pb2.ListHandoversRequest(parent="zones/us-ca-sf")
+        found = (await node.call("ListHandovers", query, "people/supervisor")).handovers
+        if not found:
+            return
+        handover = self.random.choice(found)
+        accept = handovers_pb2.AcceptHandoverRequest(name=handover.name)
+        refuse = handovers_pb2.RefuseHandoverRequest(name=handover.name, reason="no")
+        method, request = self.random.choice((("AcceptHandover", accept), ("RefuseHandover", refuse)))
+        with suppress(DomainError):
+            await node.call(method, request, CREWS[handover.to_organisation])
 
     async def _one_of(self, node: Node) -> management_pb2.Event | None:
         found = await events(node, DISTRICT)

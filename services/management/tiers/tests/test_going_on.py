@@ -39,7 +39,7 @@ from services.management.tiers.tests.story import (
 )
 
 if TYPE_CHECKING:
-    from services.management.tests.conftest import MakeNode
+    from services.management.tests.conftest import MakeNode, Node
 
 
 STREET = "us-ca-sf-d10-potrero-hill"
@@ -132,43 +132,58 @@ async def test_its_reports_stay_together(make_node: MakeNode) -> None:
     assert caught.value.reason == Reason.TAKEN_OVER
 
 
-async def test_the_tier_between_follows_as_well(make_node: MakeNode) -> None:
+async def three(make_node: MakeNode) -> tuple[Node, Node, Node]:
+    """A street, its district and the city."""
     street = await make_node("sf-d10-street", root=STREET)
     district = await make_node("sf-d10", STREET, root=DISTRICT)
     await district.hear(ZoneDelegated(zone=STREET, node="sf-d10-street"), zone=STREET)
-    city = await make_node("sf", DISTRICT)
-    await street.hear(filed(zone=STREET))
-    (event,) = await events(street, STREET)
+    return street, district, await make_node("sf", DISTRICT)
 
-    async def pass_on() -> None:
-        """Facts go by the district: it hears them, and passes them on as they are."""
-        for sender, way in ((street, (district, city)), (city, (district, street))):
+
+async def pass_on(street: Node, district: Node, city: Node) -> None:
+    """Let all hear all: each passes on what it heard from one side to the other, as it is."""
+    ways = ((street, [[district, city]]), (district, [[street], [city]]), (city, [[district, street]]))
+    before = -1
+    while before != (now := sum([len(await node.stated()) for node, _ in ways])):
+        before = now
+        for sender, paths in ways:
             facts = await sender.stated()
-            for fact, _ in facts[sender._relayed :]:
-                before = sender
-                for node in way:
+            for fact, path in [(fact, path) for fact, _ in facts[sender._relayed :] for path in paths]:
+                last = sender
+                for node in path:
                     copy = received(fact)
-                    copy.received_from = before.id
+                    copy.received_from = last.id
                     await node.take_in(copy)
-                    before = node
+                    last = node
             sender._relayed = len(facts)
 
-    await pass_on()
-    asked = await ask(city, event.name)
-    for _ in range(3):
-        await pass_on()
-    assert (await state(city, asked.name)).state == pb.TAKE_OVER_STATE_MOVED
-    await walk(city, event.name, "file")
-    await pass_on()
-    seen = [shared(await got(node, event.name)) for node in (street, district, city)]
-    assert (seen[0].node, seen[0].status) == ("sf", "filed")
+
+@pytest.mark.parametrize("upper", [1, 2], ids=["the district takes it", "the city takes it"])
+async def test_all_tiers_follow_wherever_it_went(make_node: MakeNode, upper: int) -> None:
+    tiers = await three(make_node)
+    street, taker = tiers[0], tiers[upper]
+    await street.hear(filed(zone=STREET))
+    (event,) = await events(street, STREET)
+    await pass_on(*tiers)
+    asked = await ask(taker, event.name)
+    await pass_on(*tiers)
+    assert (await state(taker, asked.name)).state == pb.TAKE_OVER_STATE_MOVED
+    await walk(taker, event.name, "file")
+    await pass_on(*tiers)
+    seen = [shared(await got(node, event.name)) for node in tiers]
+    assert (seen[0].node, seen[0].status) == (taker.id, "filed")
     assert seen[0] == seen[1] == seen[2]
-    totals = [list((await counters(node, STREET)).zones) for node in (street, district, city)]
+    totals = [list((await counters(node, STREET)).zones) for node in tiers]
     assert totals[0] == totals[1] == totals[2]
-    assert [(each.node, each.events) for each in totals[0]] == [("sf", 1)]
-    with pytest.raises(WrongState) as caught:  # what the city took over is not the district's to take
-        await ask(district, event.name)
-    assert caught.value.reason == Reason.NOT_BELOW
+    assert [(each.node, each.events) for each in totals[0]] == [(taker.id, 1)]
+    if upper == 2:  # what the city took over is not the district's to take
+        with pytest.raises(WrongState) as caught:
+            await ask(tiers[1], event.name)
+        assert caught.value.reason == Reason.NOT_BELOW
+    else:  # and the city may take it from there
+        assert (await ask(tiers[2], event.name)).from_node == "sf-d10"
+        await pass_on(*tiers)
+        assert {(await got(node, event.name)).node for node in tiers} == {"sf"}
 
 
 async def test_a_resident_who_is_not_satisfied_reaches_the_new_home(make_node: MakeNode) -> None:

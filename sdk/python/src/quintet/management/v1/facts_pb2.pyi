@@ -1334,16 +1334,19 @@ class EventMoved(_message.Message):
     CLOCKS_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     LOOP_DEFINITION_FIELD_NUMBER: _builtins.int
+    HANDOVER_FIELD_NUMBER: _builtins.int
     from_node: _builtins.str
     """from_node is the id of the old home."""
     to_node: _builtins.str
     """to_node is the id of the new home."""
     take_over: _builtins.str
-    """take_over is the asking that it follows."""
+    """take_over is the asking that it follows; empty for a hand-over."""
     suggestion: _builtins.str
     """suggestion is the organisation that routing found; empty for none."""
     loop_definition: _builtins.str
     """loop_definition is the text of its loop in the version with which it was opened."""
+    handover: _builtins.str
+    """handover is the hand-over that it follows; empty for a take-over."""
     @_builtins.property
     def event(self) -> _management_pb2.Event:
         """event is the event as the old home leaves it: organisation is the new one, node the new home."""
@@ -1377,11 +1380,76 @@ class EventMoved(_message.Message):
         clocks: _tiers_pb2.EventClocks | None = ...,
         type: _management_pb2.EventType | None = ...,
         loop_definition: _builtins.str = ...,
+        handover: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clocks", b"clocks", "event", b"event", "step", b"step", "step_at", b"step_at", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clocks", b"clocks", "event", b"event", "from_node", b"from_node", "loop_definition", b"loop_definition", "step", b"step", "step_at", b"step_at", "suggestion", b"suggestion", "take_over", b"take_over", "to_node", b"to_node", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clocks", b"clocks", "event", b"event", "from_node", b"from_node", "handover", b"handover", "loop_definition", b"loop_definition", "step", b"step", "step_at", b"step_at", "suggestion", b"suggestion", "take_over", b"take_over", "to_node", b"to_node", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventMoved: _TypeAlias = EventMoved  # noqa: Y015
+
+@_typing.final
+class HandoverAcross(_message.Message):
+    """HandoverAcross says how a hand-over to an organisation of another tier stands, to the tiers above and below."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDOVER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def handover(self) -> _handovers_pb2.Handover:
+        """handover is the hand-over as it is now."""
+
+    def __init__(
+        self,
+        *,
+        handover: _handovers_pb2.Handover | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["handover", b"handover"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handover", b"handover"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandoverAcross: _TypeAlias = HandoverAcross  # noqa: Y015
+
+@_typing.final
+class HandoverAnswered(_message.Message):
+    """HandoverAnswered says that the organisation of another tier answered, at its node. It goes to the node that handles the event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDOVER_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    ANSWERED_AT_FIELD_NUMBER: _builtins.int
+    handover: _builtins.str
+    """handover is the name of the hand-over."""
+    accepted: _builtins.bool
+    """accepted says whether the organisation takes the event."""
+    note: _builtins.str
+    """note is what was said with it: for a refusal, why."""
+    answered_by: _builtins.str
+    """answered_by is the person."""
+    @_builtins.property
+    def answered_at(self) -> _timestamp_pb2.Timestamp:
+        """answered_at is when."""
+
+    def __init__(
+        self,
+        *,
+        handover: _builtins.str = ...,
+        accepted: _builtins.bool = ...,
+        note: _builtins.str = ...,
+        answered_by: _builtins.str = ...,
+        answered_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "answered_at", b"answered_at", "answered_by", b"answered_by", "handover", b"handover", "note", b"note"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandoverAnswered: _TypeAlias = HandoverAnswered  # noqa: Y015

@@ -141,6 +141,7 @@ class Handover(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     OVERDUE_FIELD_NUMBER: _builtins.int
+    TO_NODE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `zones/{zone}/events/{event}/handovers/{id}`."""
     event: _builtins.str
@@ -185,6 +186,8 @@ class Handover(_message.Message):
     """revision is the revision of the event that its last turn made."""
     overdue: _builtins.bool
     """overdue is true while an answer or a decision is waited for and its time is over; computed."""
+    to_node: _builtins.str
+    """to_node is the id of the node of to_organisation, where its people answer; empty for the node that handles the event."""
     @_builtins.property
     def offered_at(self) -> _timestamp_pb2.Timestamp:
         """offered_at is when."""
@@ -245,10 +248,11 @@ class Handover(_message.Message):
         version: _builtins.int = ...,
         revision: _builtins.int = ...,
         overdue: _builtins.bool = ...,
+        to_node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer_due_at", b"answer_due_at", "answered_at", b"answered_at", "decide_due_at", b"decide_due_at", "decided_at", b"decided_at", "disputed_at", b"disputed_at", "explanation", b"explanation", "offered_at", b"offered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "answer_due_at", b"answer_due_at", "answered_at", b"answered_at", "answered_by", b"answered_by", "boundary", b"boundary", "decide_due_at", b"decide_due_at", "decide_role", b"decide_role", "decide_tier", b"decide_tier", "decided_at", b"decided_at", "decided_by", b"decided_by", "decision", b"decision", "dispute", b"dispute", "disputed_at", b"disputed_at", "disputed_by", b"disputed_by", "event", b"event", "explanation", b"explanation", "from_organisation", b"from_organisation", "name", b"name", "node", b"node", "offered_at", b"offered_at", "offered_by", b"offered_by", "overdue", b"overdue", "reason", b"reason", "revision", b"revision", "state", b"state", "title", b"title", "to_organisation", b"to_organisation", "version", b"version", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "answer_due_at", b"answer_due_at", "answered_at", b"answered_at", "answered_by", b"answered_by", "boundary", b"boundary", "decide_due_at", b"decide_due_at", "decide_role", b"decide_role", "decide_tier", b"decide_tier", "decided_at", b"decided_at", "decided_by", b"decided_by", "decision", b"decision", "dispute", b"dispute", "disputed_at", b"disputed_at", "disputed_by", b"disputed_by", "event", b"event", "explanation", b"explanation", "from_organisation", b"from_organisation", "name", b"name", "node", b"node", "offered_at", b"offered_at", "offered_by", b"offered_by", "overdue", b"overdue", "reason", b"reason", "revision", b"revision", "state", b"state", "title", b"title", "to_node", b"to_node", "to_organisation", b"to_organisation", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -267,6 +271,7 @@ class OfferHandoverRequest(_message.Message):
     ANSWER_MIN_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """event is `zones/{zone}/events/{id}`; it must be open, and an organisation must handle it."""
     organisation: _builtins.str
@@ -281,6 +286,10 @@ class OfferHandoverRequest(_message.Message):
     """etag is the revision of the event that the caller has seen."""
     request_id: _builtins.str
     """request_id makes the call idempotent."""
+    node: _builtins.str
+    """node is the id of the node of the organisation when that is one of another tier: a node above this one, or one below it that
+    had the event before. Empty for this node.
+    """
     def __init__(
         self,
         *,
@@ -291,10 +300,11 @@ class OfferHandoverRequest(_message.Message):
         answer_min: _builtins.int = ...,
         etag: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_min", b"answer_min", "boundary", b"boundary", "etag", b"etag", "event", b"event", "organisation", b"organisation", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_min", b"answer_min", "boundary", b"boundary", "etag", b"etag", "event", b"event", "node", b"node", "organisation", b"organisation", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

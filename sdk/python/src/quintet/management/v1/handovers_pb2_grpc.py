@@ -99,7 +99,9 @@ class HandoverServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AcceptHandover(self, request, context):
-        """AcceptHandover takes the event over, for the organisation that it was offered to, until answer_due_at.
+        """AcceptHandover takes the event over, for the organisation that it was offered to, until answer_due_at. An organisation of
+        another tier answers at its own node: the answer must reach the node that handles the event in time, and with it the event
+        moves to the node that answered. Until then the hand-over stays OFFERED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +122,7 @@ class HandoverServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DisputeHandover(self, request, context):
-        """DisputeHandover brings a refused or lapsed offer before the supervisor of the zone. Not decided until decide_due_at it goes to
+        """DisputeHandover brings a refused or lapsed offer within one node before the supervisor of the zone. Not decided until decide_due_at it goes to
         the leader, and then to the tier above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -24,13 +24,16 @@ class HandoverServiceStub:
     upper role has decided is not offered again between the same two (HANDOVER_DECIDED).
     """
     AcceptHandover: _aio.UnaryUnaryMultiCallable[_handovers_pb2.AcceptHandoverRequest, _handovers_pb2.AcceptHandoverResponse]
-    """AcceptHandover takes the event over, for the organisation that it was offered to, until answer_due_at."""
+    """AcceptHandover takes the event over, for the organisation that it was offered to, until answer_due_at. An organisation of
+    another tier answers at its own node: the answer must reach the node that handles the event in time, and with it the event
+    moves to the node that answered. Until then the hand-over stays OFFERED.
+    """
     RefuseHandover: _aio.UnaryUnaryMultiCallable[_handovers_pb2.RefuseHandoverRequest, _handovers_pb2.RefuseHandoverResponse]
     """RefuseHandover refuses it, with the reason. The event stays where it is."""
     WithdrawHandover: _aio.UnaryUnaryMultiCallable[_handovers_pb2.WithdrawHandoverRequest, _handovers_pb2.WithdrawHandoverResponse]
     """WithdrawHandover takes back an offer that nobody has answered, or a dispute that nobody has decided."""
     DisputeHandover: _aio.UnaryUnaryMultiCallable[_handovers_pb2.DisputeHandoverRequest, _handovers_pb2.DisputeHandoverResponse]
-    """DisputeHandover brings a refused or lapsed offer before the supervisor of the zone. Not decided until decide_due_at it goes to
+    """DisputeHandover brings a refused or lapsed offer within one node before the supervisor of the zone. Not decided until decide_due_at it goes to
     the leader, and then to the tier above.
     """
     DecideHandover: _aio.UnaryUnaryMultiCallable[_handovers_pb2.DecideHandoverRequest, _handovers_pb2.DecideHandoverResponse]
@@ -69,7 +72,10 @@ class HandoverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _handovers_pb2.AcceptHandoverRequest,
         context: _aio.ServicerContext[_handovers_pb2.AcceptHandoverRequest, _abc.Awaitable[_handovers_pb2.AcceptHandoverResponse]],
     ) -> _abc.Awaitable[_handovers_pb2.AcceptHandoverResponse]:
-        """AcceptHandover takes the event over, for the organisation that it was offered to, until answer_due_at."""
+        """AcceptHandover takes the event over, for the organisation that it was offered to, until answer_due_at. An organisation of
+        another tier answers at its own node: the answer must reach the node that handles the event in time, and with it the event
+        moves to the node that answered. Until then the hand-over stays OFFERED.
+        """
 
     @_abc_1.abstractmethod
     def RefuseHandover(
@@ -93,7 +99,7 @@ class HandoverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _handovers_pb2.DisputeHandoverRequest,
         context: _aio.ServicerContext[_handovers_pb2.DisputeHandoverRequest, _abc.Awaitable[_handovers_pb2.DisputeHandoverResponse]],
     ) -> _abc.Awaitable[_handovers_pb2.DisputeHandoverResponse]:
-        """DisputeHandover brings a refused or lapsed offer before the supervisor of the zone. Not decided until decide_due_at it goes to
+        """DisputeHandover brings a refused or lapsed offer within one node before the supervisor of the zone. Not decided until decide_due_at it goes to
         the leader, and then to the tier above.
         """
 

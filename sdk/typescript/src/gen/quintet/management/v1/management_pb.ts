@@ -831,7 +831,7 @@ export type EventStep = Message<"quintet.management.v1.EventStep"> & {
   /**
    * action is the action taken; "open", "merge", "split" and "merge_into" for reports; "claim", "assign", "transfer" and
    * "release" for who has it; "offer_handover" and the like for hand-overs, "blow_whistle" and "finish_whistle";
-   * "take_over" when its home gave it up to an upper node, "take_up" when that node went on with it.
+   * "take_over" and "move" when its home gave it up to another node, "take_up" when that node went on with it.
    *
    * @generated from field: string action = 2;
    */

@@ -143,11 +143,12 @@ class Pending:
         return [RELAY_DUTY] * bool(self._facts) + [SEALER_DUTY] * bool(self._entries)
 
     async def flush(
-        self, conn: Connection, memory: Memory | None, duties: Container[str], *, claimed: bool = True
+        self, conn: Connection, memory: Memory | None, duties: Container[str], *, alone: bool = False
     ) -> None:
         """Write everything in one round trip; none when there is nothing. `duties` are those this process holds.
 
-        `claimed` tells whether `memory` has its row in the log of requests already.
+        `alone` says that this is the only statement of the work, which has not claimed its request before. Raises
+        RuntimeError when one statement will not do.
         """
         remember = memory is not None and memory.answer is not None
         if not (self._facts or self._entries or self._changes or remember):
@@ -159,17 +160,39 @@ class Pending:
         ]
         flush = _FLUSH
         if memory is not None and remember:
-            flush += _REMEMBER if claimed else _CLAIM
+            flush += _CLAIM if alone else _REMEMBER
             values += [memory.answer, memory.subject, memory.method, memory.request_id]
-            values += [] if claimed else [memory.request_hash]
-        asked = [f"unchanged(EXISTS (SELECT FROM {change.checked}))" for change in self._changes if change.checked]
+            values += [memory.request_hash] if alone else []
+        *before, last = _statements(self._changes)
+        if before and alone:
+            raise RuntimeError("the same change twice is not one statement")
+        for changes in before:
+            parts, more, asked = _parts(changes, 0)
+            await conn.execute(f"WITH {', '.join(parts)} SELECT {', '.join(asked)}", *more)
+        parts, more, asked = _parts(last, len(values))
         if not all(duty in duties for duty in self.concerned()):
             asked.append(_NOTIFY)
-        parts = []
-        for change in self._changes:
-            parts.append(_behind(change.sql, len(values)))
-            values += change.values
-        await conn.execute(f"WITH {', '.join([*parts, flush])} SELECT {', '.join(asked)}", *values)
+        await conn.execute(f"WITH {', '.join([*parts, flush])} SELECT {', '.join(asked)}", *values, *more)
+
+
+def _statements(changes: list[Change]) -> list[list[Change]]:
+    """Split changes so that none is twice in one statement, where its parts would have the same names."""
+    found: list[list[Change]] = [[]]
+    for change in changes:
+        if any(other.sql == change.sql for other in found[-1]):
+            found.append([])
+        found[-1].append(change)
+    return found
+
+
+def _parts(changes: list[Change], behind: int) -> tuple[list[str], list[object], list[str]]:
+    """Return the parts of a statement that make changes, their values, and what is asked of the parts."""
+    parts: list[str] = []
+    values: list[object] = []
+    for change in changes:
+        parts.append(_behind(change.sql, behind + len(values)))
+        values += change.values
+    return parts, values, [f"unchanged(EXISTS (SELECT FROM {each.checked}))" for each in changes if each.checked]
 
 
 @cache

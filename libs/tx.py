@@ -66,7 +66,8 @@ class Tx:
 
         `sql` is one or more parts of a WITH, each with a name of its own: "moved AS (UPDATE ... RETURNING id)", with
         `values` for $1 and so on. When `checked`, the name of a part, returns no row, nothing is written and the work
-        begins anew: that is how a change says which revision of a row it was thought for.
+        begins anew: that is how a change says which revision of a row it was thought for. The same `sql` twice takes a
+        statement more, which work that commits as one statement does not have.
         """
         self._pending.write(Change(sql, values, checked))
 
@@ -183,7 +184,7 @@ class Transactions:
         async def finish(conn: Connection, done: tuple[M, Pending | None]) -> None:
             if done[1] is not None:
                 with _repeated():
-                    await done[1].flush(conn, memory, self.pool.duties, claimed=False)
+                    await done[1].flush(conn, memory, self.pool.duties, alone=True)
 
         response, _ = await self._retry(once, None, repeatable=memory is not None, finish=finish)
         _call_all(after)

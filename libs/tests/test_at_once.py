@@ -119,7 +119,11 @@ async def test_an_error_and_a_change_past_the_write_leave_nothing(identity: Tran
         await tx.conn.fetchval("UPDATE things SET revision = 7 RETURNING 1")
         return PutZoneResponse()
 
-    for work, error in ((fails, NotFound), (passes_by, RuntimeError)):
+    async def writes_twice(tx: Tx) -> PutZoneResponse:
+        await move(tx)
+        return await move(tx)
+
+    for work, error in ((fails, NotFound), (passes_by, RuntimeError), (writes_twice, RuntimeError)):
         with pytest.raises(error):
             await identity.mutate_at_once(PutZoneRequest(request_id="r-1"), PutZoneResponse, work)
     assert [row["revision"] for row in await rows(identity, "things")] == [1]
@@ -130,10 +134,11 @@ async def test_writes_within_a_transaction_commit_with_it(identity: Transactions
     async def work(tx: Tx) -> None:
         await tx.conn.execute("INSERT INTO things VALUES ('b', 1)")
         tx.write(MOVE, "b", 2, 1, checked="moved")
-        tx.write("noted AS (INSERT INTO steps VALUES ($1, $2))", "b", 3)
+        for revision in (3, 4):
+            tx.write("noted AS (INSERT INTO steps VALUES ($1, $2))", "b", revision)
 
     await identity.run(work)
-    assert sorted(map(tuple, await rows(identity, "steps"))) == [("b", 2), ("b", 3)]
+    assert sorted(map(tuple, await rows(identity, "steps"))) == [("b", 2), ("b", 3), ("b", 4)]
     assert sorted(map(tuple, await rows(identity, "things"))) == [("a", 1), ("b", 2)]
 
 

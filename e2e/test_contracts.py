@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from e2e.contracts import FIELDS, negotiate, until_state
-from e2e.federation import Caller, Federation, Refused
+from e2e.federation import Caller, Federation, Refused, until
 
 PURPOSE = "comparing the air of two cities"
 STREAMED_ROWS = 50
@@ -41,6 +41,36 @@ def test_a_contract_gives_its_fields_and_no_others(federation: Federation) -> No
         until_state(consumer, contract, "TERMINATED")
         ended = consumer.refused("POST", f"/v1/{contract}:query", {"fields": ["station"]})
         assert ended == Refused(400, "CONTRACT_NOT_ACTIVE")
+
+
+def test_what_the_consumer_says_is_gone_is_what_it_was_given(federation: Federation) -> None:
+    """The consumer deletes when the contract ends and proves it; the provider finds its own figures in the proof."""
+    with ExitStack() as stack:
+        consumer = stack.enter_context(federation.node("sf").signed_in("data-steward.sf"))
+        provider = stack.enter_context(federation.node("beijing").signed_in("data-steward.bj"))
+        contract = negotiate(consumer, provider, PURPOSE, zone="cn-110000")
+
+        def delivered() -> int:
+            sent, received = (
+                int(side.get(f"/v1/{contract}")["contract"].get(of, 0))
+                for side, of in ((provider, "rowsSent"), (consumer, "rowsReceived"))
+            )
+            return sent if sent == received else 0
+
+        rows = int(until("rows at the consumer", delivered))
+        provider.post(f"/v1/{contract}:terminate", {"reason": "the comparison is done"})
+
+        def checked() -> Any:
+            proofs = provider.get(f"/v1/{contract}/deletionProofs")["proofs"]
+            return proofs if {proof["check"] for proof in proofs} == {"DELETION_CHECK_MATCHES"} else None
+
+        proofs = until("the proof to be checked", checked)
+        assert sum(int(day["rows"]) for proof in proofs for day in proof["days"]) == rows
+        assert {proof["reason"] for proof in proofs} == {"TERMINATED"}
+        assert {day["contract"] for proof in proofs for day in proof["days"]} == {contract}
+        own = consumer.get(f"/v1/{contract}/deletionProofs")["proofs"]
+        assert [proof["proof"] for proof in own] == [proof["proof"] for proof in proofs]
+        assert {proof["check"] for proof in own} == {"DELETION_CHECK_UNSPECIFIED"}
 
 
 def _streamed(consumer: Caller, contract: str) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import alarms, contracts_store, deletions_store
 from services.federation.deletion_rules import (
     DIFFERS,
@@ -85,5 +86,4 @@ class DeletionChecks:
 
 
 def _word(found: Finding) -> str:
-    names = {PENDING: "pending", DIFFERS: "differs", IMPOSSIBLE: "impossible"}
-    return names.get(found.check, "matches")
+    return pb.DeletionCheck.Name(found.check).removeprefix("DELETION_CHECK_").lower()

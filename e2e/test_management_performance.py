@@ -166,10 +166,14 @@ def test_a_report_of_a_topic_is_read_in_both_languages_and_printed(people: Peopl
     report = supervisor.post(f"/v1/zones/{ZONE}/reports", topic)["report"]
     assert (report["opened"], report["closed"], report["late"]) == (2, 1, 0)
     assert int(report["waiting"]) >= 1, f"{left} is open, with what else the crew has"
-    for language, title in (("ZH", f"{ZONE} 专题报告：涂鸦"), ("EN", f"Topical report: Graffiti, {ZONE}")):
+    for language, title, crew in (
+        ("ZH", "波特雷罗山 专题报告：涂鸦", "仅限承办组织 波特雷罗山市政班组"),
+        ("EN", "Topical report: Graffiti, Potrero Hill", "What Potrero Hill: public works crew has, alone"),
+    ):
         page = supervisor.get(f"/v1/{report['name']}", language=f"REPORT_LANGUAGE_{language}")
         text = b64decode(page["content"]).decode()
         assert f"<h1>{title}</h1>" in text
+        assert crew in text
         assert "<svg" in text
         printed = supervisor.get(
             f"/v1/{report['name']}", language=f"REPORT_LANGUAGE_{language}", format="REPORT_FORMAT_PDF"
@@ -177,6 +181,17 @@ def test_a_report_of_a_topic_is_read_in_both_languages_and_printed(people: Peopl
         assert (printed["mediaType"], b64decode(printed["content"])[:5]) == ("application/pdf", b"%PDF-")
     listed = supervisor.get(f"/v1/zones/{ZONE}/reports")["reports"]
     assert listed[0]["name"] == report["name"]
+
+
+def test_a_daily_report_says_what_rises_or_why_it_cannot_tell(people: People) -> None:
+    report = people["supervisor"].post(f"/v1/zones/{ZONE}/reports", {"kind": "REPORT_KIND_DAILY"})["report"]
+    for language, headings in (("ZH", ("新出现的问题", "热点")), ("EN", ("Emerging issues", "Hot spots"))):
+        page = people["supervisor"].get(f"/v1/{report['name']}", language=f"REPORT_LANGUAGE_{language}")
+        text = b64decode(page["content"]).decode()
+        assert all(f"<h2>{heading}</h2>" in text for heading in headings)
+        # The street has no events of the day before: neither history nor places.
+        assert "4个同星期的24小时窗口" in text or "4 windows of 24 h" in text
+        assert "少于30个" in text or "fewer than 30" in text
 
 
 # ------------------------------------------------------------------------------------------------------------- in steps

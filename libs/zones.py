@@ -28,7 +28,10 @@ CONFLICT_FACTOR = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ZoneRecord:
-    """One zone. `aliases` are other names and former codes; `boundary` is in WGS 84, longitude before latitude."""
+    """One zone. `names` are its titles, the Chinese one first; `aliases` are other names and former codes.
+
+    `boundary` is in WGS 84, longitude before latitude.
+    """
 
     code: str
     parent: str = ""

@@ -88,6 +88,7 @@ async def build(host: Host) -> Wired:
             handing.handlers,
             calling.handlers,
             moving.handlers,
+            reports.handlers(host),
         ),
         tasks={
             "counters": CounterFolder(host.transactions).run,

@@ -91,7 +91,7 @@ class EmergingIssues:
 
         known, counted = await self._transactions.read(read)
         # Beside the loop: a city has many zones and types, and everybody else would wait.
-        found = await asyncio.to_thread(_tested, counted, spans, known, tree, question)
+        found = await asyncio.to_thread(tested, counted, spans, known, tree, question)
         issues = [self._issue(rise, found, question, spans.recent, known) for rise in found.rises[:ISSUES_MAX]]
 
         async def name(conn: Connection) -> list[list[str]]:
@@ -198,7 +198,7 @@ class EmergingTask:
         tx.publish(fact, zone=cell.zone, key=f"{cell.zone}/{cell.type}")
 
 
-def _tested(
+def tested(
     counted: Sequence[Counted], spans: Windows, known: Mapping[str, Known], tree: ZoneTree, question: Question
 ) -> Findings:
     """Gather what was counted, and test it."""

@@ -69,3 +69,15 @@ async def cell_counts(
         [period.start for period in periods], kind, limit,
     )  # fmt: skip
     return [CellCount(Square(row["y"], row["x"]), row["place"] - 1, row["any_type"], row["of_type"]) for row in rows]
+
+
+async def usual_zone(conn: Connection, zones: Sequence[str], window: Window, grid: Grid, square: Square) -> str | None:
+    """Return the zone in which most events of a cell and those around it lie; None when there are none."""
+    south, west = grid.bounds(Square(square.row - 1, square.column - 1))[:2]
+    north, east = grid.bounds(Square(square.row + 1, square.column + 1))[2:]
+    zone: str | None = await conn.fetchval(
+        f"""SELECT mode() WITHIN GROUP (ORDER BY zone) FROM events WHERE {_PLACED}
+        AND latitude >= $4 AND latitude < $5 AND longitude >= $6 AND longitude < $7""",
+        list(zones), window.start, window.end, south, north, west, east,
+    )  # fmt: skip
+    return zone

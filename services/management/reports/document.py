@@ -4,56 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
 from services.management.reports import texts
-from services.management.reports.model_chart import Chart, columns, rows
+from services.management.reports.findings import found_in
+from services.management.reports.model_chart import columns, rows
 from services.management.reports.model_report import HOURLY_MAX
+from services.management.reports.parts import Figure, Heading, Note, Part, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
+    from services.management.reports.model_findings import Title
     from services.management.reports.model_report import Content, Line, Report, Tally
     from services.management.texts import Text
 
 LINES_SHOWN_MAX = 10
 # As wide as Latin letters; Chinese characters are two of them wide.
 CHART_NAME_WIDTH_MAX = 34
-
-
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """The title of a part."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A sentence."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Cells in rows; the first row is the head, the first column names."""
-
-    cells: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A chart with the names of its colours."""
-
-    chart: Chart
-    legend: tuple[str, ...]
-
-
-Part: TypeAlias = Heading | Note | Table | Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +39,22 @@ class Document:
     page: str
 
 
-def document(report: Report, topic: tuple[str, str], zone: ZoneInfo, *, chinese: bool) -> Document:
-    """Return a report in words; `topic` are the titles of its type, `zone` is the city's time zone."""
-    return _Writer(report, topic, zone, chinese=chinese).written()
+def document(report: Report, zone: ZoneInfo, *, chinese: bool) -> Document:
+    """Return a report in words; `zone` is the city's time zone."""
+    return _Writer(report, zone, chinese=chinese).written()
 
 
 class _Writer:
-    def __init__(self, report: Report, topic: tuple[str, str], zone: ZoneInfo, *, chinese: bool) -> None:
+    def __init__(self, report: Report, zone: ZoneInfo, *, chinese: bool) -> None:
         self._report = report
-        self._topic = topic[0] or topic[1] if chinese else topic[1] or topic[0]
         self._zone = zone
         self._chinese = chinese
 
     def say(self, text: Text, **values: str) -> str:
         return text.fill(**values)[0 if self._chinese else 1]
+
+    def name(self, title: Title) -> str:
+        return title.zh if self._chinese else title.en
 
     def time(self, at: datetime, form: str = "%Y-%m-%d %H:%M") -> str:
         return at.astimezone(self._zone).strftime(form)
@@ -94,15 +67,20 @@ class _Writer:
             self.say(texts.MADE, at=self.time(report.made_at), by=report.made_by),
         ]
         if report.organisation:
-            lines.append(self.say(texts.OF_ORGANISATION, organisation=report.organisation))
+            lines.append(self.say(texts.OF_ORGANISATION, organisation=self.name(content.about.organisation)))
         most = str(LINES_SHOWN_MAX)
         return Document(
             language="zh-CN" if self._chinese else "en",
-            title=self.say(texts.TITLES[report.kind], zone=report.zone, topic=self._topic or report.type),
+            title=self.say(
+                texts.TITLES[report.kind],
+                zone=self.name(content.about.zone),
+                topic=self.name(content.about.type),
+            ),
             lines=tuple(lines),
             parts=(
                 *self._summary(content),
                 *self._course(content),
+                *found_in(content, self.say, self.name),
                 *self._lines(self.say(texts.TYPES, most=most), content.types, compared=True),
                 *self._lines(self.say(texts.ZONES), content.zones),
                 *self._lines(self.say(texts.ORGANISATIONS, most=most), content.organisations),
@@ -138,7 +116,7 @@ class _Writer:
     def _lines(self, title: str, lines: Sequence[Line], *, compared: bool = False) -> list[Part]:
         if not lines:
             return [Heading(title), Note(self.say(texts.NOTHING))]
-        names = [(line.zh or line.en) if self._chinese else (line.en or line.zh) for line in lines]
+        names = [self.name(line.title) for line in lines]
         heads = (self.say(texts.NAME), *self._heads())
         cells = [(name, *_cells(line.now)) for name, line in zip(names, lines, strict=True)]
         if not compared:
@@ -158,7 +136,9 @@ class _Writer:
             return []
         title = marks.zh if self._chinese else marks.en
         start, end = map(self.time, marks.period)
-        cells = [(mark.subject, "–" if mark.points is None else f"{mark.points:.2f}") for mark in marks.marks]
+        cells = [
+            (self.name(mark.subject), "–" if mark.points is None else f"{mark.points:.2f}") for mark in marks.marks
+        ]
         return [
             Heading(self.say(texts.MARKS, title=title, version=str(marks.version))),
             Note(self.say(texts.MARKS_OF, start=start, end=end, hash=marks.content_hash[:16])),

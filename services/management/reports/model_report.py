@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from libs.errors import Invalid
+from services.management.reports.model_findings import NOTHING, Emerging, HotSpots, Title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,10 +65,9 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a table: a type, a zone or an organisation, by its names in both languages."""
+    """One line of a table: a type, a zone or an organisation."""
 
-    zh: str
-    en: str
+    title: Title
     now: Tally
     before: Tally = Tally()
 
@@ -85,7 +85,7 @@ class Bucket:
 class Mark:
     """What a subject came to in the latest published scorecard; `points` is None without any."""
 
-    subject: str
+    subject: Title
     points: float | None
 
 
@@ -103,9 +103,19 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """All that a report says."""
+class About:
+    """What the zone, organisation and type of a report were called when it was made; "" where it is of all."""
 
+    zone: Title
+    organisation: Title = NOTHING
+    type: Title = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """All that a report says. `emerging` and `hot_spots` are None in reports that do not look for them."""
+
+    about: About
     now: Tally
     before: Tally
     buckets: tuple[Bucket, ...]
@@ -113,6 +123,8 @@ class Content:
     zones: tuple[Line, ...]
     organisations: tuple[Line, ...]
     marks: Marks | None = None
+    emerging: Emerging | None = None
+    hot_spots: HotSpots | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +174,7 @@ def edges(period: Period, zone: ZoneInfo) -> list[Period]:
 
 def rising(lines: Sequence[Line], most: int) -> tuple[Line, ...]:
     """Return the lines with most events opened, at most `most`; of equal ones the first by name."""
-    return tuple(sorted(lines, key=lambda line: (-line.now.opened, -line.now.waiting, line.en))[:most])
+    return tuple(sorted(lines, key=lambda line: (-line.now.opened, -line.now.waiting, line.title.en))[:most])
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:

@@ -9,12 +9,13 @@ from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from services.management.reports.document import Figure, Heading, Note
 from services.management.reports.model_chart import LEFT
+from services.management.reports.parts import Figure, Heading, Note
 
 if TYPE_CHECKING:
-    from services.management.reports.document import Document, Part, Table
+    from services.management.reports.document import Document
     from services.management.reports.model_chart import Chart
+    from services.management.reports.parts import Part, Table
 
 FONT = "STSong-Light"
 COLOURS = ("#1f6fb2", "#e39b2d")
@@ -76,6 +77,8 @@ def _flowables(part: Part) -> list[Any]:
 
     if isinstance(part, Heading):
         return [_paragraph(part.text, 12.5, before=12, after=4, joined=True)]
+    if isinstance(part, Note) and part.small:
+        return [_paragraph(part.text, 8, before=3)]
     if isinstance(part, Note):
         return [_paragraph(part.text, 9.5, after=3, joined=True)]
     if isinstance(part, Figure):

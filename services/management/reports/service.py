@@ -15,7 +15,7 @@ from quintet.management.v1.reports_pb2_grpc import ReportServiceServicer
 from services.management.convert import time_of, time_pb, zone_of
 from services.management.model_loop import voided_states
 from services.management.reports import store_reports
-from services.management.reports.counting import counted, topic
+from services.management.reports.counting import counted
 from services.management.reports.document import document
 from services.management.reports.html import html
 from services.management.reports.model_report import PERIOD_MAX, REPORT_NAME, Kind, Period, Report, period_of
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
-    from libs.db import Connection
     from libs.tx import Transactions, Tx
     from libs.zones import ZoneTree
     from services.management.model_loop import Loop
@@ -68,6 +67,7 @@ class ReportServicer(ReportServiceServicer):
         content = await counted(
             tx.conn, tree, zone, period, self._zone,
             organisation=request.organisation, event_type=request.type, voided=voided_states(self._loops()),
+            searching=kind is not Kind.TOPICAL and not request.organisation,
         )  # fmt: skip
         report = Report(
             name=names.build(REPORT_NAME, zone=zone, report=short_id()),
@@ -97,16 +97,12 @@ class ReportServicer(ReportServiceServicer):
         return Period(start, end)
 
     async def GetReport(self, request: pb.GetReportRequest, _context: Context) -> pb.GetReportResponse:
-        async def read(conn: Connection) -> tuple[Report, tuple[str, str]]:
-            report = await store_reports.get(conn, request.name)
-            if report is None:
-                raise NotFound(Reason.REPORT_NOT_FOUND, f"{request.name} does not exist", name=request.name)
-            return report, await topic(conn, report.type)
-
-        report, title = await self._transactions.read(read)
+        report = await self._transactions.read(lambda conn: store_reports.get(conn, request.name))
+        if report is None:
+            raise NotFound(Reason.REPORT_NOT_FOUND, f"{request.name} does not exist", name=request.name)
         current_caller().require(READ, zone=report.zone)
         chinese = request.language != pb.REPORT_LANGUAGE_EN
-        written = document(report, title, self._zone, chinese=chinese)
+        written = document(report, self._zone, chinese=chinese)
         as_pdf = request.format == pb.REPORT_FORMAT_PDF
         content = await asyncio.to_thread(pdf if as_pdf else html, written)
         media_type = "application/pdf" if as_pdf else "text/html; charset=utf-8"

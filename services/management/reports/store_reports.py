@@ -7,7 +7,19 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from services.management.reports.model_report import Bucket, Content, Kind, Line, Mark, Marks, Period, Report, Tally
+from services.management.reports.model_findings import Emerging, HotSpot, HotSpots, Issue, Title
+from services.management.reports.model_report import (
+    About,
+    Bucket,
+    Content,
+    Kind,
+    Line,
+    Mark,
+    Marks,
+    Period,
+    Report,
+    Tally,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +55,8 @@ async def page(conn: Connection, zones: Sequence[str], *, after: int | None, lim
 
 def _report(row: Record) -> Report:
     found: dict[str, Any] = json.loads(row["content"])
-    marks = found["marks"]
     content = Content(
+        about=About(*(Title(*found["about"][each]) for each in ("zone", "organisation", "type"))),
         now=Tally(**found["now"]),
         before=Tally(**found["before"]),
         buckets=tuple(
@@ -53,15 +65,9 @@ def _report(row: Record) -> Report:
         types=_lines(found["types"]),
         zones=_lines(found["zones"]),
         organisations=_lines(found["organisations"]),
-        marks=Marks(
-            **{
-                **marks,
-                "period": Period(*map(datetime.fromisoformat, marks["period"])),
-                "marks": tuple(Mark(**each) for each in marks["marks"]),
-            }
-        )
-        if marks
-        else None,
+        marks=_marks(found["marks"]) if found["marks"] else None,
+        emerging=_emerging(found["emerging"]) if found["emerging"] else None,
+        hot_spots=_hot_spots(found["hot_spots"]) if found["hot_spots"] else None,
     )
     return Report(
         id=row["id"],
@@ -78,4 +84,20 @@ def _report(row: Record) -> Report:
 
 
 def _lines(found: Sequence[dict[str, Any]]) -> tuple[Line, ...]:
-    return tuple(Line(each["zh"], each["en"], Tally(**each["now"]), Tally(**each["before"])) for each in found)
+    return tuple(Line(Title(*each["title"]), Tally(**each["now"]), Tally(**each["before"])) for each in found)
+
+
+def _marks(found: dict[str, Any]) -> Marks:
+    period = Period(*map(datetime.fromisoformat, found["period"]))
+    marks = tuple(Mark(Title(*each["subject"]), each["points"]) for each in found["marks"])
+    return Marks(**{**found, "period": period, "marks": marks})
+
+
+def _emerging(found: dict[str, Any]) -> Emerging:
+    issues = (Issue(**{**each, "zone": Title(*each["zone"]), "type": Title(*each["type"])}) for each in found["issues"])
+    return Emerging(**{**found, "issues": tuple(issues)})
+
+
+def _hot_spots(found: dict[str, Any]) -> HotSpots:
+    spots = (HotSpot(**{**each, "zone": Title(*each["zone"])}) for each in found["spots"])
+    return HotSpots(**{**found, "spots": tuple(spots)})

@@ -36,7 +36,7 @@ class Scope(NamedTuple):
 
 
 _IN = """e.zone = ANY($1::text[]) AND ($2 = '' OR e.organisation = $2) AND ($3 = '' OR e.type = $3)
-    AND NOT e.partial AND e.status <> ALL($4::text[])"""
+    AND NOT e.partial AND e.merged_into = '' AND e.status <> ALL($4::text[])"""
 
 
 async def tally(conn: Connection, scope: Scope, period: Period, by: By) -> dict[str, Tally]:

@@ -259,6 +259,8 @@ class Places:
 
     async def ListZones(self, _request: ListZonesRequest) -> ListZonesResponse:
         zones = [Zone(name=f"zones/{code}", parent=parent and f"zones/{parent}") for code, parent in samples.ZONES]
+        for zone in zones:
+            zone.title.zh, zone.title.en = samples.ZONE_TITLES.get(zone.name.removeprefix("zones/"), ("", ""))
         return ListZonesResponse(zones=zones)
 
 

@@ -37,6 +37,14 @@ ZONES = (
 )
 
 
+# What some of them are called; of the others only their codes are known.
+ZONE_TITLES = {
+    "us-ca-sf": ("旧金山市", "San Francisco"),
+    "us-ca-sf-d6": ("第六区", "District 6"),
+    "us-ca-sf-d10": ("第十区", "District 10"),
+}
+
+
 def tree(root: str = "us-ca-sf") -> ZoneTree:
     """The zones as the node of the zone `root` has them."""
     return ZoneTree([ZoneRecord(code, parent=parent) for code, parent in ZONES], root=root)

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libs.errors import Forbidden, Invalid, NotFound
+from quintet.common.v1 import common_pb2
+from quintet.identity.v1.directory_pb2 import Organisation
+from quintet.identity.v1.facts_pb2 import OrganisationChanged
 from quintet.management.v1 import reports_pb2 as pb
+from services.management.merging.tests.moves import file, merge
 from services.management.performance.tests.lives import Life, chance_lives, take_in
 from services.management.performance.tests.test_figures import draft, publish, put
 from services.management.tests import samples
@@ -54,6 +58,13 @@ def told(report: pb.Report) -> tuple[int, int, int, int]:
     return report.opened, report.closed, report.waiting, report.late
 
 
+async def called(node: Node, organisation: str, zh: str, en: str, stated_by: str = "") -> None:
+    """Let identity say what an organisation is called."""
+    title = common_pb2.LocalText(zh=zh, en=en)
+    message = OrganisationChanged(organisation=Organisation(name=organisation, title=title, zone="us-ca-sf"))
+    await node.hear(message, node=stated_by or node.id)
+
+
 async def test_counts_of_a_week_a_day_a_topic_and_an_organisation(city: Node) -> None:
     lives = chance_lives(5, 200)
     await take_in(city, lives)
@@ -81,8 +92,8 @@ async def test_the_page_says_what_was_counted_in_both_languages_and_fetches_noth
     await take_in(city, lives)
     report = await generate(city, day="2025-03-19")
     for language, words in (
-        ("ZH", ("us-ca-sf 事件周报", "按期结案率", "涂鸦", "期末超期", "周期：2025-03-17 00:00 至 2025-03-24 00:00")),
-        ("EN", ("Weekly report: us-ca-sf", "Closed on time", "Graffiti", "Late at the end", "Period: 2025-03-17")),
+        ("ZH", ("旧金山市 事件周报", "按期结案率", "涂鸦", "期末超期", "周期：2025-03-17 00:00 至 2025-03-24 00:00")),
+        ("EN", ("Weekly report: San Francisco", "Closed on time", "Graffiti", "Late at the end", "Period: 2025-03-17")),
     ):
         answer = await read(city, report, language)
         page = html.unescape(answer.content.decode())
@@ -103,7 +114,44 @@ async def test_the_latest_published_scorecard_stands_in_it(city: Node) -> None:
     page = (await read(city, await generate(city, day="2025-03-19"))).content.decode()
     assert "最近公布的记分卡：事件处置质效（第1版）" in page
     assert card.content_hash.hex()[:16] in page
-    assert f"<td>{samples.WORKS}</td>" in page
+    assert f"<td>{samples.WORKS}</td>" in page, "nobody has said what they are called"
+    await called(city, samples.WORKS, "市政公司", "Public works")
+    report = await generate(city, day="2025-03-19")
+    for language, words in (
+        ("ZH", ("市政公司", "第十区", "第2级")),
+        ("EN", ("Public works", "District 10", "Level 2")),
+    ):
+        page = (await read(city, report, language)).content.decode()
+        assert all(f"<td>{word}</td>" in page for word in words), language
+        assert samples.WORKS not in page
+
+
+async def test_a_report_names_everything_by_its_title_as_it_was_when_it_was_made(city: Node) -> None:
+    await take_in(city, chance_lives(5, 60))
+    await called(city, samples.PARKS, "园林公司", "Parks")
+    await called(city, samples.PARKS, "别人起的名", "What others call it", stated_by="sf-d10")
+    await called(city, samples.SEWERS, "", "Sewer crew", stated_by="sf-d10")
+    await called(city, samples.SEWERS, "排水班组", "Sewers", stated_by="sf-d6")
+    report = await generate(city, day="2025-03-19", parent="zones/us-ca-sf-d10", organisation=samples.PARKS)
+    everybody = await generate(city, day="2025-03-19")
+    await called(city, samples.PARKS, "新名", "New name")
+    zh, en = [html.unescape((await read(city, report, each)).content.decode()) for each in ("ZH", "EN")]
+    assert "第十区 事件周报" in zh
+    assert "Weekly report: District 10" in en
+    assert "仅限承办组织 园林公司" in zh
+    assert "What Parks has, alone" in en
+    zh, en = [html.unescape((await read(city, everybody, each)).content.decode()) for each in ("ZH", "EN")]
+    for page, words in ((zh, ("园林公司", "Sewer crew", "第六区")), (en, ("Parks", "Sewer crew", "District 6"))):
+        assert all(f"<td>{word}</td>" in page for word in words)
+    assert f"<td>{samples.WORKS}</td>" in en, "of whom nobody has said what they are called"
+
+
+async def test_events_that_were_merged_by_hand_count_once(city: Node) -> None:
+    first, second = await file(city, 1), await file(city, 2, 300)
+    city.clock.advance(timedelta(days=7))
+    assert (await generate(city)).opened == 2
+    await merge(city, second, first)
+    assert told(await generate(city))[:3] == (1, 0, 1)
 
 
 async def test_a_pdf_is_the_same_each_time_and_names_its_chinese_font(city: Node) -> None:

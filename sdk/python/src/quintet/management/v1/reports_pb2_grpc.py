@@ -59,7 +59,8 @@ class ReportServiceServicer:
     """
 
     def GenerateReport(self, request, context):
-        """GenerateReport counts and keeps what a report says.
+        """GenerateReport counts and keeps what a report says. A daily or weekly report of all organisations also says what rises and
+        where the hot spots are, with the statistics.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -19,7 +19,9 @@ class ReportServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GenerateReport: _aio.UnaryUnaryMultiCallable[_reports_pb2.GenerateReportRequest, _reports_pb2.GenerateReportResponse]
-    """GenerateReport counts and keeps what a report says."""
+    """GenerateReport counts and keeps what a report says. A daily or weekly report of all organisations also says what rises and
+    where the hot spots are, with the statistics.
+    """
     GetReport: _aio.UnaryUnaryMultiCallable[_reports_pb2.GetReportRequest, _reports_pb2.GetReportResponse]
     """GetReport renders a report as a page or a PDF."""
     ListReports: _aio.UnaryUnaryMultiCallable[_reports_pb2.ListReportsRequest, _reports_pb2.ListReportsResponse]
@@ -36,7 +38,9 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reports_pb2.GenerateReportRequest,
         context: _aio.ServicerContext[_reports_pb2.GenerateReportRequest, _abc.Awaitable[_reports_pb2.GenerateReportResponse]],
     ) -> _abc.Awaitable[_reports_pb2.GenerateReportResponse]:
-        """GenerateReport counts and keeps what a report says."""
+        """GenerateReport counts and keeps what a report says. A daily or weekly report of all organisations also says what rises and
+        where the hot spots are, with the statistics.
+        """
 
     @_abc_1.abstractmethod
     def GetReport(

@@ -465,7 +465,8 @@ export const ReportFormatSchema: GenEnum<ReportFormat> = /*@__PURE__*/
  */
 export const ReportService: GenService<{
   /**
-   * GenerateReport counts and keeps what a report says.
+   * GenerateReport counts and keeps what a report says. A daily or weekly report of all organisations also says what rises and
+   * where the hot spots are, with the statistics.
    *
    * @generated from rpc quintet.management.v1.ReportService.GenerateReport
    */

@@ -24,6 +24,12 @@ HEADERS_KIB_MAX = 32
 # Longer than the longest unary deadline of the API; a longer silence means that somebody is gone.
 IDLE_TIMEOUT_S = 300
 ADAPTER_TIMEOUT_S = 60
+# Photos and files of events, whose bodies are larger than requests may be: the adapter limits each (adapters.evidence).
+FILES_PATHS = {
+    "POST": "/v1/zones/[^/]+/events/[^/]+/evidence",
+    "GET": "/v1/zones/[^/]+/events/[^/]+/evidence/[^/]+/content",
+}
+FILES_TIMEOUT_S = 330
 # A stream of readings or of news may be silent for long, and ends at the latest after this.
 STREAM_S_MAX = 3_600
 STREAMS_PER_CONNECTION_MAX = 100
@@ -177,6 +183,7 @@ def _routes(settings: GatewaySection, api: EdgeApi) -> Json:
             *(_grpc_route(part) for part in PARTS),
             # Health, reflection and whatever else the services offer each other is not for the outside.
             *({"match": {"prefix": prefix}, "direct_response": {"status": 404}} for prefix in ("/quintet.", "/grpc.")),
+            *(_files_route(method, path) for method, path in FILES_PATHS.items()),
             {
                 "match": {"prefix": "/"},
                 "route": {"cluster": ADAPTER, "timeout": f"{ADAPTER_TIMEOUT_S}s", "retry_policy": _retries()},
@@ -213,6 +220,18 @@ def _grpc_route(part: str) -> Json:
             "retry_policy": _retries(),
         },
         # A stream must pass message by message; the services limit the size of each.
+        "typed_per_filter_config": {"envoy.filters.http.buffer": filters.no_body_limit()},
+    }
+
+
+def _files_route(method: str, path: str) -> Json:
+    """A file passes as it comes, neither gathered nor sent again: its sender knows what to do when it breaks off."""
+    return {
+        "match": {
+            "safe_regex": {"regex": path},
+            "headers": [{"name": ":method", "string_match": {"exact": method}}],
+        },
+        "route": {"cluster": ADAPTER, "timeout": f"{FILES_TIMEOUT_S}s"},
         "typed_per_filter_config": {"envoy.filters.http.buffer": filters.no_body_limit()},
     }
 

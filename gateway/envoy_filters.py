@@ -26,7 +26,10 @@ CORS_MAX_AGE_S = 3_600
 CORS_REQUEST_HEADERS = (
     *("authorization", "content-type", "grpc-timeout", "x-grpc-web", "x-user-agent", "traceparent", "tracestate"),
 )
-CORS_RESPONSE_HEADERS = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after")
+CORS_RESPONSE_HEADERS = (
+    *("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after"),
+    *("content-disposition", "content-range", "etag", "location"),
+)
 # Answers that the edge gives by itself: HTTP status, google.rpc code and the reason a client can rely on.
 LOCAL_REPLIES = (
     (400, 3, "REQUEST_MALFORMED"),

@@ -14,14 +14,16 @@ from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from gateway.adapters import feeds
+from gateway.adapters.answers import refusal
 from gateway.adapters.client import NodeClient
+from gateway.adapters.evidence import EvidenceFiles
 from gateway.adapters.jwks import JWKS_MAX_AGE_S, Jwks
 from gateway.adapters.page import StatusPage
 from gateway.adapters.readiness import Readiness
@@ -31,12 +33,18 @@ from gateway.adapters.sources import Probe, Sources
 from gateway.adapters.texts import Texts, choose_language
 from libs.channel import RemoteFaultError
 from libs.config import PARTS
-from libs.errors import DOMAIN, DomainError, Invalid, NotFound
+from libs.errors import DomainError, Invalid, NotFound
 
 STATIC = Path(__file__).with_name("static")
 OPENAPI = Path(__file__).parents[1] / "openapi.json"
 OPENAPI_MAX_AGE_S = 300
 GZIP_BYTES_MIN = 1_024
+# Photos and documents do not get smaller, and parts of them must be parts of the same bytes.
+COMPRESSION = Middleware(
+    GZipMiddleware,
+    minimum_size=GZIP_BYTES_MIN,
+    exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, "image/heic", "application/pdf"),
+)
 UNAVAILABLE = 14
 INTERNAL = 13
 INVALID_ARGUMENT = 3
@@ -69,11 +77,12 @@ class _Adapters:
                 Route("/openapi.json", self._openapi),
                 Route("/feeds/warnings.atom", self._warnings),
                 Route("/feeds/cap/{zone}/{warning}/{number:int}.xml", self._cap),
+                *EvidenceFiles(client.as_caller).routes,
                 Route("/docs", self._docs),
                 Mount("/docs/assets", StaticFiles(directory=_swagger_ui())),
                 Mount("/static", StaticFiles(directory=STATIC)),
             ],
-            middleware=[Middleware(SecurityHeaders), Middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN)],
+            middleware=[Middleware(SecurityHeaders), COMPRESSION],
             exception_handlers={HTTPException: _refused, Exception: _refused},
         )
         self.app.state.close = client.close
@@ -114,19 +123,19 @@ class _Adapters:
         try:
             keys = await self._jwks.get()
         except (DomainError, RemoteFaultError):
-            return _error(503, UNAVAILABLE, "DEPENDENCY_AWAY", "identity does not answer")
+            return refusal(503, UNAVAILABLE, "DEPENDENCY_AWAY", "identity does not answer")
         caching = {"cache-control": f"public, max-age={JWKS_MAX_AGE_S}", "access-control-allow-origin": "*"}
         return Response(keys, media_type="application/json", headers=caching)
 
     async def _warnings(self, request: Request) -> Response:
         zone = request.query_params.get("zone", "") or self._sources.node.zone
         if not feeds.is_zone(zone):
-            return _error(400, INVALID_ARGUMENT, "FIELD_INVALID", "zone: must be the code of a zone")
+            return refusal(400, INVALID_ARGUMENT, "FIELD_INVALID", "zone: must be the code of a zone")
         language = choose_language(request.query_params.get("lang", ""), request.headers.get("accept-language", ""))
         try:
             messages = await self._client.cap_messages(zone)
         except (DomainError, RemoteFaultError):
-            return _error(503, UNAVAILABLE, "DEPENDENCY_AWAY", "management does not answer")
+            return refusal(503, UNAVAILABLE, "DEPENDENCY_AWAY", "management does not answer")
         caching = {"cache-control": f"public, max-age={feeds.FEED_MAX_AGE_S}", "vary": "accept-language"}
         text = feeds.atom(self._sources.node, zone, messages, self._texts, language)
         return Response(text, media_type=feeds.ATOM, headers=caching)
@@ -137,9 +146,9 @@ class _Adapters:
         try:
             message = await self._client.cap_message(name)
         except (NotFound, Invalid):
-            return _error(404, 5, "CAP_MESSAGE_NOT_FOUND", "there is no such message")
+            return refusal(404, 5, "CAP_MESSAGE_NOT_FOUND", "there is no such message")
         except (DomainError, RemoteFaultError):
-            return _error(503, UNAVAILABLE, "DEPENDENCY_AWAY", "management does not answer")
+            return refusal(503, UNAVAILABLE, "DEPENDENCY_AWAY", "management does not answer")
         caching = {"cache-control": f"public, max-age={feeds.CAP_MAX_AGE_S}, immutable"}
         return Response(message.xml, media_type=feeds.CAP, headers=caching)
 
@@ -181,13 +190,7 @@ async def _refused(_: Request, error: Exception) -> Response:
     """No such page, or not with this method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     code, reason = _REFUSALS.get(status, (INTERNAL, "ADAPTER_FAILED"))
-    return _error(status, code, reason, HTTPStatus(status).phrase)
-
-
-def _error(status: int, code: int, reason: str, message: str) -> Response:
-    """A google.rpc.Status with an ErrorInfo, as the services and the edge answer."""
-    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": DOMAIN}
-    return JSONResponse({"code": code, "message": message, "details": [info]}, status_code=status)
+    return refusal(status, code, reason, HTTPStatus(status).phrase)
 
 
 def _plain(value: object) -> str:

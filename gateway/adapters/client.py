@@ -29,13 +29,15 @@ class NodeClient:
         self._health: dict[str, Any] = {
             part: health_pb2_grpc.HealthStub(found) for part, found in self._channels.items()
         }
+        # Carries the tokens of those who call us.
+        self.as_caller = channel(lambda: sources.address("management"), dependency="management")
         self._identity = identity_pb2_grpc.IdentityServiceStub(self._channels["identity"])
         self._management = management_pb2_grpc.ManagementServiceStub(self._channels["management"])
         self._warnings = channels_pb2_grpc.WarningChannelServiceStub(self._channels["management"])
         self._federation = federation_pb2_grpc.FederationServiceStub(self._channels["federation"])
 
     async def close(self) -> None:
-        for found in self._channels.values():
+        for found in (*self._channels.values(), self.as_caller):
             await found.close()
 
     async def check_health(self, part: str) -> None:

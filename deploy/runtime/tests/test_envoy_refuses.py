@@ -73,6 +73,21 @@ async def test_oversize_body_is_refused(edge: Edge, path: str) -> None:
     assert (await edge.client.post(path, content=unannounced(), headers=headers)).status_code == 413
 
 
+async def test_photos_may_be_larger_but_only_where_they_are_taken(edge: Edge) -> None:
+    photo, content = "/v1/zones/x/events/y/evidence", b"x" * (3 * BODY_BYTES_MAX)
+    answer = await edge.client.post(f"{photo}?fileName=a.jpg", content=content, headers=edge.bearer())
+    assert (answer.status_code, answer.json()["length"]) == (200, len(content))
+    assert (await edge.client.post(photo, content=content, headers={"authorization": "Bearer x"})).status_code == 401
+    for method, path in (
+        ("PUT", photo),
+        ("POST", f"{photo}/z"),
+        ("POST", f"/x{photo}"),
+        ("POST", "/v1/zones/x/events/y"),
+    ):
+        refused = await edge.client.request(method, path, content=content, headers=edge.bearer())
+        assert (refused.status_code, method, path) == (413, method, path)
+
+
 async def test_too_many_headers_are_refused(edge: Edge) -> None:
     answer = await edge.client.get("/x", headers={f"x-{number}": "1" for number in range(200)})
     assert answer.status_code == 431

@@ -100,6 +100,15 @@ class EvidenceServicer(EvidenceServiceServicer):
                 raise _no_upload(upload.name)
         return pb.FinishUploadResponse(evidence=evidence_pb(done))
 
+    async def DeleteUpload(self, request: pb.DeleteUploadRequest, _context: Context) -> pb.DeleteUploadResponse:
+        async def drop(tx: Tx) -> pb.DeleteUploadResponse:
+            upload = await self._upload(tx.conn, request.name)
+            await store_evidence.give_up(tx.conn, upload)
+            tx.audit("management.evidence.give_up", upload.name)
+            return pb.DeleteUploadResponse()
+
+        return await self._transactions.run(drop)
+
     async def GetEvidence(
         self, request: pb.GetEvidenceRequest, _context: Context
     ) -> AsyncIterator[pb.GetEvidenceResponse]:

@@ -33,7 +33,8 @@ async def insert_upload(conn: Connection, upload: Upload) -> None:
 
 async def count_uploads(conn: Connection, started_by: str) -> int:
     """Return how many uploads a person has not finished."""
-    return int(await conn.fetchval("SELECT count(*) FROM evidence_uploads WHERE started_by = $1", started_by))
+    query = "SELECT count(*) FROM evidence_uploads WHERE started_by = $1 AND NOT abandoned"
+    return int(await conn.fetchval(query, started_by))
 
 
 async def lock_upload(conn: Connection, name: str) -> Upload | None:
@@ -72,6 +73,12 @@ async def take_upload(conn: Connection, upload: Upload) -> bool:
     return bool(
         await conn.fetchval("DELETE FROM evidence_uploads WHERE id = $1 AND NOT abandoned RETURNING true", upload.id)
     )
+
+
+async def give_up(conn: Connection, upload: Upload) -> None:
+    """Let nobody finish a locked upload any more, and remove its parts; its object is found by `abandon`."""
+    await conn.execute("UPDATE evidence_uploads SET abandoned = true WHERE id = $1", upload.id)
+    await conn.execute("DELETE FROM evidence_parts WHERE upload_id = $1", upload.id)
 
 
 async def abandon(conn: Connection, before: datetime, limit: int) -> list[tuple[int, str]]:

@@ -176,6 +176,7 @@ class Node:
     wired: Wired
     stubs: tuple[Any, ...]
     held: dict[str, Grants]
+    address: str
     _relayed: int = 0
 
     async def call(self, method: str, request: Message, subject: str) -> Any:
@@ -311,10 +312,11 @@ async def make_node(transactions: MakeTransactions, clock: ManualClock, tmp_path
                 server.add(*servicer)
             port = await server.start()
             stack.push_async_callback(server.stop, 0)
-            opened = channel(f"127.0.0.1:{port}", dependency="management")
+            address = f"127.0.0.1:{port}"
+            opened = channel(address, dependency="management")
             stack.push_async_callback(opened.close)
             stubs = tuple(kind(opened) for kind in STUBS)
-            made = Node(node, made_transactions, clock, host.zones.tree(), wired, stubs, source.held)
+            made = Node(node, made_transactions, clock, host.zones.tree(), wired, stubs, source.held, address)
             await made.put(samples.GRAFFITI, samples.NOISE)
             for zone in delegated:
                 await made.hear(ZoneDelegated(zone=zone, node=zone.removeprefix("us-ca-")), zone=zone)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libs.errors import Away, Exhausted, Forbidden, Invalid, NotFound, Reason, WrongState
+from quintet.management.v1 import evidence_pb2
 from quintet.management.v1 import management_pb2 as pb
 from services.management.evidence.keeping import UploadKeeper
 from services.management.evidence.model_evidence import PART_BYTES_MAX, UPLOADS_PER_PERSON_MAX
@@ -107,6 +108,29 @@ async def test_nobody_fills_the_store_with_uploads(city: Node) -> None:
     with pytest.raises(Exhausted):
         await start(city, event, 10)
     await start(city, event, 10, OTHER)
+
+
+async def test_what_is_given_up_makes_room_and_is_removed(city: Node, store: Store) -> None:
+    event = await opened(city)
+    uploads = [await start(city, event, len(JPEG)) for _ in range(UPLOADS_PER_PERSON_MAX)]
+    given_up = evidence_pb2.DeleteUploadRequest(name=uploads[0].name)
+    await part(city, uploads[0].name, 1, JPEG)
+    with pytest.raises(NotFound):
+        await city.call("DeleteUpload", given_up, OTHER)
+    await city.call("DeleteUpload", given_up, HANDLER)
+    for attempt in (finish(city, uploads[0].name), city.call("DeleteUpload", given_up, HANDLER)):
+        with pytest.raises(NotFound) as caught:
+            await attempt
+        assert caught.value.reason == Reason.UPLOAD_NOT_FOUND
+    await start(city, event, 10)
+    assert await city.rows("SELECT FROM evidence_parts") == []
+    assert await UploadKeeper(city.transactions, store.opened()).sweep() == 1
+    done = await uploaded(city, event, subject=OTHER)
+    with pytest.raises(NotFound):
+        await city.call(
+            "DeleteUpload", evidence_pb2.DeleteUploadRequest(name=done.replace("evidence", "uploads")), OTHER
+        )
+    assert (await read(city, done))[1] == JPEG
 
 
 async def test_an_upload_is_begun_once(city: Node) -> None:

@@ -31,6 +31,9 @@ class EvidenceServiceStub:
 
     A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
     PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
+
+    The edge also takes a file as it is, and gives it back: POST /v1/{event}/evidence?fileName=... with its bytes as the body, and
+    GET /v1/{evidence}/content. It calls the methods below for that, as the same person.
     """
 
     def __init__(self, channel):
@@ -54,6 +57,11 @@ class EvidenceServiceStub:
                 request_serializer=quintet_dot_management_dot_v1_dot_evidence__pb2.FinishUploadRequest.SerializeToString,
                 response_deserializer=quintet_dot_management_dot_v1_dot_evidence__pb2.FinishUploadResponse.FromString,
                 _registered_method=True)
+        self.DeleteUpload = channel.unary_unary(
+                '/quintet.management.v1.EvidenceService/DeleteUpload',
+                request_serializer=quintet_dot_management_dot_v1_dot_evidence__pb2.DeleteUploadRequest.SerializeToString,
+                response_deserializer=quintet_dot_management_dot_v1_dot_evidence__pb2.DeleteUploadResponse.FromString,
+                _registered_method=True)
         self.GetEvidence = channel.unary_stream(
                 '/quintet.management.v1.EvidenceService/GetEvidence',
                 request_serializer=quintet_dot_management_dot_v1_dot_evidence__pb2.GetEvidenceRequest.SerializeToString,
@@ -72,6 +80,9 @@ class EvidenceServiceServicer:
 
     A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
     PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
+
+    The edge also takes a file as it is, and gives it back: POST /v1/{event}/evidence?fileName=... with its bytes as the body, and
+    GET /v1/{evidence}/content. It calls the methods below for that, as the same person.
     """
 
     def StartUpload(self, request, context):
@@ -91,6 +102,13 @@ class EvidenceServiceServicer:
     def FinishUpload(self, request, context):
         """FinishUpload makes evidence of the parts. Called again it gives the same answer. While the store of evidence is away it
         answers UNAVAILABLE, the parts stay, and it can be called again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteUpload(self, request, context):
+        """DeleteUpload gives an upload up that is not finished, and makes room for another.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,6 +147,11 @@ def add_EvidenceServiceServicer_to_server(servicer, server):
                     request_deserializer=quintet_dot_management_dot_v1_dot_evidence__pb2.FinishUploadRequest.FromString,
                     response_serializer=quintet_dot_management_dot_v1_dot_evidence__pb2.FinishUploadResponse.SerializeToString,
             ),
+            'DeleteUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteUpload,
+                    request_deserializer=quintet_dot_management_dot_v1_dot_evidence__pb2.DeleteUploadRequest.FromString,
+                    response_serializer=quintet_dot_management_dot_v1_dot_evidence__pb2.DeleteUploadResponse.SerializeToString,
+            ),
             'GetEvidence': grpc.unary_stream_rpc_method_handler(
                     servicer.GetEvidence,
                     request_deserializer=quintet_dot_management_dot_v1_dot_evidence__pb2.GetEvidenceRequest.FromString,
@@ -153,6 +176,9 @@ class EvidenceService:
 
     A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
     PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
+
+    The edge also takes a file as it is, and gives it back: POST /v1/{event}/evidence?fileName=... with its bytes as the body, and
+    GET /v1/{evidence}/content. It calls the methods below for that, as the same person.
     """
 
     @staticmethod
@@ -226,6 +252,33 @@ class EvidenceService:
             '/quintet.management.v1.EvidenceService/FinishUpload',
             quintet_dot_management_dot_v1_dot_evidence__pb2.FinishUploadRequest.SerializeToString,
             quintet_dot_management_dot_v1_dot_evidence__pb2.FinishUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quintet.management.v1.EvidenceService/DeleteUpload',
+            quintet_dot_management_dot_v1_dot_evidence__pb2.DeleteUploadRequest.SerializeToString,
+            quintet_dot_management_dot_v1_dot_evidence__pb2.DeleteUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,6 +18,9 @@ class EvidenceServiceStub:
 
     A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
     PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
+
+    The edge also takes a file as it is, and gives it back: POST /v1/{event}/evidence?fileName=... with its bytes as the body, and
+    GET /v1/{evidence}/content. It calls the methods below for that, as the same person.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -29,6 +32,8 @@ class EvidenceServiceStub:
     """FinishUpload makes evidence of the parts. Called again it gives the same answer. While the store of evidence is away it
     answers UNAVAILABLE, the parts stay, and it can be called again.
     """
+    DeleteUpload: _aio.UnaryUnaryMultiCallable[_evidence_pb2.DeleteUploadRequest, _evidence_pb2.DeleteUploadResponse]
+    """DeleteUpload gives an upload up that is not finished, and makes room for another."""
     GetEvidence: _aio.UnaryStreamMultiCallable[_evidence_pb2.GetEvidenceRequest, _evidence_pb2.GetEvidenceResponse]
     """GetEvidence sends a piece of evidence, what is known of it first, then its bytes. Bytes that are not those that were
     uploaded are not sent: the call is refused with EVIDENCE_DAMAGED.
@@ -42,6 +47,9 @@ class EvidenceServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
     PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
+
+    The edge also takes a file as it is, and gives it back: POST /v1/{event}/evidence?fileName=... with its bytes as the body, and
+    GET /v1/{evidence}/content. It calls the methods below for that, as the same person.
     """
 
     @_abc_1.abstractmethod
@@ -69,6 +77,14 @@ class EvidenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """FinishUpload makes evidence of the parts. Called again it gives the same answer. While the store of evidence is away it
         answers UNAVAILABLE, the parts stay, and it can be called again.
         """
+
+    @_abc_1.abstractmethod
+    def DeleteUpload(
+        self,
+        request: _evidence_pb2.DeleteUploadRequest,
+        context: _aio.ServicerContext[_evidence_pb2.DeleteUploadRequest, _abc.Awaitable[_evidence_pb2.DeleteUploadResponse]],
+    ) -> _abc.Awaitable[_evidence_pb2.DeleteUploadResponse]:
+        """DeleteUpload gives an upload up that is not finished, and makes room for another."""
 
     @_abc_1.abstractmethod
     def GetEvidence(

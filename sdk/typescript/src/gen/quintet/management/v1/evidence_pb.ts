@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/evidence.proto.
  */
 export const file_quintet_management_v1_evidence: GenFile = /*@__PURE__*/
-  fileDesc("CiRxdWludGV0L21hbmFnZW1lbnQvdjEvZXZpZGVuY2UucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSK3AQoIRXZpZGVuY2USDAoEbmFtZRgBIAEoCRIRCglmaWxlX25hbWUYAiABKAkSEgoKbWVkaWFfdHlwZRgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgDEg4KBnNoYTI1NhgFIAEoDBITCgt1cGxvYWRlZF9ieRgGIAEoCRIvCgt1cGxvYWRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEc3RlcBgIIAEoAyJ6CgZVcGxvYWQSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEhIKCnBhcnRfYnl0ZXMYAyABKAMSDQoFcGFydHMYBCABKAUSKwoHZW5kc19hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAirwEKElN0YXJ0VXBsb2FkUmVxdWVzdBIzCgZwYXJlbnQYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EhwKCWZpbGVfbmFtZRgCIAEoCUIJ0vMYBQgBEMgBEioKCnNpemVfYnl0ZXMYAyABKANCFtLzGBIxAAAAAAAA8D85AAAAAAAAdEESGgoKcmVxdWVzdF9pZBgEIAEoCUIG0vMYAhBAIkQKE1N0YXJ0VXBsb2FkUmVzcG9uc2USLQoGdXBsb2FkGAEgASgLMh0ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlVwbG9hZCKbAQoRVXBsb2FkUGFydFJlcXVlc3QSQgoEbmFtZRgBIAEoCUI00vMYMAgBKix6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0vdXBsb2Fkcy97dXBsb2FkfRImCgZudW1iZXIYAiABKAVCFtLzGBIxAAAAAAAA8D85AAAAAAAAJEASGgoHY29udGVudBgDIAEoDEIJ0vMYBRCAgIABIiUKElVwbG9hZFBhcnRSZXNwb25zZRIPCgdtaXNzaW5nGAEgAygFIlkKE0ZpbmlzaFVwbG9hZFJlcXVlc3QSQgoEbmFtZRgBIAEoCUI00vMYMAgBKix6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0vdXBsb2Fkcy97dXBsb2FkfSJJChRGaW5pc2hVcGxvYWRSZXNwb25zZRIxCghldmlkZW5jZRgBIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmlkZW5jZSJbChJHZXRFdmlkZW5jZVJlcXVlc3QSRQoEbmFtZRgBIAEoCUI30vMYMwgBKi96b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0vZXZpZGVuY2Uve2V2aWRlbmNlfSJZChNHZXRFdmlkZW5jZVJlc3BvbnNlEjEKCGV2aWRlbmNlGAEgASgLMh8ucXVpbnRldC5tYW5hZ2VtZW50LnYxLkV2aWRlbmNlEg8KB2NvbnRlbnQYAiABKAwikgEKE0xpc3RFdmlkZW5jZVJlcXVlc3QSMwoGcGFyZW50GAEgASgJQiPS8xgfCAEqG3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fRIpCglwYWdlX3NpemUYAiABKAVCFtLzGBIxAAAAAAAAAAA5AAAAAABAj0ASGwoKcGFnZV90b2tlbhgDIAEoCUIH0vMYAxCABCJiChRMaXN0RXZpZGVuY2VSZXNwb25zZRIxCghldmlkZW5jZRgBIAMoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmlkZW5jZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAky1AcKD0V2aWRlbmNlU2VydmljZRK9AQoLU3RhcnRVcGxvYWQSKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RhcnRVcGxvYWRSZXF1ZXN0GioucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN0YXJ0VXBsb2FkUmVzcG9uc2UiV8rzGCMKGW1hbmFnZW1lbnQuZXZpZGVuY2Uud3JpdGUiBnBhcmVudILT5JMCKiIlL3YxL3twYXJlbnQ9em9uZXMvKi9ldmVudHMvKn0vdXBsb2FkczoBKhK9AQoKVXBsb2FkUGFydBIoLnF1aW50ZXQubWFuYWdlbWVudC52MS5VcGxvYWRQYXJ0UmVxdWVzdBopLnF1aW50ZXQubWFuYWdlbWVudC52MS5VcGxvYWRQYXJ0UmVzcG9uc2UiWsrzGCEKGW1hbmFnZW1lbnQuZXZpZGVuY2Uud3JpdGUiBG5hbWWC0+STAi8iKi92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qL3VwbG9hZHMvKn06cGFydDoBKhLHAQoMRmluaXNoVXBsb2FkEioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkZpbmlzaFVwbG9hZFJlcXVlc3QaKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuRmluaXNoVXBsb2FkUmVzcG9uc2UiXsrzGCMKGW1hbmFnZW1lbnQuZXZpZGVuY2Uud3JpdGUiBG5hbWUwPILT5JMCMSIsL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyovdXBsb2Fkcy8qfTpmaW5pc2g6ASoSuAEKC0dldEV2aWRlbmNlEikucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2aWRlbmNlUmVxdWVzdBoqLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmlkZW5jZVJlc3BvbnNlIlDK8xgeChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgRuYW1lgtPkkwIoEiYvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKi9ldmlkZW5jZS8qfTABErsBCgxMaXN0RXZpZGVuY2USKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2aWRlbmNlUmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZpZGVuY2VSZXNwb25zZSJSyvMYIAoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIGcGFyZW50gtPkkwIoEiYvdjEve3BhcmVudD16b25lcy8qL2V2ZW50cy8qfS9ldmlkZW5jZWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_options_v1_options]);
+  fileDesc("CiRxdWludGV0L21hbmFnZW1lbnQvdjEvZXZpZGVuY2UucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSK3AQoIRXZpZGVuY2USDAoEbmFtZRgBIAEoCRIRCglmaWxlX25hbWUYAiABKAkSEgoKbWVkaWFfdHlwZRgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgDEg4KBnNoYTI1NhgFIAEoDBITCgt1cGxvYWRlZF9ieRgGIAEoCRIvCgt1cGxvYWRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEc3RlcBgIIAEoAyJ6CgZVcGxvYWQSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEhIKCnBhcnRfYnl0ZXMYAyABKAMSDQoFcGFydHMYBCABKAUSKwoHZW5kc19hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAirwEKElN0YXJ0VXBsb2FkUmVxdWVzdBIzCgZwYXJlbnQYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EhwKCWZpbGVfbmFtZRgCIAEoCUIJ0vMYBQgBEMgBEioKCnNpemVfYnl0ZXMYAyABKANCFtLzGBIxAAAAAAAA8D85AAAAAAAAdEESGgoKcmVxdWVzdF9pZBgEIAEoCUIG0vMYAhBAIkQKE1N0YXJ0VXBsb2FkUmVzcG9uc2USLQoGdXBsb2FkGAEgASgLMh0ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlVwbG9hZCKbAQoRVXBsb2FkUGFydFJlcXVlc3QSQgoEbmFtZRgBIAEoCUI00vMYMAgBKix6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0vdXBsb2Fkcy97dXBsb2FkfRImCgZudW1iZXIYAiABKAVCFtLzGBIxAAAAAAAA8D85AAAAAAAAJEASGgoHY29udGVudBgDIAEoDEIJ0vMYBRCAgIABIiUKElVwbG9hZFBhcnRSZXNwb25zZRIPCgdtaXNzaW5nGAEgAygFIlkKE0ZpbmlzaFVwbG9hZFJlcXVlc3QSQgoEbmFtZRgBIAEoCUI00vMYMAgBKix6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0vdXBsb2Fkcy97dXBsb2FkfSJJChRGaW5pc2hVcGxvYWRSZXNwb25zZRIxCghldmlkZW5jZRgBIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmlkZW5jZSJZChNEZWxldGVVcGxvYWRSZXF1ZXN0EkIKBG5hbWUYASABKAlCNNLzGDAIASosem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9L3VwbG9hZHMve3VwbG9hZH0iFgoURGVsZXRlVXBsb2FkUmVzcG9uc2UiWwoSR2V0RXZpZGVuY2VSZXF1ZXN0EkUKBG5hbWUYASABKAlCN9LzGDMIASovem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9L2V2aWRlbmNlL3tldmlkZW5jZX0iWQoTR2V0RXZpZGVuY2VSZXNwb25zZRIxCghldmlkZW5jZRgBIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmlkZW5jZRIPCgdjb250ZW50GAIgASgMIpIBChNMaXN0RXZpZGVuY2VSZXF1ZXN0EjMKBnBhcmVudBgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SKQoJcGFnZV9zaXplGAIgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YAyABKAlCB9LzGAMQgAQiYgoUTGlzdEV2aWRlbmNlUmVzcG9uc2USMQoIZXZpZGVuY2UYASADKAsyHy5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZpZGVuY2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMpIJCg9FdmlkZW5jZVNlcnZpY2USvQEKC1N0YXJ0VXBsb2FkEikucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN0YXJ0VXBsb2FkUmVxdWVzdBoqLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdGFydFVwbG9hZFJlc3BvbnNlIlfK8xgjChltYW5hZ2VtZW50LmV2aWRlbmNlLndyaXRlIgZwYXJlbnSC0+STAioiJS92MS97cGFyZW50PXpvbmVzLyovZXZlbnRzLyp9L3VwbG9hZHM6ASoSvQEKClVwbG9hZFBhcnQSKC5xdWludGV0Lm1hbmFnZW1lbnQudjEuVXBsb2FkUGFydFJlcXVlc3QaKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuVXBsb2FkUGFydFJlc3BvbnNlIlrK8xghChltYW5hZ2VtZW50LmV2aWRlbmNlLndyaXRlIgRuYW1lgtPkkwIvIiovdjEve25hbWU9em9uZXMvKi9ldmVudHMvKi91cGxvYWRzLyp9OnBhcnQ6ASoSxwEKDEZpbmlzaFVwbG9hZBIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5GaW5pc2hVcGxvYWRSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLkZpbmlzaFVwbG9hZFJlc3BvbnNlIl7K8xgjChltYW5hZ2VtZW50LmV2aWRlbmNlLndyaXRlIgRuYW1lMDyC0+STAjEiLC92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qL3VwbG9hZHMvKn06ZmluaXNoOgEqErsBCgxEZWxldGVVcGxvYWQSKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVsZXRlVXBsb2FkUmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5EZWxldGVVcGxvYWRSZXNwb25zZSJSyvMYIQoZbWFuYWdlbWVudC5ldmlkZW5jZS53cml0ZSIEbmFtZYLT5JMCJyolL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyovdXBsb2Fkcy8qfRK4AQoLR2V0RXZpZGVuY2USKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZpZGVuY2VSZXF1ZXN0GioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2aWRlbmNlUmVzcG9uc2UiUMrzGB4KFm1hbmFnZW1lbnQuZXZlbnRzLnJlYWQiBG5hbWWC0+STAigSJi92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qL2V2aWRlbmNlLyp9MAESuwEKDExpc3RFdmlkZW5jZRIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZpZGVuY2VSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmlkZW5jZVJlc3BvbnNlIlLK8xggChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgZwYXJlbnSC0+STAigSJi92MS97cGFyZW50PXpvbmVzLyovZXZlbnRzLyp9L2V2aWRlbmNlYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_options_v1_options]);
 
 /**
  * Evidence is one photo or file.
@@ -300,6 +300,42 @@ export const FinishUploadResponseSchema: GenMessage<FinishUploadResponse> = /*@_
   messageDesc(file_quintet_management_v1_evidence, 7);
 
 /**
+ * DeleteUploadRequest gives an upload up.
+ *
+ * @generated from message quintet.management.v1.DeleteUploadRequest
+ */
+export type DeleteUploadRequest = Message<"quintet.management.v1.DeleteUploadRequest"> & {
+  /**
+   * name is the upload, begun by the caller.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.DeleteUploadRequest.
+ * Use `create(DeleteUploadRequestSchema)` to create a new message.
+ */
+export const DeleteUploadRequestSchema: GenMessage<DeleteUploadRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_evidence, 8);
+
+/**
+ * DeleteUploadResponse answers DeleteUpload.
+ *
+ * @generated from message quintet.management.v1.DeleteUploadResponse
+ */
+export type DeleteUploadResponse = Message<"quintet.management.v1.DeleteUploadResponse"> & {
+};
+
+/**
+ * Describes the message quintet.management.v1.DeleteUploadResponse.
+ * Use `create(DeleteUploadResponseSchema)` to create a new message.
+ */
+export const DeleteUploadResponseSchema: GenMessage<DeleteUploadResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_evidence, 9);
+
+/**
  * GetEvidenceRequest asks for one piece of evidence.
  *
  * @generated from message quintet.management.v1.GetEvidenceRequest
@@ -318,7 +354,7 @@ export type GetEvidenceRequest = Message<"quintet.management.v1.GetEvidenceReque
  * Use `create(GetEvidenceRequestSchema)` to create a new message.
  */
 export const GetEvidenceRequestSchema: GenMessage<GetEvidenceRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_evidence, 8);
+  messageDesc(file_quintet_management_v1_evidence, 10);
 
 /**
  * GetEvidenceResponse is a part of the answer.
@@ -346,7 +382,7 @@ export type GetEvidenceResponse = Message<"quintet.management.v1.GetEvidenceResp
  * Use `create(GetEvidenceResponseSchema)` to create a new message.
  */
 export const GetEvidenceResponseSchema: GenMessage<GetEvidenceResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_evidence, 9);
+  messageDesc(file_quintet_management_v1_evidence, 11);
 
 /**
  * ListEvidenceRequest asks for a page of evidence.
@@ -381,7 +417,7 @@ export type ListEvidenceRequest = Message<"quintet.management.v1.ListEvidenceReq
  * Use `create(ListEvidenceRequestSchema)` to create a new message.
  */
 export const ListEvidenceRequestSchema: GenMessage<ListEvidenceRequest> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_evidence, 10);
+  messageDesc(file_quintet_management_v1_evidence, 12);
 
 /**
  * ListEvidenceResponse is a page of evidence.
@@ -409,7 +445,7 @@ export type ListEvidenceResponse = Message<"quintet.management.v1.ListEvidenceRe
  * Use `create(ListEvidenceResponseSchema)` to create a new message.
  */
 export const ListEvidenceResponseSchema: GenMessage<ListEvidenceResponse> = /*@__PURE__*/
-  messageDesc(file_quintet_management_v1_evidence, 11);
+  messageDesc(file_quintet_management_v1_evidence, 13);
 
 /**
  * EvidenceService keeps the evidence (证据) of the events that this node handles. Who may read an event may read its evidence;
@@ -417,6 +453,9 @@ export const ListEvidenceResponseSchema: GenMessage<ListEvidenceResponse> = /*@_
  *
  * A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
  * PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
+ *
+ * The edge also takes a file as it is, and gives it back: POST /v1/{event}/evidence?fileName=... with its bytes as the body, and
+ * GET /v1/{evidence}/content. It calls the methods below for that, as the same person.
  *
  * @generated from service quintet.management.v1.EvidenceService
  */
@@ -451,6 +490,16 @@ export const EvidenceService: GenService<{
     methodKind: "unary";
     input: typeof FinishUploadRequestSchema;
     output: typeof FinishUploadResponseSchema;
+  },
+  /**
+   * DeleteUpload gives an upload up that is not finished, and makes room for another.
+   *
+   * @generated from rpc quintet.management.v1.EvidenceService.DeleteUpload
+   */
+  deleteUpload: {
+    methodKind: "unary";
+    input: typeof DeleteUploadRequestSchema;
+    output: typeof DeleteUploadResponseSchema;
   },
   /**
    * GetEvidence sends a piece of evidence, what is known of it first, then its bytes. Bytes that are not those that were

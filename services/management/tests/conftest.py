@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from libs.channel import Channel
-    from libs.config import NodeConfig
     from libs.db import Connection, Record
     from libs.testing import MakeTransactions
     from services.management.model import EventType
@@ -303,8 +302,7 @@ async def make_node(transactions: MakeTransactions, clock: ManualClock, tmp_path
             source = callers.StaticGrants({})
             authenticator = TokenAuthenticator(callers.verifier(), source)
             identity = await _identity(stack, authenticator, source)
-            config = _config(node, root, tmp_path, settings)
-            host = await _host(config, made_transactions, clock, identity)
+            host = await _host(node, root, made_transactions, clock, tmp_path, identity, settings)
             source.held.update(city_grants(host.zones.tree))
             wired = await PART.build(host)
             server = Server("management", authenticator)
@@ -337,16 +335,23 @@ async def _identity(stack: AsyncExitStack, authenticator: TokenAuthenticator, so
     return opened
 
 
-def _config(node: str, root: str, folder: Path, settings: str) -> NodeConfig:
-    """Write the node's node.toml, with further settings, and load it."""
-    path = folder / f"{node}.toml"
+async def _host(
+    node: str,
+    root: str,
+    transactions: Transactions,
+    clock: ManualClock,
+    folder: Path,
+    identity: Channel,
+    further: str = "",
+) -> Host:
+    """Return what the runtime hands to the part; there is no bus, and nobody else to call but identity.
+
+    `further` are settings of node.toml besides its section [node].
+    """
+    config = folder / f"{node}.toml"
     of_node = f'[node]\nid = "{node}"\nname = "Node"\nzone = "{root}"\ntimezone = "UTC"\nstate = "state"\n'
-    path.write_text(of_node + settings)
-    return load_config(path)
-
-
-async def _host(settings: NodeConfig, transactions: Transactions, clock: ManualClock, identity: Channel) -> Host:
-    """Return what the runtime hands to the part; there is no bus, and nobody else to call but identity."""
+    config.write_text(of_node + further)
+    settings = load_config(config)
     unused: Any = None
     places: Any = Places()
     ensure_node_key(settings.secrets)
@@ -356,7 +361,7 @@ async def _host(settings: NodeConfig, transactions: Transactions, clock: ManualC
         transactions=transactions,
         bus=unused,
         clock=clock,
-        zones=ZoneDirectory(places, settings.node.zone),
+        zones=ZoneDirectory(places, root),
         signer=unused,
         node_keys=NodeKeys(settings.secrets),
         _channels={"identity": identity},

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from services.federation.deletions_store import Taken
 
 DELETION_DIFFERS = "DELETION_DIFFERS"
-# Of one contract so many proofs are looked at together; further ones when these are settled.
+# Of one contract so many proofs are looked at together, the others the next time: those looked at wait an hour or more.
 PROOFS_PER_LOOK_MAX = 500
 CONTRACTS_PER_POLL_MAX = 100
 

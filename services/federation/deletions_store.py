@@ -91,10 +91,10 @@ async def due(conn: Connection, now: datetime, limit: int) -> list[str]:
 
 
 async def to_check(conn: Connection, contract: str, limit: int) -> list[Taken]:
-    """Return proofs of a contract of which something may still come, the oldest first."""
+    """Return proofs of a contract of which something may still come, those first that were due first."""
     rows = await conn.fetch(
         "SELECT id, proof, checked, taken_at FROM deletion_proofs WHERE contract = $1 AND check_at IS NOT NULL"
-        " ORDER BY id LIMIT $2",
+        " ORDER BY check_at, id LIMIT $2",
         contract,
         limit,
     )

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from functools import partial
 from uuid import UUID
 
+import pytest
 import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given as given_any
@@ -16,7 +17,14 @@ from libs.testing import eventually
 from libs.tx import Tx
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1.facts_pb2 import ReceivedDay
-from services.federation import alarms, contracts_store, deletion_rules, metering_store, settlement_service
+from services.federation import (
+    alarms,
+    contracts_store,
+    deletion_checks,
+    deletion_rules,
+    metering_store,
+    settlement_service,
+)
 from services.federation.deletion_checks import DELETION_DIFFERS, DeletionChecks
 from services.federation.deletion_rules import DIFFERS, IMPOSSIBLE, MATCHES, PENDING, ProvedDay, Sums, Unproved, judge
 from services.federation.metering import DAYS_KEEP_DAYS, QUERY
@@ -118,6 +126,17 @@ async def test_a_day_that_is_left_out_differs_when_it_has_not_come_in_time(
     await told(joined, rows=0, days=[second])
     assert await shown(joined.provider) == [MATCHES, MATCHES]
     assert not await alarmed(joined.provider)
+
+
+async def test_proofs_that_differ_do_not_hold_up_the_next(
+    joined: Exchange, present: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion_checks, "PROOFS_PER_LOOK_MAX", 1)
+    never = ReceivedDay(contract=CONTRACT, day="2026-01-07", facts=1, rows=0, digest=bytes(32))
+    await told(joined, days=[never])
+    present.advance(timedelta(seconds=1))
+    await told(joined, reason="RETENTION", held_before=before(present), days=[await given(joined, "2026-01-05", 3)])
+    assert await shown(joined.provider) == [DIFFERS, MATCHES]
 
 
 async def test_people_are_not_alarmed_for_ever(joined: Exchange, present: ManualClock) -> None:

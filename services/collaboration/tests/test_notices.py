@@ -8,7 +8,13 @@ import pytest
 from libs.clock import ManualClock
 from libs.errors import NotFound
 from quintet.collaboration.v1 import notices_pb2 as pb
-from quintet.management.v1.facts_pb2 import DeadlineReminder, EventEscalated, HandoverChanged, WhistleUnanswered
+from quintet.management.v1.facts_pb2 import (
+    DeadlineReminder,
+    EventEscalated,
+    HandoverAcross,
+    HandoverChanged,
+    WhistleUnanswered,
+)
 from quintet.management.v1.handovers_pb2 import Handover, HandoverState
 from quintet.management.v1.management_pb2 import ClockKind, EscalationTier
 from services.collaboration.tests.conftest import COLLEAGUE, CREW_D6, DUTY_CENTRE, DUTY_OFFICER, GARDENER, Collaboration
@@ -193,6 +199,21 @@ async def test_a_dispute_is_brought_before_the_role_that_decides_here_or_above(c
     assert found.urgent
     assert not found.HasField("due_at")
     assert found.text.en == "public-works and parks dispute who answers for “Fallen tree”: it is brought before you."
+
+
+async def test_an_offer_of_another_tier_is_told_where_it_is_answered(collaboration: Collaboration) -> None:
+    below = {"node": "sf-d10", "received_from": "sf-d10"}
+    for to_node, heard in (("sf-d6", 0), ("sf", 1)):
+        offered = handed("OFFERED", to_node=to_node)
+        await collaboration.tell(HandoverAcross(handover=offered.handover), **below)
+        found, other = await told(collaboration, GARDENER, HANDLER)
+        assert (len(found), other) == (heard, [])
+    assert "offers you “Fallen tree”" in found[0].text.en
+    assert "拟将“Fallen tree”移交贵单位" in found[0].text.zh
+    # Of an own offer to another node nobody is told here.
+    own = handed("OFFERED", to_node="sf-d10")
+    await collaboration.tell(own, HandoverAcross(handover=own.handover))
+    assert [len(each) for each in await told(collaboration, GARDENER, HANDLER)] == [1, 0]
 
 
 async def test_a_whistle_is_told_to_the_organisations_of_this_node(collaboration: Collaboration) -> None:

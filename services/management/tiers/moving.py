@@ -47,12 +47,12 @@ class Moving:
             if handover.state in WAITING:
                 await self._trail.supersede(tx, None, handover)
         after, step = give_up(event, moved, tx.now)
-        requests = await store_events.update(tx.conn, replace(after, node=event.node), step)
+        await store_events.update(tx.conn, replace(after, node=event.node), step)
         await store_moves.move(tx.conn, replace(after, node=event.node), moved.to_node, above=above)
         shares = await store_joint.list_sub_orders(tx.conn, event.id) if event.shares else []
         event_type = await self._book.type_of(tx.conn, event)
         message = facts_pb2.EventMoved(
-            event=convert.event_pb(after, requests, shares),
+            event=convert.event_pb(after, shares=shares),
             step=convert.step_pb(step),
             from_node=event.node,
             to_node=moved.to_node,

@@ -1349,7 +1349,9 @@ class EventMoved(_message.Message):
     """handover is the hand-over that it follows; empty for a take-over."""
     @_builtins.property
     def event(self) -> _management_pb2.Event:
-        """event is the event as the old home leaves it: organisation is the new one, node the new home."""
+        """event is the event as the old home leaves it: organisation is the new one, node the new home. Its requests are left out: the
+        new home was told of them.
+        """
 
     @_builtins.property
     def step(self) -> _management_pb2.EventStep:

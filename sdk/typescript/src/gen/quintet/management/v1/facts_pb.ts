@@ -1588,7 +1588,8 @@ export const TakeOverRefusedSchema: GenMessage<TakeOverRefused> = /*@__PURE__*/
  */
 export type EventMoved = Message<"quintet.management.v1.EventMoved"> & {
   /**
-   * event is the event as the old home leaves it: organisation is the new one, node the new home.
+   * event is the event as the old home leaves it: organisation is the new one, node the new home. Its requests are left out: the
+   * new home was told of them.
    *
    * @generated from field: quintet.management.v1.Event event = 1;
    */

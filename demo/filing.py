@@ -15,6 +15,7 @@ from demo.records import Record
 from demo.timeline import FilingPosition
 
 CONCURRENCY = 16
+REQUESTS = "/v1/requests"
 TIMEOUT_S = 30.0
 # UNAVAILABLE, and a deadline. ABORTED also invites another attempt; it shares 409 with ALREADY_EXISTS, which does not.
 RETRIED = frozenset({httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT})
@@ -121,20 +122,17 @@ class Filing:
         deadline = loop.time() + PATIENCE_S
         delay_s = RETRY_DELAY_FIRST_S
         while True:
-            token = self._tokens.get(resident) or await self._sign_in(resident)
             try:
-                answer = await self._http.post(
-                    "/v1/requests", json=content, headers={"authorization": f"Bearer {token}"}
-                )
+                answer = await self._post(resident, content)
             except httpx.TransportError as error:
                 reason = repr(error)
             else:
                 if answer.is_success:
                     self._keep(record, answer.json()["request"])
                     return
-                reason = f"{answer.status_code} {answer.text}"
-                if answer.status_code == httpx.codes.UNAUTHORIZED:
-                    self._tokens.pop(resident, None)
+                reason = f"{answer.request.url.path}: {answer.status_code} {answer.text}"
+                if answer.status_code == httpx.codes.UNAUTHORIZED and answer.request.url.path == REQUESTS:
+                    self._tokens.pop(resident, None)  # it has expired
                 elif not _may_help(answer):
                     raise FilingRefused(f"{record.external_id}: {reason}")
             if loop.time() > deadline:
@@ -147,15 +145,16 @@ class Filing:
         self.filed.records[name] = record
         self.filed.flags[name] = {flag["code"]: flag["reason"] for flag in request.get("flags", ())}
 
-    async def _sign_in(self, resident: str) -> str:
-        credentials = {"login": resident, "password": self._accounts.password("sf", resident)}
-        answer = await self._http.post("/v1/sessions:signIn", json=credentials)
-        if not answer.is_success:
-            if _may_help(answer):
-                return ""
-            raise FilingRefused(f"{resident} cannot sign in: {answer.status_code} {answer.text}")
-        self._tokens[resident] = token = str(answer.json()["tokens"]["accessToken"])
-        return token
+    async def _post(self, resident: str, content: Mapping[str, Any]) -> httpx.Response:
+        """File as a resident, signed in before if need be; returns the answer to the first call that fails."""
+        if resident not in self._tokens:
+            credentials = {"login": resident, "password": self._accounts.password("sf", resident)}
+            answer = await self._http.post("/v1/sessions:signIn", json=credentials)
+            if not answer.is_success:
+                return answer
+            self._tokens[resident] = str(answer.json()["tokens"]["accessToken"])
+        authorization = {"authorization": f"Bearer {self._tokens[resident]}"}
+        return await self._http.post(REQUESTS, json=content, headers=authorization)
 
 
 def _may_help(answer: httpx.Response) -> bool:

@@ -203,11 +203,12 @@ async def test_a_dispute_is_brought_before_the_role_that_decides_here_or_above(c
 
 async def test_an_offer_of_another_tier_is_told_where_it_is_answered(collaboration: Collaboration) -> None:
     below = {"node": "sf-d10", "received_from": "sf-d10"}
-    for to_node, heard in (("sf-d6", 0), ("sf", 1)):
-        offered = handed("OFFERED", to_node=to_node)
-        await collaboration.tell(HandoverAcross(handover=offered.handover), **below)
-        found, other = await told(collaboration, GARDENER, HANDLER)
-        assert (len(found), other) == (heard, [])
+    elsewhere, here = (handed("OFFERED", to_node=node).handover for node in ("sf-d6", "sf"))
+    await collaboration.tell(HandoverAcross(handover=elsewhere), **below)
+    assert await told(collaboration, GARDENER, HANDLER) == [[], []]
+    await collaboration.tell(HandoverAcross(handover=here), **below)
+    found, other = await told(collaboration, GARDENER, HANDLER)
+    assert other == []
     assert "offers you “Fallen tree”" in found[0].text.en
     assert "拟将“Fallen tree”移交贵单位" in found[0].text.zh
     # Of an own offer to another node nobody is told here.

@@ -83,7 +83,7 @@ async def test_its_status_is_for_those_who_know_the_token(traced: Traced) -> Non
     assert status["ready"] is True
     assert {line["name"]: line["state"] for line in status["services"]} == dict.fromkeys(PARTS, "running")
     servers = dict.fromkeys(("postgres", "nats", "envoy"), "running")
-    assert {line["name"]: line["state"] for line in status["servers"]} == servers | {"disk": ""}
+    assert {line["name"]: line["state"] for line in status["servers"]} == servers | {"disk": "", "evidence_folder": ""}
     assert status["peers"] == []
     assert status["contracts"] == {"active": 0, "more": False}
     assert status["counters"]["total"]["zone"] == "us-ca-sf"

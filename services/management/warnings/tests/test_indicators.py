@@ -12,6 +12,7 @@ from libs.errors import Forbidden, Invalid, NotFound
 from quintet.collaboration.v1 import collaboration_pb2
 from quintet.collaboration.v1.facts_pb2 import TaskChanged
 from quintet.delivery.v1.facts_pb2 import RequestFiled
+from quintet.federation.v1.facts_pb2 import ZoneDelegated
 from quintet.management.v1 import facts_pb2, management_pb2
 from quintet.management.v1 import indicators_pb2 as pb
 from quintet.perception.v1.facts_pb2 import DailyAggregateComputed
@@ -134,6 +135,7 @@ async def test_open_events_past_their_time_stand_until_they_are_closed(centre: C
         dueField="event.due_at",
     )
     indicator = (await put(centre, indicator)).indicator
+    await centre.hear(ZoneDelegated(zone=D10, node="elsewhere"), zone=D10)
     for number, hours in ((1, 1), (2, 5), (3, 0)):
         await centre.take_in(opened(centre, D10, number, due_h=hours))
     await centre.take_in(advanced(centre, D10, 1, 2, closed=False))

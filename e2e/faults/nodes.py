@@ -146,6 +146,12 @@ class FaultNode:
         await self.start()
         self.resting.clear()
 
+    async def restart(self) -> None:
+        """Stop all processes in order and have them started again; what dies meanwhile is started again, too."""
+        await self.stop()
+        self.resting.clear()
+        await self.ready()
+
     def kill(self, victim: str) -> None:
         """SIGKILL for one process. The node restarts its servers itself, `keep` the others as an init system would."""
         if victim == EVERYTHING:
@@ -154,16 +160,23 @@ class FaultNode:
             self.process.kill()
         elif victim in self.services:
             self.services[victim].kill()
-        elif (pid := self.process.servers().get(victim)) is not None:
+        elif (pid := self._servers().get(victim)) is not None:
             os.kill(pid, signal.SIGKILL)
 
     def kill_all(self) -> None:
         """A power cut: every process of the node at once."""
-        for pid in self.process.servers().values():
+        for pid in self._servers().values():
             os.kill(pid, signal.SIGKILL)
         self.process.kill()
         for service in self.services.values():
             service.kill()
+
+    def _servers(self) -> Mapping[str, int]:
+        """Its servers; none while the node itself does not run, as when two faults strike it at once."""
+        try:
+            return self.process.servers()
+        except NodeFailed:
+            return {}
 
     async def keep(self) -> None:
         """Start again what has died, until cancelled."""

@@ -119,8 +119,7 @@ async def _kill_both_ends(federation: Federation, chance: random.Random) -> str:
 async def _restart(federation: Federation, chance: random.Random) -> str:
     """Stopped in order and started again, as for a new release."""
     await asyncio.sleep(chance.uniform(0, WORK_S))
-    await federation.partner.stop()
-    await federation.partner.start_again()
+    await federation.partner.restart()
     return f"of {federation.partner.id}"
 
 

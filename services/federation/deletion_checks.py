@@ -46,10 +46,13 @@ class DeletionChecks:
         """Check all proofs of a contract of which something is still open, and alarm people by what is found."""
         contract, peer = await contracts_store.get(tx.conn, name, lock=True)
         proofs = await deletions_store.to_check(tx.conn, name, PROOFS_PER_LOOK_MAX)
+        # The same for all of them. Of a contract of which only what is old was deleted, more is rightly unproved.
+        unproved = await deletions_store.unproved(tx.conn, name, self._node)
+        given = await deletions_store.rows_given(tx.conn, name)
         # Those that name days first: the others take what is found of them.
         for taken in sorted(proofs, key=lambda one: not one.proof.days):
             held_days = contract.terms.retention_days if taken.proof.HasField("held_before") else 0
-            found = await self._find(tx, taken, held_days)
+            found = await self._find(tx, taken, held_days, unproved, given)
             again = look_again(found.check, taken.taken_at, held_days, tx.now)
             await deletions_store.note(tx.conn, taken.id, found, tx.now, again)
             if found.check not in {taken.check, PENDING}:
@@ -60,18 +63,12 @@ class DeletionChecks:
         else:
             await alarms.set_alarm(tx, peer=peer, name=DELETION_DIFFERS, text=text, contract=name)
 
-    async def _find(self, tx: Tx, taken: Taken, held_days: int) -> Finding:
+    async def _find(self, tx: Tx, taken: Taken, held_days: int, unproved: Unproved, rows_given: int) -> Finding:
         proof, only_old = taken.proof, taken.proof.HasField("held_before")
         if only_old and not proof.days:
             return await self._find_later(tx, taken, held_days)
-        missing = Unproved() if only_old else await deletions_store.unproved(tx.conn, proof.contract, self._node)
-        found = judge(
-            await deletions_store.proved_days(tx.conn, taken.id, self._node),
-            missing,
-            proof.rows,
-            await deletions_store.rows_given(tx.conn, proof.contract),
-            tx.now.date(),
-        )
+        days = await deletions_store.proved_days(tx.conn, taken.id, self._node)
+        found = judge(days, Unproved() if only_old else unproved, proof.rows, rows_given, tx.now.date())
         return in_time(found, taken.taken_at, held_days, tx.now)
 
     async def _find_later(self, tx: Tx, taken: Taken, held_days: int) -> Finding:

@@ -50,8 +50,8 @@ def agreement_hash(contract: pb.Contract) -> bytes:
 
 # -------------------------------------------------------------------------------------------- charters
 
-_MANAGEMENT_UP = (
-    "EventOpened",
+# What the home of an event says of it after the opening.
+_OF_EVENTS = (
     "ReportMerged",
     "EventAdvanced",
     "EventAssigned",
@@ -59,6 +59,10 @@ _MANAGEMENT_UP = (
     "JointDisposalStarted",
     "SubOrderCompleted",
     "ExceptionChanged",
+)
+_MANAGEMENT_UP = (
+    "EventOpened",
+    *_OF_EVENTS,
     "DeadlineMissed",
     "EventEscalated",
     "HandoverChanged",
@@ -70,13 +74,7 @@ _MANAGEMENT_UP = (
 # What the tier above asks for, and what it says of events that moved to it: their old home and its people follow them.
 _MANAGEMENT_DOWN = (
     "TakeOverAsked",
-    "ReportMerged",
-    "EventAdvanced",
-    "EventAssigned",
-    "EventRated",
-    "JointDisposalStarted",
-    "SubOrderCompleted",
-    "ExceptionChanged",
+    *_OF_EVENTS,
     "WhistleReportedIn",
 )
 # Whoever took the request hears its reporter; the tier that handles the event has to know, wherever it is. Events move

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from services.management.tests.conftest import MakeNode, Node
 
 DISTRICT = "us-ca-sf-d10"
+STREET = "us-ca-sf-d10-potrero-hill"
 SUPERVISOR = "people/supervisor"
 CITY_CREW = "organisations/sewer-ops"
 

@@ -26,6 +26,7 @@ from services.management.tests.samples import FOLDER, GRAFFITI, NOISE, WORKS
 from services.management.tests.story import OFFICER, counters, events, filed, walk
 from services.management.tiers.tests.story import (
     DISTRICT,
+    STREET,
     SUPERVISOR,
     agree,
     ask,
@@ -40,9 +41,6 @@ from services.management.tiers.tests.story import (
 
 if TYPE_CHECKING:
     from services.management.tests.conftest import MakeNode, Node
-
-
-STREET = "us-ca-sf-d10-potrero-hill"
 
 
 async def test_the_clocks_go_on_where_they_stood(make_node: MakeNode) -> None:

@@ -17,6 +17,7 @@ from services.management.tests.story import counters
 from services.management.tiers.tests.story import (
     CITY_CREW,
     DISTRICT,
+    STREET,
     SUPERVISOR,
     agree,
     dispatched,
@@ -29,8 +30,6 @@ from services.management.tiers.tests.story import (
 if TYPE_CHECKING:
     from services.management.tests.conftest import MakeNode, Node
     from services.management.tiers.tests.story import Family
-
-STREET = "us-ca-sf-d10-potrero-hill"
 ROAD_MAN, SEWER_MAN = "people/handler.works", "people/handler.ops"
 
 

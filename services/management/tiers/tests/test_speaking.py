@@ -19,6 +19,7 @@ from services.management.tests.samples import PARKS
 from services.management.tests.story import counters, events, walk
 from services.management.tiers.tests.story import (
     DISTRICT,
+    STREET,
     SUPERVISOR,
     agree,
     ask,
@@ -33,9 +34,6 @@ from services.management.tiers.tests.story import (
 
 if TYPE_CHECKING:
     from services.management.tests.conftest import MakeNode
-
-
-STREET = "us-ca-sf-d10-potrero-hill"
 
 
 async def test_facts_that_come_again_and_late_change_nothing(make_node: MakeNode) -> None:

@@ -96,7 +96,7 @@ class S3Server:
             asyncio.run(child.stop())
         # It leaves these wherever it was told to work.
         for name, port in self._ports.items():
-            Path(f"/tmp/seaweedfs-{name.partition('.')[0]}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108
+            Path(f"/tmp/seaweedfs-{name.partition('.')[0]}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108 - its own choice
 
     def make_bucket(self, name: str) -> None:
         httpx.post(self._bucket(name)).raise_for_status()

@@ -92,9 +92,8 @@ def place_pb(place: Place) -> common_pb2.Place:
     return found
 
 
-def component_of(message: Message) -> Component | None:
-    """Read the field `component` of a message; None where none is named."""
-    component: common_pb2.Component = getattr(message, "component")  # noqa: B009 - messages of several kinds have it
+def component_of(component: common_pb2.Component) -> Component | None:
+    """Read a component; None for one that names no type."""
     return Component(component.type, component.code.strip()) if component.type else None
 
 

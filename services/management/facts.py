@@ -81,7 +81,7 @@ class FactHandlers:
             place=convert.place_of(request.place),
             occurred_at=said,
             flags=convert.flags_of(request.flags),
-            component=convert.component_of(request),
+            component=convert.component_of(request.component),
         )
         await self._intake.take(tx, report, actor=ACTOR)
 

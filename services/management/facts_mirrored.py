@@ -301,7 +301,7 @@ def _event(message: facts_pb2.EventOpened, *, fallback: datetime) -> Event:
         returns=event.returns,
         answer=event.answer,
         split_from=event.split_from,
-        component=convert.component_of(event),
+        component=convert.component_of(event.component),
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from libs.errors import Invalid
 from libs.ids import short_id
 from services.management import stated, store_candidates, store_events, store_types
 from services.management.catalogue import store_components
 from services.management.catalogue.book import lost
 from services.management.catalogue.model_components import misnamed, owner_of
 from services.management.merging import store_suggestions
-from services.management.model import Doubt, Flag, flagged
+from services.management.model import Doubt, Flag, ReportKind, flagged
 from services.management.model_loop import LOOP_DEFAULT
 from services.management.model_merge import can_match, judge
 from services.management.model_report import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from libs.tx import Tx
     from libs.zones import ZoneTree
     from services.management.catalogue.book import LoopBook
+    from services.management.catalogue.model_components import ComponentType
     from services.management.deadlines.book import Book
     from services.management.model import Event, EventType
     from services.management.model_component import Component
@@ -54,6 +56,21 @@ async def find(conn: Connection, node: str, event_type: EventType, report: Repor
     return judge(event_type, report, candidates)
 
 
+class _Named(NamedTuple):
+    """The type of a component that was named, None when it has no say, and the rule that naming it breaks, if any."""
+
+    type: ComponentType | None = None
+    problem: str = ""
+
+
+async def _named(conn: Connection, component: Component | None, event_type: EventType) -> _Named:
+    if component is None:
+        return _Named()
+    found = await store_components.get(conn, component.type)
+    problem = misnamed(found, component.type, event_type.name)
+    return _Named(None if problem else found, problem)
+
+
 class Intake:
     """The way of a report into an event of this node."""
 
@@ -68,18 +85,22 @@ class Intake:
         """Merge or open, and state it. The report's zone must be one that this node handles.
 
         Give `event_type` when it was looked up already. A type that the catalogue does not have opens an event with a
-        flag: no report is lost. Raises WrongState when the node lost the loop of the type.
+        flag, and so does a component that does not fit, unless an officer can name it better: no report is lost.
+        Raises Invalid for that, and WrongState when the node lost the loop of the type.
         """
         event_type = event_type or await store_types.get_type(tx.conn, report.type)
         event_type = event_type or unknown_type(report.type, LOOP_DEFAULT)
+        named = await _named(tx.conn, report.component, event_type)
+        if named.problem and report.kind is ReportKind.OFFICER:
+            raise Invalid("component.type", named.problem)
         if not can_match(event_type.merge, report.place, report.component):
-            return TakenIn(await self._open(tx, report, event_type, actor), merged=False)
+            return TakenIn(await self._open(tx, report, event_type, named, actor), merged=False)
         await store_candidates.take_turns(tx.conn, event_type.merge.family or event_type.name)
         found = await find(tx.conn, self._node, event_type, report)
         event = await self._merge(tx, report, found.matches, actor)
         if event is not None:
             return TakenIn(event, merged=True)
-        event = await self._open(tx, report, event_type, actor)
+        event = await self._open(tx, report, event_type, named, actor)
         await store_suggestions.add(tx.conn, event, found.suggestions, tx.now)
         return TakenIn(event, merged=False)
 
@@ -94,15 +115,14 @@ class Intake:
             return event
         return None
 
-    async def _open(self, tx: Tx, report: Report, event_type: EventType, actor: str) -> Event:
+    async def _open(self, tx: Tx, report: Report, event_type: EventType, named: _Named, actor: str) -> Event:
         loop = await self._loops.named(tx.conn, event_type.loop)
         if loop is None:
             raise lost(event_type.name, event_type.loop)
-        if problem := await self.misnamed(tx.conn, report):
-            report = replace(
-                report, flags=flagged(report.flags, Flag(Doubt.COMPONENT_UNKNOWN, "component.type", problem))
-            )
-        routing = await self.route(tx.conn, event_type, report.zone, tx.now, report.component)
+        if named.problem:
+            doubt = Flag(Doubt.COMPONENT_UNKNOWN, "component.type", named.problem)
+            report = replace(report, flags=flagged(report.flags, doubt))
+        routing = await self._route(tx.conn, event_type, report.zone, tx.now, named.type)
         event = open_event(
             report,
             event_type,
@@ -118,13 +138,6 @@ class Intake:
         stated.opened(tx, event, report)
         return event
 
-    async def misnamed(self, conn: Connection, report: Report) -> str:
-        """Return the rule that the component named by a report breaks; "" for none, and when it names none."""
-        if report.component is None:
-            return ""
-        found = await store_components.get(conn, report.component.type)
-        return misnamed(found, report.component.type, report.type)
-
     async def route(
         self, conn: Connection, event_type: EventType, zone: str, now: datetime, component: Component | None
     ) -> Routing:
@@ -133,10 +146,12 @@ class Intake:
         A component of which this type of event cannot be reported has no say. Asks the database only for components and
         for routes with conditions.
         """
+        return await self._route(conn, event_type, zone, now, (await _named(conn, component, event_type)).type)
+
+    async def _route(
+        self, conn: Connection, event_type: EventType, zone: str, now: datetime, named: ComponentType | None
+    ) -> Routing:
         tree = self._zones()
-        named = await store_components.get(conn, component.type) if component else None
-        if named is not None and misnamed(named, named.name, event_type.name):
-            named = None
         routes = covering(event_type, zone, tree)
         shifts = {each.organisation for each in routes if each.on_duty_only}
         capacities = {each.organisation: each.open_events_max for each in routes if each.open_events_max}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from libs import paging
 from libs.access import current_caller
-from libs.errors import Invalid, NotFound, Reason, WrongState
+from libs.errors import NotFound, Reason, WrongState
 from quintet.management.v1 import management_pb2 as pb
 from services.management import convert, stated, store_counters, store_events, store_joint, store_lists, store_types
 from services.management.evidence import store_evidence
@@ -52,10 +52,8 @@ class EventMethods(Methods):
             description=request.description,
             place=convert.place_of(request.place),
             occurred_at=said_time(convert.time_of(request, "occurred_at"), tx.now),
-            component=convert.component_of(request),
+            component=convert.component_of(request.component),
         )
-        if problem := await self._intake.misnamed(tx.conn, report):
-            raise Invalid("component.type", problem)
         taken = await self._intake.take(tx, report, actor=caller.subject, event_type=event_type)
         requests = await store_events.requests_of(tx.conn, taken.event.id) if taken.merged else []
         shares = await _shares(tx.conn, taken.event)

@@ -9,6 +9,7 @@ from libs.clock import ManualClock
 from libs.errors import Forbidden, Invalid, WrongState
 from libs.ids import new_id
 from libs.testing import eventually
+from libs.tx import Tx
 from quintet.federation.v1 import facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.sharing.v1 import sharing_pb2
@@ -147,10 +148,10 @@ async def test_terms_of_a_newer_release_are_refused_and_nobody_waits(two: Two, n
     contract = pb.Contract(name=f"contracts/{new_id()}", kind=pb.CONTRACT_KIND_EXCHANGE, version=1, terms=newer)
     contract.provider, contract.consumer, contract.state = "beijing", "sf", pb.CONTRACT_STATE_REQUESTED
 
-    async def as_newer(tx: object) -> None:
-        await contracts_store.insert(tx.conn, contract, "beijing", b"", WaitDays(), two.clock.now())  # type: ignore[attr-defined]
-        envelope = envelope_of(tx, machine.REQUEST, contract, "", new_id())  # type: ignore[arg-type]
-        await peers_store.enqueue(tx.conn, "beijing", [("", envelope)], link_pb2.LANE_CONTROL)  # type: ignore[attr-defined]
+    async def as_newer(tx: Tx) -> None:
+        await contracts_store.insert(tx.conn, contract, "beijing", b"", WaitDays(), two.clock.now())
+        envelope = envelope_of(tx, machine.REQUEST, contract, "", new_id())
+        await peers_store.enqueue(tx.conn, "beijing", [("", envelope)], link_pb2.LANE_CONTROL)
 
     await two.take(two.consumer, as_newer)
     await two.state_is(two.consumer, contract.name, pb.CONTRACT_STATE_TERMINATED)

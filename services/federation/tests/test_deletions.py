@@ -72,7 +72,7 @@ async def test_what_is_not_the_consumers_word_is_refused(joined: Exchange) -> No
     for changes in [*wrong, {"days": [day, day]}, {"days": [day] * 1_001}]:
         other = link_pb2.DeletionProof.FromString(envelope.deletion_proof.proof)
         for name in changes:
-            other.ClearField(name)  # type: ignore[arg-type]
+            other.ClearField(name)  # type: ignore[arg-type]  # the stubs know the names of fields only
         other.MergeFrom(link_pb2.DeletionProof(**changes))
         signed = link_pb2.Envelope.FromString(control.control_envelope(deletion_proof=signer.deletion(other)))
         with pytest.raises((Forbidden, Invalid, NotFound)):

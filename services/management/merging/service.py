@@ -62,7 +62,7 @@ class MergeServicer(Methods, MergeServiceServicer):
             description=request.description,
             place=convert.place_of(request.place),
             occurred_at=said_time(convert.time_of(request, "occurred_at"), now),
-            component=convert.component_of(request),
+            component=convert.component_of(request.component),
         )
         found = await self._transactions.read(partial(self._find, report))
         return pb.FindDuplicatesResponse(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -100,14 +100,13 @@ class FactConsumer:
         backoff = Backoff(RECOVERY_DELAY_FIRST_S, RECOVERY_DELAY_MAX_S)
         while True:
             try:
-                async with on_duty(self._transactions.pool, "inbox") as duty:
+                async with on_duty(self._transactions.pool, "inbox") as duty, aclosing(self._subscription):
                     await self._serve(duty, backoff)
             except Exception as error:
                 if not _is_transient(error):
                     log.exception("inbox.failed", part=self._part)
                 else:
                     log.warning("inbox.interrupted", part=self._part, error=repr(error))
-            await self._subscription.close()
             await backoff.wait()
 
     async def _serve(self, duty: Duty, backoff: Backoff) -> None:

@@ -28,6 +28,7 @@ ACK_PENDING_MAX = 2_000
 PULL_EXPIRES_S = 30.0
 HEARTBEAT_S = 5.0
 HEARTBEATS_MISSED_MAX = 2
+CLOSE_TIMEOUT_S = 1
 _NS_PER_S = 1_000_000_000
 # After the first fact of a batch, for the others on their way.
 GATHER_S = 0.002
@@ -77,7 +78,7 @@ class Subscription:
         self._arrived: deque[Msg] = deque()
         self._news = asyncio.Event()
         self._requested = 0  # facts that the server still owes us
-        self._refusal = ""  # its status, when it refused a request
+        self._fault = ""  # why nothing more will come, or not what should
         self._heard_at = 0.0  # of the monotonic clock
         self._delivered = 0  # the number of the last delivery, counted from 1 after each reset
         self._last: Msg | None = None
@@ -93,28 +94,28 @@ class Subscription:
             await self._wait(limit, timeout_s)
             if self._reconnects != self._bus.reconnects:
                 # The connection broke under a request that was waiting: start again from the last acknowledged.
-                await self.close()
+                await self.aclose()
                 return []
         except BUS_ERRORS as error:
-            await self.close()
+            await self.aclose()
             raise away() from error
         except BaseException:
-            await self.close()
+            await self.aclose()
             raise
-        if self._refusal:
-            log.warning("bus.refused", consumer=self._name, status=self._refusal)  # the consumer was deleted, say
-            await self.close()
+        if self._fault:
+            log.warning("bus.refused", consumer=self._name, fault=self._fault)
+            await self.aclose()
             raise away()
         messages = [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
         if not messages:
             if monotonic() - self._heard_at > HEARTBEAT_S * HEARTBEATS_MISSED_MAX:
                 log.warning("bus.silent", consumer=self._name)
-                await self.close()
+                await self.aclose()
             return []
         places = [_place(each) for each in messages]
         if not self._continues(places):
             log.warning("bus.gap", consumer=self._name)
-            await self.close()
+            await self.aclose()
             return []
         self._last = messages[-1]
         self.behind = places[-1].behind + len(self._arrived)
@@ -127,16 +128,20 @@ class Subscription:
                 await self._last.ack()
             self._last = None
 
-    async def close(self) -> None:
-        """Forget what was fetched and not acknowledged; the next fetch starts from there."""
+    async def aclose(self) -> None:
+        """Forget what was fetched and not acknowledged; the next fetch starts from there.
+
+        Be done with this before another may read: what the server hands to a request left open is late for them.
+        """
         inbox, self._inbox, self._last = self._inbox, None, None
         self._arrived.clear()
         if inbox is not None:
             with suppress(*BUS_ERRORS):
                 await inbox.unsubscribe()
+                await self._bus.client.flush(CLOSE_TIMEOUT_S)  # the server knows once it has answered
 
     async def _open(self) -> None:
-        await self.close()
+        await self.aclose()
         await self._bus.restore()
         self._reconnects = self._bus.reconnects
         config = api.ConsumerConfig(
@@ -157,28 +162,31 @@ class Subscription:
         await self._bus.jetstream.reset_consumer(self._stream, self._name)
         self._delivered = 0
         self._requested = 0
-        self._refusal = ""
+        self._fault = ""
         self._heard_at = monotonic()
 
     def _receive(self, arrived: deque[Msg], message: Msg) -> None:
         if arrived is not self._arrived:
             return  # a straggler of an earlier inbox
         self._heard_at = monotonic()
-        status = (message.headers or {}).get(api.Header.STATUS)
+        headers = message.headers or {}
+        status = headers.get(api.Header.STATUS)
         if status is None:
             self._requested -= 1
             arrived.append(message)
         elif status in _STATUSES_OF_AN_END:
             self._requested = 0
         elif status != _HEARTBEAT:
-            self._refusal = f"{status} {(message.headers or {}).get(api.Header.DESCRIPTION, '')}"
+            self._fault = f"{status} {headers.get(api.Header.DESCRIPTION, '')}"  # the consumer was deleted, say
+        elif int(headers.get(api.Header.LAST_CONSUMER, 0)) > self._delivered + len(arrived):
+            self._fault = "deliveries went to another reader's request"  # one that has lost its duty and still lives
         self._news.set()
 
     async def _wait(self, limit: int, timeout_s: float) -> None:
         """Keep a request for facts open, and return as soon as one is there."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while not (self._arrived or self._refusal):
+                while not (self._arrived or self._fault):
                     self._news.clear()
                     await self._request(limit)
                     await self._news.wait()

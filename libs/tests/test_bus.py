@@ -112,12 +112,28 @@ async def test_two_readers_by_mistake_leave_no_gap(bus: ConnectBus) -> None:
     assert await read(mine, 100) == list(range(10, 30))
 
 
+async def test_what_another_open_request_took_is_missed_and_comes_again(
+    bus: ConnectBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("libs.subscription.HEARTBEAT_S", 0.2)
+    identity, management = await bus("identity"), await bus("management")
+    other = Subscription(management, "management", ["facts.identity.Counted"])
+    mine = Subscription(await bus("management"), "management", ["facts.identity.Counted"])
+    assert await read(other) == []  # its request stays open
+    assert await read(mine) == []
+    await publish(identity, range(1))
+    with pytest.raises(Away):
+        await read(mine)
+    await other.aclose()
+    assert await read(mine) == [0]
+
+
 async def test_closing_without_acknowledging_repeats(bus: ConnectBus) -> None:
     identity, management = await bus("identity"), await bus("management")
     await publish(identity, range(3))
     subscription = Subscription(management, "management", ["facts.identity.Counted"])
     assert await read(subscription) == [0, 1, 2]
-    await subscription.close()
+    await subscription.aclose()
     assert await read(subscription) == [0, 1, 2]
 
 

@@ -290,7 +290,7 @@ async def test_lost_acknowledgements_repeat_nothing(
         nonlocal lost
         lost += 1
         if lost % 3:
-            await self.close()  # the acknowledgement is lost, and the connection with it
+            await self.aclose()  # the acknowledgement is lost, and the connection with it
         else:
             await acknowledge(self)
 
@@ -350,3 +350,23 @@ async def test_replicas_take_over_without_disorder(
             await asyncio.sleep(0.1)
             task.cancel()
         await becomes(replicas[2], [str(number) for number in range(300)])
+
+
+async def test_who_is_ended_in_the_middle_of_its_work_leaves_nothing_open(
+    management: Transactions, bus: ConnectBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A part that starts again in a process that goes on, on the same connection to the bus.
+    identity, reader = await bus("identity"), await bus("management")
+    monkeypatch.setattr("libs.subscription.HEARTBEAT_S", 14.0)  # when it is noticed what another request took
+    begun = asyncio.Event()
+
+    async def never(_tx: Tx, _fact: Fact, _message: Message) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with running(FactConsumer(management, reader, "management", {AccessChanged: never}).run()):
+        await publish(identity, [fact("0")])
+        await begun.wait()
+        await publish(identity, [fact(str(number)) for number in range(1, 50)])
+    async with running(consumer(management, reader).run()), asyncio.timeout(12.0):
+        await becomes(management, [str(number) for number in range(50)])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import isfinite
@@ -133,13 +134,12 @@ class DeviceConsumer:
         backoff = Backoff(RECOVERY_DELAY_FIRST_S, RECOVERY_DELAY_MAX_S)
         while True:
             try:
-                async with on_duty(self._transactions.pool, "devices") as duty:
+                async with on_duty(self._transactions.pool, "devices") as duty, aclosing(self._subscription):
                     await self._serve(duty, backoff)
             except (Away, Stale) as error:
                 log.warning("mqtt.interrupted", error=repr(error))
             except Exception:
                 log.exception("mqtt.failed")
-            await self._subscription.close()
             await backoff.wait()
 
     async def _serve(self, duty: Duty, backoff: Backoff) -> None:

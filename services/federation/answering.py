@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from itertools import count
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,10 +26,14 @@ from services.federation.query_rules import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
     from libs.tx import Transactions
     from quintet.sharing.v1 import sharing_pb2_grpc
     from services.federation.asking import Post, Session
     from services.federation.disclosures import Disclosures
+
+    GiveEvidence = Callable[[str, link_pb2.Query], AsyncGenerator[link_pb2.Answer, None]]
 
 # Questions of one peer that are worked on at a time; further ones are turned away, not queued.
 ANSWERING_MAX = 8
@@ -42,7 +47,6 @@ class Work:
 
     def __init__(self, credit: int) -> None:
         self.task: asyncio.Task[None] | None = None
-        self.answers = 0
         self._credit = credit
         self._changed = asyncio.Event()
 
@@ -75,6 +79,8 @@ class Answering:
         self._sharing = sharing
         self._post = post
         self._disclosures = disclosures
+        # Answers questions for photos and files of events; set when the service is wired.
+        self.give_evidence: GiveEvidence | None = None
         self._work: dict[Session, dict[str, Work]] = {}
 
     async def take(self, session: Session, query: link_pb2.Query) -> None:
@@ -128,26 +134,32 @@ class Answering:
             await self._post.send(session, link_pb2.Frame(answer=last))
 
     async def _give(self, session: Session, query: link_pb2.Query, work: Work) -> None:
-        """Send the answer, or one answer after another until the end."""
-        while True:
-            await work.spend()
-            answer = await self._work_out(session.peer, query, work.answers)
-            work.answers += 1
-            answer.id = query.id
-            answer.more = query.stream and bool(answer.next_page_token)
-            await self._post.send(session, link_pb2.Frame(answer=answer))
-            if not answer.more:
-                return
-            query.rows.page_token = answer.next_page_token
+        """Send the answer, or one answer after another until the end; each is worked out when it may go."""
+        more = True
+        async with aclosing(self._answers(session.peer, query)) as answers:
+            while more:
+                await work.spend()
+                answer = await anext(answers)
+                answer.id = query.id
+                more = answer.more
+                await self._post.send(session, link_pb2.Frame(answer=answer))
 
-    async def _work_out(self, peer: str, query: link_pb2.Query, number: int) -> link_pb2.Answer:
+    async def _answers(self, peer: str, query: link_pb2.Query) -> AsyncGenerator[link_pb2.Answer, None]:
         match query.WhichOneof("body"):
             case "products":
                 request = sharing_pb2.ListProductsRequest(offered_only=True, page_size=PRODUCTS_MAX)
                 page = await self._sharing.ListProducts(request, timeout=ANSWER_TIMEOUT_MAX_S)
-                return link_pb2.Answer(products=page.products)
+                yield link_pb2.Answer(products=page.products)
             case "rows":
-                return await self._rows(peer, query, number)
+                for number in count():
+                    answer = await self._rows(peer, query, number)
+                    answer.more = query.stream and bool(answer.next_page_token)
+                    yield answer
+                    query.rows.page_token = answer.next_page_token
+            case "event_evidence" if self.give_evidence is not None and query.stream:
+                async with aclosing(self.give_evidence(peer, query)) as parts:
+                    async for part in parts:
+                        yield part
             case _:
                 raise WrongState(Reason.WRONG_STATE, "this node does not know the question")
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from libs.tx import Transactions
     from quintet.federation.v1 import link_pb2
     from quintet.sharing.v1 import sharing_pb2_grpc
+    from services.federation.answering import GiveEvidence
     from services.federation.asking import Session
     from services.federation.disclosures import Disclosures
 
@@ -40,6 +41,10 @@ class Questions:
     ) -> AsyncGenerator[link_pb2.Answer, None]:
         """See Asking.stream."""
         return self._asking.stream(session, query, timeout_s)
+
+    def answer_evidence_by(self, give: GiveEvidence) -> None:
+        """Answer questions for photos and files of events, too."""
+        self._answering.give_evidence = give
 
     async def take(self, session: Session, query: link_pb2.Query) -> None:
         """Take a question of the peer, or more credit for one."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from services.federation.deletions import Deletions
     from services.federation.directives_service import DirectivesHandler
     from services.federation.disclosures_service import DisclosuresHandler
+    from services.federation.event_evidence import EventEvidence
     from services.federation.evidence_service import EvidenceHandler
     from services.federation.links_service import LinksHandler
     from services.federation.peers_service import PeersHandler
@@ -45,6 +46,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         deletions: Deletions,
         evidence: EvidenceHandler,
         trust: TrustHandler,
+        event_evidence: EventEvidence,
     ) -> None:
         self._peers = peers
         self._contracts = contracts
@@ -57,6 +59,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         self._deletions = deletions
         self._evidence = evidence
         self._trust = trust
+        self._event_evidence = event_evidence
 
     async def CreateInvitation(
         self, request: pb.CreateInvitationRequest, context: Context
@@ -191,6 +194,13 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         async with aclosing(self._queries.stream(request, current_caller().subject)) as pages:
             async for page in pages:
                 yield page
+
+    async def FetchEventEvidence(
+        self, request: pb.FetchEventEvidenceRequest, context: Context
+    ) -> AsyncGenerator[pb.FetchEventEvidenceResponse, None]:
+        async with aclosing(self._event_evidence.fetch(request)) as parts:
+            async for part in parts:
+                yield part
 
     async def ListDeletionProofs(
         self, request: pb.ListDeletionProofsRequest, context: Context

@@ -91,7 +91,8 @@ _BOTH_WAYS = (
 
 def default_charter(zone: str) -> pb.Terms:
     """Return the tier charter of a child: reports of events and warnings go up; requests, who came to a whistle and
-    what becomes of events that the tier above took over come down. What reporters say of the handling goes both ways.
+    what becomes of events that the tier above took over come down. What reporters say of the handling goes both ways,
+    and so do photos and files of events when somebody opens them.
 
     Who reported and how to reach them stay at the node where they reported.
     """
@@ -104,7 +105,8 @@ def default_charter(zone: str) -> pb.Terms:
     facts.append(pb.FactTerms(type="quintet.delivery.v1.RequestFiled", direction=DOWN, masked=personal))
     facts += [pb.FactTerms(type=f"quintet.management.v1.{name}", direction=DOWN) for name in _MANAGEMENT_DOWN]
     facts += [pb.FactTerms(type=f"quintet.{name}", direction=way) for name in _BOTH_WAYS for way in (UP, DOWN)]
-    return pb.Terms(facts=facts, zone=zone, purpose="tier charter: handling of events and reporting to the tier above")
+    purpose = "tier charter: handling of events and reporting to the tier above"
+    return pb.Terms(facts=facts, zone=zone, purpose=purpose, event_evidence=True)
 
 
 # ------------------------------------------------------------------------------------------- what is agreed to
@@ -196,6 +198,8 @@ def check_exchange(terms: pb.Terms) -> None:
     wrong.extend(row_terms.faults(terms))
     if terms.facts:
         wrong.append(("terms.facts", "must be empty in an exchange"))
+    if terms.event_evidence:
+        wrong.append(("terms.eventEvidence", "must be false in an exchange"))
     if terms.HasField("valid_until") and terms.valid_until.ToDatetime() <= terms.valid_from.ToDatetime():
         wrong.append(("terms.validUntil", "must be after terms.validFrom"))
     if terms.salt:

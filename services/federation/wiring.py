@@ -12,6 +12,7 @@ from libs.host import Part, Wired
 from quintet.audit.v1.audit_pb2_grpc import AuditServiceStub
 from quintet.federation.v1 import federation_pb2, federation_pb2_grpc
 from quintet.identity.v1.directory_pb2_grpc import DirectoryServiceStub
+from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceStub
 from quintet.sharing.v1.sharing_pb2_grpc import SharingServiceStub
 from services.federation import metrics, objectives, settlement_service
 from services.federation.accept import Acceptor
@@ -26,6 +27,7 @@ from services.federation.directives_service import DirectivesHandler
 from services.federation.directives_wanted import WantedDirectives
 from services.federation.disclosures import Disclosures
 from services.federation.disclosures_service import DisclosuresHandler
+from services.federation.event_evidence import EventEvidence
 from services.federation.evidence_service import EvidenceHandler
 from services.federation.export import Exporter
 from services.federation.hub import Hub
@@ -103,6 +105,9 @@ async def build(host: Host) -> Wired:
     contracts = ContractsHandler(host.node, transactions, negotiator, hub, sharing, directory)
     transfers = TransfersHandler(transactions, negotiator.transfers, hub)
     queries = QueriesHandler(host.node, transactions, hub, questions)
+    management = EvidenceServiceStub(host.channel_to("management"))
+    event_evidence = EventEvidence(transactions, host.zones.tree, management, hub, questions)
+    questions.answer_evidence_by(event_evidence.give)
     servicer = FederationServicer(
         peers,
         contracts,
@@ -115,6 +120,7 @@ async def build(host: Host) -> Wired:
         deletions,
         EvidenceHandler(transactions, trust, cosigning),
         TrustHandler(transactions, trust, members.rotation, members.guard),
+        event_evidence,
     )
     exporter = Exporter(host.node, host.zones.tree, hub.wake, negotiator.switches, disclosures, keeper.bulk_admits)
 

@@ -118,7 +118,7 @@ async def exchange(world: World, stack: AsyncExitStack, *, rows: int, **terms: A
     queries = QueriesHandler("sf", consumer.transactions, consumer.hub, consumer.questions)
     people = Server("federation", TokenAuthenticator(callers.verifier(), callers.StaticGrants(held)))
     service = pb.DESCRIPTOR.services_by_name["FederationService"]
-    servicer = FederationServicer(unused, unused, queries, *[unused] * 8)
+    servicer = FederationServicer(unused, unused, queries, *[unused] * 9)
     people.add(add_FederationServiceServicer_to_server, servicer, service)
     address = f"127.0.0.1:{await people.start()}"
     stack.push_async_callback(people.stop, 0)

@@ -11,6 +11,7 @@ from libs.clock import ManualClock
 from libs.testing import MakeTransactions
 from services.federation.tests.contracting import Two
 from services.federation.tests.pairs import Pair, Partners, linked
+from services.federation.tests.tiers import Tiers, three_tiers
 from services.federation.tests.world import World, world
 
 
@@ -55,3 +56,8 @@ async def apart(timed: World, present: ManualClock) -> Two:
 async def two(apart: Two) -> Two:
     await apart.world.dial(apart.provider)
     return apart
+
+
+@pytest_asyncio.fixture
+async def tiers(timed: World, present: ManualClock) -> Tiers:
+    return await three_tiers(timed, present)

@@ -56,7 +56,7 @@ async def partner(two: Two) -> AsyncIterator[FederationServiceStub]:
     unused: Any = None
     contracts = ContractsHandler(node.id, node.transactions, node.negotiator, node.hub, sharing, directory)
     transfers = TransfersHandler(node.transactions, node.negotiator.transfers, node.hub)
-    servicer = FederationServicer(unused, contracts, unused, unused, unused, transfers, *[unused] * 5)
+    servicer = FederationServicer(unused, contracts, unused, unused, unused, transfers, *[unused] * 6)
     service = pb.DESCRIPTOR.services_by_name["FederationService"]
     held = {STEWARD: [Grant(f"federation.{name}", Scope.ZONE) for name in PERMISSIONS], NOBODY: []}
     add = add_FederationServiceServicer_to_server

@@ -1,22 +1,18 @@
 """Directives between a city, a district and a street over real links, each with its own database."""
 
 import asyncio
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 
-from libs.clock import ManualClock
 from libs.errors import Exhausted, NotFound, Reason, WrongState
 from libs.testing import eventually
 from quintet.federation.v1 import directive_pb2, facts_pb2, link_pb2
 from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import alarms, control, directive_rules, directives, directives_store
-from services.federation.tests.world import Node, World
+from services.federation.tests.tiers import Tiers
+from services.federation.tests.world import Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,45 +20,6 @@ if TYPE_CHECKING:
 LEADER, OFFICER = "people/leader.sf", "people/duty-officer.d10"
 SENT, DELIVERED, ACKNOWLEDGED = directive_rules.SENT, directive_rules.DELIVERED, directive_rules.ACKNOWLEDGED
 ANSWERED, EXPIRED, CANCELLED = directive_rules.ANSWERED, directive_rules.EXPIRED, directive_rules.CANCELLED
-
-
-@dataclass
-class Tiers:
-    """A city over a district over a street; the clock is the same for all."""
-
-    world: World
-    city: Node
-    district: Node
-    street: Node
-    clock: ManualClock
-    dials: dict[str, asyncio.Task[None]]
-
-    async def cut(self, node: Node) -> None:
-        """Let a node's own calls end, and with them its link to the tier above."""
-        self.dials[node.id].cancel()
-        with suppress(asyncio.CancelledError):
-            await self.dials[node.id]
-
-    async def join(self, node: Node) -> None:
-        self.dials[node.id] = await self.world.dial(node)
-
-
-@pytest_asyncio.fixture
-async def tiers(timed: World, present: ManualClock) -> Tiers:
-    city, district = await timed.node("sf", "city"), await timed.node("sf-d10", "d10")
-    street = await timed.node("sf-hill", "hill")
-    found = Tiers(timed, city, district, street, present, {})
-    for parent, child, zone in ((city, district, "d10"), (district, street, "hill")):
-        await timed.join(parent, child, zone)
-        await found.join(child)
-        await eventually(partial(in_force, child))
-        await eventually(partial(in_force, parent))
-    return found
-
-
-async def in_force(node: Node) -> bool:
-    states = {contract.state for contract in await node.contracts()}
-    return states == {pb.CONTRACT_STATE_FINALIZED}
 
 
 async def send(tiers: Tiers, node: Node, zone: str, **fields: Any) -> str:

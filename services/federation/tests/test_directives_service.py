@@ -90,7 +90,7 @@ async def service(transactions: MakeTransactions, clock: ManualClock) -> AsyncIt
     directives = Directives("sf", lambda: callers.TREE, lambda _: None)
     handler = DirectivesHandler("sf", made, directives, lambda: callers.TREE)
     server = Server("federation", TokenAuthenticator(callers.verifier(), callers.StaticGrants(HELD)))
-    servicer = FederationServicer(unused, unused, unused, unused, handler, *[unused] * 6)
+    servicer = FederationServicer(unused, unused, unused, unused, handler, *[unused] * 7)
     server.add(add_FederationServiceServicer_to_server, servicer, SERVICE)
     async with AsyncExitStack() as stack:
         address = f"127.0.0.1:{await server.start()}"

@@ -17,15 +17,12 @@ from services.federation.tests.test_directives import (
     LEADER,
     OFFICER,
     SENT,
-    Tiers,
     facts,
     state_is,
-    tiers,
     told,
 )
+from services.federation.tests.tiers import Tiers
 from services.federation.tests.world import Node
-
-__all__ = ["tiers"]
 
 TERMINATED = pb.CONTRACT_STATE_TERMINATED
 SUBJECT = "zones/city/planRuns/r1/steps/pumps"

@@ -15,7 +15,8 @@ from quintet.federation.v1 import federation_pb2 as pb
 from services.federation import membership_store, rows
 from services.federation.terms import ActiveContract
 from services.federation.tests.pairs import event, fact, in_force, names_at
-from services.federation.tests.test_directives import DELIVERED, Tiers, kept, send, state_is
+from services.federation.tests.test_directives import DELIVERED, kept, send, state_is
+from services.federation.tests.tiers import Tiers
 from services.federation.tests.world import Node, World
 
 FORMER, PRESENT = "d10", "district-10"

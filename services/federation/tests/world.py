@@ -25,6 +25,7 @@ from services.federation.control import ControlHandler
 from services.federation.cosign import Cosigning
 from services.federation.directives import Directives
 from services.federation.disclosures import Disclosures
+from services.federation.event_evidence import EventEvidence
 from services.federation.export import Exporter
 from services.federation.hub import Hub
 from services.federation.link import LinkParts
@@ -115,6 +116,7 @@ class Node:
     trust: Trust
     signer: NodeSigner
     log: AuditServicer
+    event_evidence: EventEvidence
     seen: set[str] = field(default_factory=set)
 
     @property
@@ -187,8 +189,8 @@ class World:
         # What differs from the defaults in the nodes made from now on, by the names of `Basis`, and `leaf_valid`.
         self.terms: dict[str, Any] = {}
 
-    async def node(self, name: str, zone: str, sharing: Any = None) -> Node:
-        """Make a node. `sharing` is the stub that answers questions about rows."""
+    async def node(self, name: str, zone: str, sharing: Any = None, management: Any = None) -> Node:
+        """Make a node. `sharing` is the stub that answers questions about rows, `management` that for evidence."""
         transactions = await self._transactions("federation", MIGRATIONS, node=name, clock=self._clock)
         secrets = Secrets(self._folder / name)
         ensure_node_key(secrets)
@@ -208,6 +210,8 @@ class World:
         authority = Authority.open(name, secrets, transactions.clock.now(), terms.pop("leaf_valid", LEAF_VALID_DEFAULT))
         trust = Trust(name, authority, signer, transactions)
         hub = Hub(LinkParts(name, transactions, signer, acceptor, questions, trust, frames), secrets)
+        event_evidence = EventEvidence(transactions, places.tree, management, hub, questions)
+        questions.answer_evidence_by(event_evidence.give)
         settler = Settler(name, hub.wake)
         control["settlement"] = settler.handle
         directives = Directives(name, places.tree, hub.wake)
@@ -240,6 +244,7 @@ class World:
             trust,
             signer,
             log,
+            event_evidence,
         )
         await self._serve(node)
         return node

@@ -197,12 +197,14 @@ def test_services_hold_what_they_call(policy: Policy) -> None:
 
     for part in ("perception", "sharing", "collaboration", "delivery"):
         assert held(part) == {"identity.access.resolve"}
-    assert held("management") == {"identity.access.resolve", "identity.people.read"}
+    assert held("management") == {
+        "identity.access.resolve", "identity.people.read", "federation.event_evidence.fetch",
+    }  # fmt: skip
     assert held("identity") == {"identity.audit.read", "identity.audit.prove", "identity.dead_letters.collect"}
     assert held("gateway") == {"federation.peers.read", "federation.contracts.read", "management.counters.read"}
     assert held("federation") == {
         "identity.access.resolve", "sharing.products.read", "sharing.terms.check", "sharing.rows.read_for_contract",
-        "identity.audit.prove", "identity.people.read",
+        "identity.audit.prove", "identity.people.read", "management.evidence.read_for_peer",
     }  # fmt: skip
     assert policy.service_grants("nobody") is None
 

@@ -17,6 +17,7 @@ from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceServicer
 from services.management import store_events
 from services.management.evidence import store_evidence
 from services.management.evidence.convert_evidence import evidence_pb, upload_pb
+from services.management.evidence.elsewhere import damaged, keeper_elsewhere
 from services.management.evidence.model_evidence import (
     EVIDENCE_PER_EVENT_MAX,
     PART_BYTES_MAX,
@@ -29,10 +30,11 @@ from services.management.evidence.model_evidence import (
 from services.management.service_base import READ, missing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from libs.db import Connection
     from libs.tx import Transactions, Tx
+    from services.management.evidence.elsewhere import Elsewhere
     from services.management.evidence.objects import Objects
     from services.management.model import Event
     from services.management.service_base import Context
@@ -45,9 +47,10 @@ log = structlog.get_logger()
 class EvidenceServicer(EvidenceServiceServicer):
     """Photos and files of the events of one node."""
 
-    def __init__(self, transactions: Transactions, objects: Objects) -> None:
+    def __init__(self, transactions: Transactions, objects: Objects, elsewhere: Elsewhere) -> None:
         self._transactions = transactions
         self._objects = objects
+        self._elsewhere = elsewhere
 
     async def StartUpload(self, request: pb.StartUploadRequest, _context: Context) -> pb.StartUploadResponse:
         return await self._transactions.mutate(request, pb.StartUploadResponse, partial(self._start, request))
@@ -112,21 +115,34 @@ class EvidenceServicer(EvidenceServiceServicer):
     async def GetEvidence(
         self, request: pb.GetEvidenceRequest, _context: Context
     ) -> AsyncIterator[pb.GetEvidenceResponse]:
-        async def read(conn: Connection) -> Evidence | None:
-            await self._event(conn, request.name.rpartition("/evidence/")[0], READ)
-            return await store_evidence.get(conn, request.name)
+        async def read(conn: Connection) -> tuple[Evidence | None, str]:
+            event = await self._event(conn, request.name.rpartition("/evidence/")[0], READ)
+            evidence = await store_evidence.get(conn, request.name)
+            return evidence, "" if evidence else await keeper_elsewhere(conn, event, self._transactions.node)
 
-        evidence = await self._transactions.read(read)
+        evidence, keeper = await self._transactions.read(read)
+        described: pb.Evidence | None
+        if evidence is not None:
+            described, content = evidence_pb(evidence), await self._content(evidence)
+        elif keeper:
+            described, content = await self._elsewhere.fetch(request.name, keeper)
+        else:
+            raise _no_evidence(request.name)
+        for part in _parts(content):
+            yield pb.GetEvidenceResponse(evidence=described, content=part)
+            described = None
+
+    async def ReadForPeer(
+        self, request: pb.ReadForPeerRequest, _context: Context
+    ) -> AsyncIterator[pb.ReadForPeerResponse]:
+        evidence = await self._transactions.look(lambda conn: store_evidence.get(conn, request.name))
         if evidence is None:
-            raise NotFound(Reason.EVIDENCE_NOT_FOUND, f"{request.name} does not exist", name=request.name)
-        content = await self._objects.get(evidence.object)
-        if content is None or hashlib.sha256(content).digest() != evidence.sha256:
-            log.error("evidence.damaged", name=evidence.name, object=evidence.object, there=content is not None)
-            text = f"what is kept of {evidence.name} is not what was uploaded"
-            raise WrongState(Reason.EVIDENCE_DAMAGED, text, name=evidence.name)
-        for start in range(0, len(content), PART_BYTES_MAX):
-            described = evidence_pb(evidence) if not start else None
-            yield pb.GetEvidenceResponse(evidence=described, content=content[start : start + PART_BYTES_MAX])
+            raise _no_evidence(request.name)
+        content = await self._content(evidence)
+        described: pb.Evidence | None = evidence_pb(evidence)
+        for part in _parts(content):
+            yield pb.ReadForPeerResponse(evidence=described, content=part)
+            described = None
 
     async def ListEvidence(self, request: pb.ListEvidenceRequest, _context: Context) -> pb.ListEvidenceResponse:
         size = paging.size(request.page_size)
@@ -139,6 +155,14 @@ class EvidenceServicer(EvidenceServiceServicer):
 
         page, token = paging.page(await self._transactions.read(read), size, lambda found: (found.id,), of=of)
         return pb.ListEvidenceResponse(evidence=[evidence_pb(each) for each in page], next_page_token=token)
+
+    async def _content(self, evidence: Evidence) -> bytes:
+        """Return the bytes of evidence that this node keeps. Raises WrongState when they are not what was uploaded."""
+        content = await self._objects.get(evidence.object)
+        if content is None or hashlib.sha256(content).digest() != evidence.sha256:
+            log.error("evidence.damaged", name=evidence.name, object=evidence.object, there=content is not None)
+            raise damaged(evidence.name)
+        return content
 
     async def _event(self, conn: Connection, name: str, permission: str) -> Event:
         """Return an event for which the caller has a permission. Raises NotFound and Forbidden."""
@@ -192,6 +216,14 @@ def _object_name() -> str:
     unique = new_id().replace("-", "")
     # The digits at the end are chance: folders fill evenly.
     return f"{unique[-2:]}/{unique}"
+
+
+def _parts(content: bytes) -> Iterator[bytes]:
+    return (content[start : start + PART_BYTES_MAX] for start in range(0, len(content), PART_BYTES_MAX))
+
+
+def _no_evidence(name: str) -> NotFound:
+    return NotFound(Reason.EVIDENCE_NOT_FOUND, f"{name} does not exist", name=name)
 
 
 def _no_upload(name: str) -> NotFound:

@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from libs.config import EVIDENCE_KEYS
+from quintet.federation.v1.federation_pb2_grpc import FederationServiceStub
 from quintet.management.v1 import evidence_pb2
 from quintet.management.v1.evidence_pb2_grpc import add_EvidenceServiceServicer_to_server
+from services.management.evidence.elsewhere import Elsewhere
 from services.management.evidence.files import Folder
 from services.management.evidence.keeping import UploadKeeper
 from services.management.evidence.service_evidence import EvidenceServicer
@@ -24,7 +26,8 @@ EVIDENCE = evidence_pb2.DESCRIPTOR.services_by_name["EvidenceService"]
 def with_evidence(wired: Wired, host: Host) -> Wired:
     """Return the part with the service and the tasks of evidence. Raises what `open_objects` does."""
     objects = open_objects(host.config)
-    servicer = EvidenceServicer(host.transactions, objects)
+    elsewhere = Elsewhere(FederationServiceStub(host.channel_to("federation")))
+    servicer = EvidenceServicer(host.transactions, objects, elsewhere)
     return replace(
         wired,
         servicers=[*wired.servicers, (add_EvidenceServiceServicer_to_server, servicer, EVIDENCE)],

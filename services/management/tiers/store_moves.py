@@ -92,6 +92,12 @@ async def is_home_above(conn: Connection, event_id: int) -> bool:
     return bool(await conn.fetchval("SELECT home_above FROM events WHERE id = $1", event_id))
 
 
+async def last_home(conn: Connection, event_id: int) -> str:
+    """Return the node at which an event was at home before its present one; "" for one that never moved."""
+    query = "SELECT from_node FROM event_moves WHERE event_id = $1 ORDER BY revision DESC LIMIT 1"
+    return str(await conn.fetchval(query, event_id) or "")
+
+
 async def was_moved(conn: Connection, event_id: int) -> bool:
     """Tell whether an event has, or had, another home than the node that opened it."""
     return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM event_moves WHERE event_id = $1)", event_id))

@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from quintet.management.v1 import evidence_pb2 as _evidence_pb2
 from quintet.sharing.v1 import facts_pb2 as _facts_pb2
 from quintet.sharing.v1 import sharing_pb2 as _sharing_pb2
 import builtins as _builtins
@@ -578,6 +579,7 @@ class Terms(_message.Message):
     FRESHNESS_S_FIELD_NUMBER: _builtins.int
     DELIVERY_S_FIELD_NUMBER: _builtins.int
     WAIVE_NOTICE_FIELD_NUMBER: _builtins.int
+    EVENT_EVIDENCE_FIELD_NUMBER: _builtins.int
     product: _builtins.str
     """product is `products/{id}` at the provider; empty in a charter."""
     product_version: _builtins.int
@@ -610,6 +612,10 @@ class Terms(_message.Message):
     """delivery_s is how long, in seconds, an envelope may wait for its receipt before an alarm; 0 for no such objective."""
     waive_notice: _builtins.bool
     """waive_notice lets an amendment come into force without waiting for the notice period of the contract that it amends."""
+    event_evidence: _builtins.bool
+    """event_evidence, of a charter, lets either node ask the other for photos and files of the events in the zone: one at a
+    time, when a person there opens it, with the person's name.
+    """
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[_sharing_pb2.FieldTerms]:
         """fields are the fields given with their masking."""
@@ -658,10 +664,11 @@ class Terms(_message.Message):
         freshness_s: _builtins.int = ...,
         delivery_s: _builtins.int = ...,
         waive_notice: _builtins.bool = ...,
+        event_evidence: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "filter", b"filter", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "consumer_contact", b"consumer_contact", "delivery_s", b"delivery_s", "facts", b"facts", "fields", b"fields", "filter", b"filter", "frequency", b"frequency", "freshness_s", b"freshness_s", "mode", b"mode", "notice_days", b"notice_days", "product", b"product", "product_version", b"product_version", "provider_contact", b"provider_contact", "purpose", b"purpose", "quota_rows_per_day", b"quota_rows_per_day", "retention_days", b"retention_days", "salt", b"salt", "valid_from", b"valid_from", "valid_until", b"valid_until", "waive_notice", b"waive_notice", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "consumer_contact", b"consumer_contact", "delivery_s", b"delivery_s", "event_evidence", b"event_evidence", "facts", b"facts", "fields", b"fields", "filter", b"filter", "frequency", b"frequency", "freshness_s", b"freshness_s", "mode", b"mode", "notice_days", b"notice_days", "product", b"product", "product_version", b"product_version", "provider_contact", b"provider_contact", "purpose", b"purpose", "quota_rows_per_day", b"quota_rows_per_day", "retention_days", b"retention_days", "salt", b"salt", "valid_from", b"valid_from", "valid_until", b"valid_until", "waive_notice", b"waive_notice", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2612,6 +2619,64 @@ class StreamContractResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamContractResponse: _TypeAlias = StreamContractResponse  # noqa: Y015
+
+@_typing.final
+class FetchEventEvidenceRequest(_message.Message):
+    """FetchEventEvidenceRequest asks for one photo or file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    KEEPER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the evidence."""
+    actor: _builtins.str
+    """actor is the person who wants to see it."""
+    keeper: _builtins.str
+    """keeper is the node that most likely keeps it; it is asked first when it is a peer."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        keeper: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "keeper", b"keeper", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchEventEvidenceRequest: _TypeAlias = FetchEventEvidenceRequest  # noqa: Y015
+
+@_typing.final
+class FetchEventEvidenceResponse(_message.Message):
+    """FetchEventEvidenceResponse is a part of the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """content is the next of its bytes."""
+    @_builtins.property
+    def evidence(self) -> _evidence_pb2.Evidence:
+        """evidence says what the file is; in the first part only."""
+
+    def __init__(
+        self,
+        *,
+        evidence: _evidence_pb2.Evidence | None = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "evidence", b"evidence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchEventEvidenceResponse: _TypeAlias = FetchEventEvidenceResponse  # noqa: Y015
 
 @_typing.final
 class ListDeletionProofsRequest(_message.Message):

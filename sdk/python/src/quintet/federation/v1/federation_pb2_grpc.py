@@ -218,6 +218,11 @@ class FederationServiceStub:
                 request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractRequest.SerializeToString,
                 response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractResponse.FromString,
                 _registered_method=True)
+        self.FetchEventEvidence = channel.unary_stream(
+                '/quintet.federation.v1.FederationService/FetchEventEvidence',
+                request_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.FetchEventEvidenceRequest.SerializeToString,
+                response_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.FetchEventEvidenceResponse.FromString,
+                _registered_method=True)
         self.SendDirective = channel.unary_unary(
                 '/quintet.federation.v1.FederationService/SendDirective',
                 request_serializer=quintet_dot_federation_dot_v1_dot_directive__pb2.SendDirectiveRequest.SerializeToString,
@@ -599,6 +604,14 @@ class FederationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchEventEvidence(self, request, context):
+        """FetchEventEvidence asks the tiers below and above for a photo or file of an event that this node does not keep, and passes
+        it on as it comes. Nothing of it stays here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SendDirective(self, request, context):
         """SendDirective gives a directive to a zone or an organisation in it. It goes to the node that is authoritative for the
         zone, however long that is away, and is shown and escalated there and here until it is answered.
@@ -944,6 +957,11 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.StreamContract,
                     request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractRequest.FromString,
                     response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractResponse.SerializeToString,
+            ),
+            'FetchEventEvidence': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchEventEvidence,
+                    request_deserializer=quintet_dot_federation_dot_v1_dot_federation__pb2.FetchEventEvidenceRequest.FromString,
+                    response_serializer=quintet_dot_federation_dot_v1_dot_federation__pb2.FetchEventEvidenceResponse.SerializeToString,
             ),
             'SendDirective': grpc.unary_unary_rpc_method_handler(
                     servicer.SendDirective,
@@ -2029,6 +2047,33 @@ class FederationService:
             '/quintet.federation.v1.FederationService/StreamContract',
             quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractRequest.SerializeToString,
             quintet_dot_federation_dot_v1_dot_federation__pb2.StreamContractResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchEventEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/quintet.federation.v1.FederationService/FetchEventEvidence',
+            quintet_dot_federation_dot_v1_dot_federation__pb2.FetchEventEvidenceRequest.SerializeToString,
+            quintet_dot_federation_dot_v1_dot_federation__pb2.FetchEventEvidenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

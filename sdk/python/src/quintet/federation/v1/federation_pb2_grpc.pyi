@@ -117,6 +117,10 @@ class FederationServiceStub:
     """StreamContract asks the provider of a contract for all rows now, and returns them page by page as they come, until the
     last or the caller's deadline. The provider reads on only as fast as the caller does, and stops when the caller goes.
     """
+    FetchEventEvidence: _aio.UnaryStreamMultiCallable[_federation_pb2.FetchEventEvidenceRequest, _federation_pb2.FetchEventEvidenceResponse]
+    """FetchEventEvidence asks the tiers below and above for a photo or file of an event that this node does not keep, and passes
+    it on as it comes. Nothing of it stays here.
+    """
     SendDirective: _aio.UnaryUnaryMultiCallable[_directive_pb2.SendDirectiveRequest, _directive_pb2.SendDirectiveResponse]
     """SendDirective gives a directive to a zone or an organisation in it. It goes to the node that is authoritative for the
     zone, however long that is away, and is shown and escalated there and here until it is answered.
@@ -493,6 +497,16 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_federation_pb2.StreamContractResponse]:
         """StreamContract asks the provider of a contract for all rows now, and returns them page by page as they come, until the
         last or the caller's deadline. The provider reads on only as fast as the caller does, and stops when the caller goes.
+        """
+
+    @_abc_1.abstractmethod
+    def FetchEventEvidence(
+        self,
+        request: _federation_pb2.FetchEventEvidenceRequest,
+        context: _aio.ServicerContext[_federation_pb2.FetchEventEvidenceRequest, _abc.AsyncIterator[_federation_pb2.FetchEventEvidenceResponse]],
+    ) -> _abc.AsyncIterator[_federation_pb2.FetchEventEvidenceResponse]:
+        """FetchEventEvidence asks the tiers below and above for a photo or file of an event that this node does not keep, and passes
+        it on as it comes. Nothing of it stays here.
         """
 
     @_abc_1.abstractmethod

@@ -14,6 +14,7 @@ from quintet.fact.v1 import fact_pb2 as _fact_pb2
 from quintet.federation.v1 import directive_pb2 as _directive_pb2
 from quintet.federation.v1 import federation_pb2 as _federation_pb2
 from quintet.federation.v1 import trust_pb2 as _trust_pb2
+from quintet.management.v1 import evidence_pb2 as _evidence_pb2
 from quintet.sharing.v1 import facts_pb2 as _facts_pb2
 from quintet.sharing.v1 import sharing_pb2 as _sharing_pb2
 import builtins as _builtins
@@ -1534,6 +1535,7 @@ class Query(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     PRODUCTS_FIELD_NUMBER: _builtins.int
+    EVENT_EVIDENCE_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -1558,6 +1560,10 @@ class Query(_message.Message):
     def products(self) -> _federation_pb2.ListPeerProductsRequest:
         """products asks for the products on offer."""
 
+    @_builtins.property
+    def event_evidence(self) -> Global___EventEvidenceQuery:
+        """event_evidence asks for a photo or file of an event, as a stream."""
+
     def __init__(
         self,
         *,
@@ -1567,14 +1573,15 @@ class Query(_message.Message):
         traceparent: _builtins.str = ...,
         rows: _federation_pb2.QueryContractRequest | None = ...,
         products: _federation_pb2.ListPeerProductsRequest | None = ...,
+        event_evidence: Global___EventEvidenceQuery | None = ...,
         stream: _builtins.bool = ...,
         credit: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "products", b"products", "rows", b"rows"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "event_evidence", b"event_evidence", "products", b"products", "rows", b"rows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "body", b"body", "credit", b"credit", "id", b"id", "products", b"products", "remaining_ms", b"remaining_ms", "rows", b"rows", "stream", b"stream", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "body", b"body", "credit", b"credit", "event_evidence", b"event_evidence", "id", b"id", "products", b"products", "remaining_ms", b"remaining_ms", "rows", b"rows", "stream", b"stream", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["rows", "products"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["rows", "products", "event_evidence"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1594,6 +1601,7 @@ class Answer(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PRODUCTS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    EVENT_EVIDENCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is the query's id."""
     code: _builtins.int
@@ -1614,6 +1622,10 @@ class Answer(_message.Message):
     def products(self) -> _containers.RepeatedCompositeFieldContainer[_sharing_pb2.Product]:
         """products are the products asked for."""
 
+    @_builtins.property
+    def event_evidence(self) -> Global___EventEvidencePart:
+        """event_evidence is the next part of the file asked for."""
+
     def __init__(
         self,
         *,
@@ -1625,14 +1637,67 @@ class Answer(_message.Message):
         next_page_token: _builtins.str = ...,
         products: _abc.Iterable[_sharing_pb2.Product] | None = ...,
         more: _builtins.bool = ...,
+        event_evidence: Global___EventEvidencePart | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_evidence", b"event_evidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "id", b"id", "message", b"message", "more", b"more", "next_page_token", b"next_page_token", "products", b"products", "reason", b"reason", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "event_evidence", b"event_evidence", "id", b"id", "message", b"message", "more", b"more", "next_page_token", b"next_page_token", "products", b"products", "reason", b"reason", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+@_typing.final
+class EventEvidenceQuery(_message.Message):
+    """EventEvidenceQuery asks for one photo or file of an event, under a tier charter whose terms have event_evidence. A node that
+    does not keep it asks on in the same direction, down the tiers or up.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the evidence, `zones/{zone}/events/{event}/evidence/{id}`; its zone must be within the charter's."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventEvidenceQuery: _TypeAlias = EventEvidenceQuery  # noqa: Y015
+
+@_typing.final
+class EventEvidencePart(_message.Message):
+    """EventEvidencePart is a part of a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """content is the next of its bytes, at most 262144."""
+    @_builtins.property
+    def evidence(self) -> _evidence_pb2.Evidence:
+        """evidence says what the file is; in the first part only."""
+
+    def __init__(
+        self,
+        *,
+        evidence: _evidence_pb2.Evidence | None = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "evidence", b"evidence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventEvidencePart: _TypeAlias = EventEvidencePart  # noqa: Y015
 
 @_typing.final
 class Ping(_message.Message):

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class EvidenceServiceStub:
     """EvidenceService keeps the evidence (证据) of the events that this node handles. Who may read an event may read its evidence;
-    nobody else can. A piece of evidence is never changed and never removed.
+    nobody else can. A piece of evidence is never changed and never removed. It stays at the node where it was uploaded; the tiers
+    above and below fetch it from there each time that somebody there opens it.
 
     A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
     PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
@@ -72,11 +73,17 @@ class EvidenceServiceStub:
                 request_serializer=quintet_dot_management_dot_v1_dot_evidence__pb2.ListEvidenceRequest.SerializeToString,
                 response_deserializer=quintet_dot_management_dot_v1_dot_evidence__pb2.ListEvidenceResponse.FromString,
                 _registered_method=True)
+        self.ReadForPeer = channel.unary_stream(
+                '/quintet.management.v1.EvidenceService/ReadForPeer',
+                request_serializer=quintet_dot_management_dot_v1_dot_evidence__pb2.ReadForPeerRequest.SerializeToString,
+                response_deserializer=quintet_dot_management_dot_v1_dot_evidence__pb2.ReadForPeerResponse.FromString,
+                _registered_method=True)
 
 
 class EvidenceServiceServicer:
     """EvidenceService keeps the evidence (证据) of the events that this node handles. Who may read an event may read its evidence;
-    nobody else can. A piece of evidence is never changed and never removed.
+    nobody else can. A piece of evidence is never changed and never removed. It stays at the node where it was uploaded; the tiers
+    above and below fetch it from there each time that somebody there opens it.
 
     A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
     PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
@@ -116,14 +123,22 @@ class EvidenceServiceServicer:
 
     def GetEvidence(self, request, context):
         """GetEvidence sends a piece of evidence, what is known of it first, then its bytes. Bytes that are not those that were
-        uploaded are not sent: the call is refused with EVIDENCE_DAMAGED.
+        uploaded are not sent: the call is refused with EVIDENCE_DAMAGED. What another node keeps is asked for there; while that is
+        away the answer is UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEvidence(self, request, context):
-        """ListEvidence lists the evidence of an event, oldest first.
+        """ListEvidence lists the evidence of an event that this node keeps, oldest first. Steps name all that they show.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadForPeer(self, request, context):
+        """ReadForPeer sends a piece of evidence that this node keeps to federation, for a peer that may have it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,6 +177,11 @@ def add_EvidenceServiceServicer_to_server(servicer, server):
                     request_deserializer=quintet_dot_management_dot_v1_dot_evidence__pb2.ListEvidenceRequest.FromString,
                     response_serializer=quintet_dot_management_dot_v1_dot_evidence__pb2.ListEvidenceResponse.SerializeToString,
             ),
+            'ReadForPeer': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadForPeer,
+                    request_deserializer=quintet_dot_management_dot_v1_dot_evidence__pb2.ReadForPeerRequest.FromString,
+                    response_serializer=quintet_dot_management_dot_v1_dot_evidence__pb2.ReadForPeerResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'quintet.management.v1.EvidenceService', rpc_method_handlers)
@@ -172,7 +192,8 @@ def add_EvidenceServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class EvidenceService:
     """EvidenceService keeps the evidence (证据) of the events that this node handles. Who may read an event may read its evidence;
-    nobody else can. A piece of evidence is never changed and never removed.
+    nobody else can. A piece of evidence is never changed and never removed. It stays at the node where it was uploaded; the tiers
+    above and below fetch it from there each time that somebody there opens it.
 
     A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
     PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
@@ -333,6 +354,33 @@ class EvidenceService:
             '/quintet.management.v1.EvidenceService/ListEvidence',
             quintet_dot_management_dot_v1_dot_evidence__pb2.ListEvidenceRequest.SerializeToString,
             quintet_dot_management_dot_v1_dot_evidence__pb2.ListEvidenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadForPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/quintet.management.v1.EvidenceService/ReadForPeer',
+            quintet_dot_management_dot_v1_dot_evidence__pb2.ReadForPeerRequest.SerializeToString,
+            quintet_dot_management_dot_v1_dot_evidence__pb2.ReadForPeerResponse.FromString,
             options,
             channel_credentials,
             insecure,

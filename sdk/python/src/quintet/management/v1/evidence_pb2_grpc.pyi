@@ -14,7 +14,8 @@ GRPC_VERSION: str
 
 class EvidenceServiceStub:
     """EvidenceService keeps the evidence (证据) of the events that this node handles. Who may read an event may read its evidence;
-    nobody else can. A piece of evidence is never changed and never removed.
+    nobody else can. A piece of evidence is never changed and never removed. It stays at the node where it was uploaded; the tiers
+    above and below fetch it from there each time that somebody there opens it.
 
     A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
     PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
@@ -36,14 +37,18 @@ class EvidenceServiceStub:
     """DeleteUpload gives an upload up that is not finished, and makes room for another."""
     GetEvidence: _aio.UnaryStreamMultiCallable[_evidence_pb2.GetEvidenceRequest, _evidence_pb2.GetEvidenceResponse]
     """GetEvidence sends a piece of evidence, what is known of it first, then its bytes. Bytes that are not those that were
-    uploaded are not sent: the call is refused with EVIDENCE_DAMAGED.
+    uploaded are not sent: the call is refused with EVIDENCE_DAMAGED. What another node keeps is asked for there; while that is
+    away the answer is UNAVAILABLE.
     """
     ListEvidence: _aio.UnaryUnaryMultiCallable[_evidence_pb2.ListEvidenceRequest, _evidence_pb2.ListEvidenceResponse]
-    """ListEvidence lists the evidence of an event, oldest first."""
+    """ListEvidence lists the evidence of an event that this node keeps, oldest first. Steps name all that they show."""
+    ReadForPeer: _aio.UnaryStreamMultiCallable[_evidence_pb2.ReadForPeerRequest, _evidence_pb2.ReadForPeerResponse]
+    """ReadForPeer sends a piece of evidence that this node keeps to federation, for a peer that may have it."""
 
 class EvidenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """EvidenceService keeps the evidence (证据) of the events that this node handles. Who may read an event may read its evidence;
-    nobody else can. A piece of evidence is never changed and never removed.
+    nobody else can. A piece of evidence is never changed and never removed. It stays at the node where it was uploaded; the tiers
+    above and below fetch it from there each time that somebody there opens it.
 
     A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
     PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
@@ -93,7 +98,8 @@ class EvidenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_evidence_pb2.GetEvidenceRequest, _abc.AsyncIterator[_evidence_pb2.GetEvidenceResponse]],
     ) -> _abc.AsyncIterator[_evidence_pb2.GetEvidenceResponse]:
         """GetEvidence sends a piece of evidence, what is known of it first, then its bytes. Bytes that are not those that were
-        uploaded are not sent: the call is refused with EVIDENCE_DAMAGED.
+        uploaded are not sent: the call is refused with EVIDENCE_DAMAGED. What another node keeps is asked for there; while that is
+        away the answer is UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -102,6 +108,14 @@ class EvidenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evidence_pb2.ListEvidenceRequest,
         context: _aio.ServicerContext[_evidence_pb2.ListEvidenceRequest, _abc.Awaitable[_evidence_pb2.ListEvidenceResponse]],
     ) -> _abc.Awaitable[_evidence_pb2.ListEvidenceResponse]:
-        """ListEvidence lists the evidence of an event, oldest first."""
+        """ListEvidence lists the evidence of an event that this node keeps, oldest first. Steps name all that they show."""
+
+    @_abc_1.abstractmethod
+    def ReadForPeer(
+        self,
+        request: _evidence_pb2.ReadForPeerRequest,
+        context: _aio.ServicerContext[_evidence_pb2.ReadForPeerRequest, _abc.AsyncIterator[_evidence_pb2.ReadForPeerResponse]],
+    ) -> _abc.AsyncIterator[_evidence_pb2.ReadForPeerResponse]:
+        """ReadForPeer sends a piece of evidence that this node keeps to federation, for a peer that may have it."""
 
 def add_EvidenceServiceServicer_to_server(servicer: EvidenceServiceServicer, server: _aio.Server) -> None: ...

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file quintet/management/v1/evidence.proto.
  */
 export const file_quintet_management_v1_evidence: GenFile = /*@__PURE__*/
-  fileDesc("CiRxdWludGV0L21hbmFnZW1lbnQvdjEvZXZpZGVuY2UucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSK3AQoIRXZpZGVuY2USDAoEbmFtZRgBIAEoCRIRCglmaWxlX25hbWUYAiABKAkSEgoKbWVkaWFfdHlwZRgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgDEg4KBnNoYTI1NhgFIAEoDBITCgt1cGxvYWRlZF9ieRgGIAEoCRIvCgt1cGxvYWRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEc3RlcBgIIAEoAyJ6CgZVcGxvYWQSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEhIKCnBhcnRfYnl0ZXMYAyABKAMSDQoFcGFydHMYBCABKAUSKwoHZW5kc19hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAirwEKElN0YXJ0VXBsb2FkUmVxdWVzdBIzCgZwYXJlbnQYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EhwKCWZpbGVfbmFtZRgCIAEoCUIJ0vMYBQgBEMgBEioKCnNpemVfYnl0ZXMYAyABKANCFtLzGBIxAAAAAAAA8D85AAAAAAAAdEESGgoKcmVxdWVzdF9pZBgEIAEoCUIG0vMYAhBAIkQKE1N0YXJ0VXBsb2FkUmVzcG9uc2USLQoGdXBsb2FkGAEgASgLMh0ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlVwbG9hZCKbAQoRVXBsb2FkUGFydFJlcXVlc3QSQgoEbmFtZRgBIAEoCUI00vMYMAgBKix6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0vdXBsb2Fkcy97dXBsb2FkfRImCgZudW1iZXIYAiABKAVCFtLzGBIxAAAAAAAA8D85AAAAAAAAJEASGgoHY29udGVudBgDIAEoDEIJ0vMYBRCAgIABIiUKElVwbG9hZFBhcnRSZXNwb25zZRIPCgdtaXNzaW5nGAEgAygFIlkKE0ZpbmlzaFVwbG9hZFJlcXVlc3QSQgoEbmFtZRgBIAEoCUI00vMYMAgBKix6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0vdXBsb2Fkcy97dXBsb2FkfSJJChRGaW5pc2hVcGxvYWRSZXNwb25zZRIxCghldmlkZW5jZRgBIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmlkZW5jZSJZChNEZWxldGVVcGxvYWRSZXF1ZXN0EkIKBG5hbWUYASABKAlCNNLzGDAIASosem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9L3VwbG9hZHMve3VwbG9hZH0iFgoURGVsZXRlVXBsb2FkUmVzcG9uc2UiWwoSR2V0RXZpZGVuY2VSZXF1ZXN0EkUKBG5hbWUYASABKAlCN9LzGDMIASovem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9L2V2aWRlbmNlL3tldmlkZW5jZX0iWQoTR2V0RXZpZGVuY2VSZXNwb25zZRIxCghldmlkZW5jZRgBIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmlkZW5jZRIPCgdjb250ZW50GAIgASgMIpIBChNMaXN0RXZpZGVuY2VSZXF1ZXN0EjMKBnBhcmVudBgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SKQoJcGFnZV9zaXplGAIgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YAyABKAlCB9LzGAMQgAQiYgoUTGlzdEV2aWRlbmNlUmVzcG9uc2USMQoIZXZpZGVuY2UYASADKAsyHy5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZpZGVuY2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMpIJCg9FdmlkZW5jZVNlcnZpY2USvQEKC1N0YXJ0VXBsb2FkEikucXVpbnRldC5tYW5hZ2VtZW50LnYxLlN0YXJ0VXBsb2FkUmVxdWVzdBoqLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdGFydFVwbG9hZFJlc3BvbnNlIlfK8xgjChltYW5hZ2VtZW50LmV2aWRlbmNlLndyaXRlIgZwYXJlbnSC0+STAioiJS92MS97cGFyZW50PXpvbmVzLyovZXZlbnRzLyp9L3VwbG9hZHM6ASoSvQEKClVwbG9hZFBhcnQSKC5xdWludGV0Lm1hbmFnZW1lbnQudjEuVXBsb2FkUGFydFJlcXVlc3QaKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuVXBsb2FkUGFydFJlc3BvbnNlIlrK8xghChltYW5hZ2VtZW50LmV2aWRlbmNlLndyaXRlIgRuYW1lgtPkkwIvIiovdjEve25hbWU9em9uZXMvKi9ldmVudHMvKi91cGxvYWRzLyp9OnBhcnQ6ASoSxwEKDEZpbmlzaFVwbG9hZBIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5GaW5pc2hVcGxvYWRSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLkZpbmlzaFVwbG9hZFJlc3BvbnNlIl7K8xgjChltYW5hZ2VtZW50LmV2aWRlbmNlLndyaXRlIgRuYW1lMDyC0+STAjEiLC92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qL3VwbG9hZHMvKn06ZmluaXNoOgEqErsBCgxEZWxldGVVcGxvYWQSKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVsZXRlVXBsb2FkUmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5EZWxldGVVcGxvYWRSZXNwb25zZSJSyvMYIQoZbWFuYWdlbWVudC5ldmlkZW5jZS53cml0ZSIEbmFtZYLT5JMCJyolL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyovdXBsb2Fkcy8qfRK4AQoLR2V0RXZpZGVuY2USKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuR2V0RXZpZGVuY2VSZXF1ZXN0GioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2aWRlbmNlUmVzcG9uc2UiUMrzGB4KFm1hbmFnZW1lbnQuZXZlbnRzLnJlYWQiBG5hbWWC0+STAigSJi92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qL2V2aWRlbmNlLyp9MAESuwEKDExpc3RFdmlkZW5jZRIqLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZpZGVuY2VSZXF1ZXN0GisucXVpbnRldC5tYW5hZ2VtZW50LnYxLkxpc3RFdmlkZW5jZVJlc3BvbnNlIlLK8xggChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgZwYXJlbnSC0+STAigSJi92MS97cGFyZW50PXpvbmVzLyovZXZlbnRzLyp9L2V2aWRlbmNlYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_options_v1_options]);
+  fileDesc("CiRxdWludGV0L21hbmFnZW1lbnQvdjEvZXZpZGVuY2UucHJvdG8SFXF1aW50ZXQubWFuYWdlbWVudC52MSK3AQoIRXZpZGVuY2USDAoEbmFtZRgBIAEoCRIRCglmaWxlX25hbWUYAiABKAkSEgoKbWVkaWFfdHlwZRgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgDEg4KBnNoYTI1NhgFIAEoDBITCgt1cGxvYWRlZF9ieRgGIAEoCRIvCgt1cGxvYWRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEc3RlcBgIIAEoAyJ6CgZVcGxvYWQSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEhIKCnBhcnRfYnl0ZXMYAyABKAMSDQoFcGFydHMYBCABKAUSKwoHZW5kc19hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAirwEKElN0YXJ0VXBsb2FkUmVxdWVzdBIzCgZwYXJlbnQYASABKAlCI9LzGB8IASobem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9EhwKCWZpbGVfbmFtZRgCIAEoCUIJ0vMYBQgBEMgBEioKCnNpemVfYnl0ZXMYAyABKANCFtLzGBIxAAAAAAAA8D85AAAAAAAAdEESGgoKcmVxdWVzdF9pZBgEIAEoCUIG0vMYAhBAIkQKE1N0YXJ0VXBsb2FkUmVzcG9uc2USLQoGdXBsb2FkGAEgASgLMh0ucXVpbnRldC5tYW5hZ2VtZW50LnYxLlVwbG9hZCKbAQoRVXBsb2FkUGFydFJlcXVlc3QSQgoEbmFtZRgBIAEoCUI00vMYMAgBKix6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0vdXBsb2Fkcy97dXBsb2FkfRImCgZudW1iZXIYAiABKAVCFtLzGBIxAAAAAAAA8D85AAAAAAAAJEASGgoHY29udGVudBgDIAEoDEIJ0vMYBRCAgIABIiUKElVwbG9hZFBhcnRSZXNwb25zZRIPCgdtaXNzaW5nGAEgAygFIlkKE0ZpbmlzaFVwbG9hZFJlcXVlc3QSQgoEbmFtZRgBIAEoCUI00vMYMAgBKix6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0vdXBsb2Fkcy97dXBsb2FkfSJJChRGaW5pc2hVcGxvYWRSZXNwb25zZRIxCghldmlkZW5jZRgBIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmlkZW5jZSJZChNEZWxldGVVcGxvYWRSZXF1ZXN0EkIKBG5hbWUYASABKAlCNNLzGDAIASosem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9L3VwbG9hZHMve3VwbG9hZH0iFgoURGVsZXRlVXBsb2FkUmVzcG9uc2UiWwoSR2V0RXZpZGVuY2VSZXF1ZXN0EkUKBG5hbWUYASABKAlCN9LzGDMIASovem9uZXMve3pvbmV9L2V2ZW50cy97ZXZlbnR9L2V2aWRlbmNlL3tldmlkZW5jZX0iWQoTR2V0RXZpZGVuY2VSZXNwb25zZRIxCghldmlkZW5jZRgBIAEoCzIfLnF1aW50ZXQubWFuYWdlbWVudC52MS5FdmlkZW5jZRIPCgdjb250ZW50GAIgASgMIpIBChNMaXN0RXZpZGVuY2VSZXF1ZXN0EjMKBnBhcmVudBgBIAEoCUIj0vMYHwgBKht6b25lcy97em9uZX0vZXZlbnRzL3tldmVudH0SKQoJcGFnZV9zaXplGAIgASgFQhbS8xgSMQAAAAAAAAAAOQAAAAAAQI9AEhsKCnBhZ2VfdG9rZW4YAyABKAlCB9LzGAMQgAQiYgoUTGlzdEV2aWRlbmNlUmVzcG9uc2USMQoIZXZpZGVuY2UYASADKAsyHy5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZpZGVuY2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIlsKElJlYWRGb3JQZWVyUmVxdWVzdBJFCgRuYW1lGAEgASgJQjfS8xgzCAEqL3pvbmVzL3t6b25lfS9ldmVudHMve2V2ZW50fS9ldmlkZW5jZS97ZXZpZGVuY2V9IlkKE1JlYWRGb3JQZWVyUmVzcG9uc2USMQoIZXZpZGVuY2UYASABKAsyHy5xdWludGV0Lm1hbmFnZW1lbnQudjEuRXZpZGVuY2USDwoHY29udGVudBgCIAEoDDKoCgoPRXZpZGVuY2VTZXJ2aWNlEr0BCgtTdGFydFVwbG9hZBIpLnF1aW50ZXQubWFuYWdlbWVudC52MS5TdGFydFVwbG9hZFJlcXVlc3QaKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuU3RhcnRVcGxvYWRSZXNwb25zZSJXyvMYIwoZbWFuYWdlbWVudC5ldmlkZW5jZS53cml0ZSIGcGFyZW50gtPkkwIqIiUvdjEve3BhcmVudD16b25lcy8qL2V2ZW50cy8qfS91cGxvYWRzOgEqEr0BCgpVcGxvYWRQYXJ0EigucXVpbnRldC5tYW5hZ2VtZW50LnYxLlVwbG9hZFBhcnRSZXF1ZXN0GikucXVpbnRldC5tYW5hZ2VtZW50LnYxLlVwbG9hZFBhcnRSZXNwb25zZSJayvMYIQoZbWFuYWdlbWVudC5ldmlkZW5jZS53cml0ZSIEbmFtZYLT5JMCLyIqL3YxL3tuYW1lPXpvbmVzLyovZXZlbnRzLyovdXBsb2Fkcy8qfTpwYXJ0OgEqEscBCgxGaW5pc2hVcGxvYWQSKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuRmluaXNoVXBsb2FkUmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5GaW5pc2hVcGxvYWRSZXNwb25zZSJeyvMYIwoZbWFuYWdlbWVudC5ldmlkZW5jZS53cml0ZSIEbmFtZTA8gtPkkwIxIiwvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKi91cGxvYWRzLyp9OmZpbmlzaDoBKhK7AQoMRGVsZXRlVXBsb2FkEioucXVpbnRldC5tYW5hZ2VtZW50LnYxLkRlbGV0ZVVwbG9hZFJlcXVlc3QaKy5xdWludGV0Lm1hbmFnZW1lbnQudjEuRGVsZXRlVXBsb2FkUmVzcG9uc2UiUsrzGCEKGW1hbmFnZW1lbnQuZXZpZGVuY2Uud3JpdGUiBG5hbWWC0+STAicqJS92MS97bmFtZT16b25lcy8qL2V2ZW50cy8qL3VwbG9hZHMvKn0SuAEKC0dldEV2aWRlbmNlEikucXVpbnRldC5tYW5hZ2VtZW50LnYxLkdldEV2aWRlbmNlUmVxdWVzdBoqLnF1aW50ZXQubWFuYWdlbWVudC52MS5HZXRFdmlkZW5jZVJlc3BvbnNlIlDK8xgeChZtYW5hZ2VtZW50LmV2ZW50cy5yZWFkIgRuYW1lgtPkkwIoEiYvdjEve25hbWU9em9uZXMvKi9ldmVudHMvKi9ldmlkZW5jZS8qfTABErsBCgxMaXN0RXZpZGVuY2USKi5xdWludGV0Lm1hbmFnZW1lbnQudjEuTGlzdEV2aWRlbmNlUmVxdWVzdBorLnF1aW50ZXQubWFuYWdlbWVudC52MS5MaXN0RXZpZGVuY2VSZXNwb25zZSJSyvMYIAoWbWFuYWdlbWVudC5ldmVudHMucmVhZCIGcGFyZW50gtPkkwIoEiYvdjEve3BhcmVudD16b25lcy8qL2V2ZW50cy8qfS9ldmlkZW5jZRKTAQoLUmVhZEZvclBlZXISKS5xdWludGV0Lm1hbmFnZW1lbnQudjEuUmVhZEZvclBlZXJSZXF1ZXN0GioucXVpbnRldC5tYW5hZ2VtZW50LnYxLlJlYWRGb3JQZWVyUmVzcG9uc2UiK8rzGCcKIW1hbmFnZW1lbnQuZXZpZGVuY2UucmVhZF9mb3JfcGVlcigBMDwwAWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_timestamp, file_quintet_options_v1_options]);
 
 /**
  * Evidence is one photo or file.
@@ -448,8 +448,58 @@ export const ListEvidenceResponseSchema: GenMessage<ListEvidenceResponse> = /*@_
   messageDesc(file_quintet_management_v1_evidence, 13);
 
 /**
+ * ReadForPeerRequest asks for one piece of evidence.
+ *
+ * @generated from message quintet.management.v1.ReadForPeerRequest
+ */
+export type ReadForPeerRequest = Message<"quintet.management.v1.ReadForPeerRequest"> & {
+  /**
+   * name is the evidence.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message quintet.management.v1.ReadForPeerRequest.
+ * Use `create(ReadForPeerRequestSchema)` to create a new message.
+ */
+export const ReadForPeerRequestSchema: GenMessage<ReadForPeerRequest> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_evidence, 14);
+
+/**
+ * ReadForPeerResponse is a part of it.
+ *
+ * @generated from message quintet.management.v1.ReadForPeerResponse
+ */
+export type ReadForPeerResponse = Message<"quintet.management.v1.ReadForPeerResponse"> & {
+  /**
+   * evidence says what it is; in the first part only.
+   *
+   * @generated from field: quintet.management.v1.Evidence evidence = 1;
+   */
+  evidence?: Evidence | undefined;
+
+  /**
+   * content is the next of its bytes.
+   *
+   * @generated from field: bytes content = 2;
+   */
+  content: Uint8Array;
+};
+
+/**
+ * Describes the message quintet.management.v1.ReadForPeerResponse.
+ * Use `create(ReadForPeerResponseSchema)` to create a new message.
+ */
+export const ReadForPeerResponseSchema: GenMessage<ReadForPeerResponse> = /*@__PURE__*/
+  messageDesc(file_quintet_management_v1_evidence, 15);
+
+/**
  * EvidenceService keeps the evidence (证据) of the events that this node handles. Who may read an event may read its evidence;
- * nobody else can. A piece of evidence is never changed and never removed.
+ * nobody else can. A piece of evidence is never changed and never removed. It stays at the node where it was uploaded; the tiers
+ * above and below fetch it from there each time that somebody there opens it.
  *
  * A file goes up in parts: StartUpload, UploadPart for each, FinishUpload. What it is is told by its bytes, not by its name: JPEG,
  * PNG, WebP, HEIC and AVIF photos, PDF documents and MP4 films are taken, anything else is refused.
@@ -503,7 +553,8 @@ export const EvidenceService: GenService<{
   },
   /**
    * GetEvidence sends a piece of evidence, what is known of it first, then its bytes. Bytes that are not those that were
-   * uploaded are not sent: the call is refused with EVIDENCE_DAMAGED.
+   * uploaded are not sent: the call is refused with EVIDENCE_DAMAGED. What another node keeps is asked for there; while that is
+   * away the answer is UNAVAILABLE.
    *
    * @generated from rpc quintet.management.v1.EvidenceService.GetEvidence
    */
@@ -513,7 +564,7 @@ export const EvidenceService: GenService<{
     output: typeof GetEvidenceResponseSchema;
   },
   /**
-   * ListEvidence lists the evidence of an event, oldest first.
+   * ListEvidence lists the evidence of an event that this node keeps, oldest first. Steps name all that they show.
    *
    * @generated from rpc quintet.management.v1.EvidenceService.ListEvidence
    */
@@ -521,6 +572,16 @@ export const EvidenceService: GenService<{
     methodKind: "unary";
     input: typeof ListEvidenceRequestSchema;
     output: typeof ListEvidenceResponseSchema;
+  },
+  /**
+   * ReadForPeer sends a piece of evidence that this node keeps to federation, for a peer that may have it.
+   *
+   * @generated from rpc quintet.management.v1.EvidenceService.ReadForPeer
+   */
+  readForPeer: {
+    methodKind: "server_streaming";
+    input: typeof ReadForPeerRequestSchema;
+    output: typeof ReadForPeerResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_quintet_management_v1_evidence, 0);

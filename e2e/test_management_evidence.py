@@ -79,12 +79,38 @@ def test_a_film_is_looked_at_in_parts_and_a_page_is_no_photo(people: People) -> 
     assert _send(people["dispatcher"], wall, "photo.jpg", PHOTO).status_code == 201
     assert len(officer.get(f"/v1/{wall}/evidence")["evidence"]) == 2
 
-    # The city hears of the wall, and neither has its photos nor takes new ones: the street does.
+    # The city hears of the wall and takes no photos of it: the street does.
     until("the city knows the wall", lambda: not people["city"].http.get(f"/v1/{wall}").is_error)
-    assert people["city"].refused("GET", f"/v1/{film}/content") == Refused(404, "EVIDENCE_NOT_FOUND")
     elsewhere = _send(people["city"], wall, "photo.jpg", PHOTO)
     assert (elsewhere.status_code, elsewhere.json()["details"][0]["reason"]) == (400, "NOT_AUTHORITATIVE")
     assert _send(people["resident"], wall, "photo.jpg", PHOTO).status_code == 403
+
+
+def test_the_city_opens_what_the_street_keeps_through_the_district(federation: Federation, people: People) -> None:
+    wall = _with_the_crew(people, "墙上有涂鸦 Tags on the wall")
+    photo = _sent(people["handler"], wall, NAMES[0])
+    city = people["city"]
+    until("the city knows the wall", lambda: not city.http.get(f"/v1/{wall}").is_error)
+    seen = city.http.get(f"/v1/{photo}/content")
+    assert (seen.status_code, seen.headers["content-type"], seen.content) == (200, "image/jpeg", PHOTO)
+    assert quote(NAMES[0], safe="") in seen.headers["content-disposition"]
+    assert people["resident"].refused("GET", f"/v1/{photo}/content").status == 403
+    assert city.refused("GET", f"/v1/{wall}/evidence/none/content") == Refused(404, "EVIDENCE_NOT_FOUND")
+
+    with federation.away("sf-d10"):
+        until("the city says who is away", lambda: "sf-d10 is away since" in _refusal(city, photo))
+        assert city.refused("GET", f"/v1/{photo}/content") == Refused(503, "PEER_AWAY")
+        assert people["officer"].http.get(f"/v1/{photo}/content").content == PHOTO
+    until("the photo again", lambda: not city.http.get(f"/v1/{photo}/content").is_error)
+
+    # Who had it opened stands in the log of the street, too.
+    with federation.node("sf-potrero-hill").signed_in("auditor.potrero-hill") as auditor:
+        query = {"part": "federation", "resource": photo}
+        # Entries are shown once they are sealed.
+        entries = until("the audit entry", lambda: auditor.get("/v1/audit/entries", **query)["entries"])
+    assert {entry["action"] for entry in entries} == {"federation.event_evidence.give"}
+    detail = entries[0]["detail"]
+    assert (detail["actor"], detail["peer"]) == ("people/supervisor.sf@sf", "sf-d10")
 
 
 def test_the_status_page_says_in_both_languages_where_photos_are_kept(federation: Federation) -> None:
@@ -125,3 +151,9 @@ def _sent(caller: Caller, event: str, name: str, content: bytes = PHOTO) -> str:
     assert (evidence["fileName"], evidence["sizeBytes"]) == (name, str(len(content)))
     found: str = evidence["name"]
     return found
+
+
+def _refusal(caller: Caller, photo: str) -> str:
+    """What is said to somebody who does not get to see it, "" when it can be seen."""
+    answer = caller.http.get(f"/v1/{photo}/content")
+    return str(answer.json()["message"]) if answer.is_error else ""

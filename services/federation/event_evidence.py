@@ -104,8 +104,7 @@ class EventEvidence:
         found = next((each for each in in_force if each.peer == peer and is_charter(each, now)), None)
         if found is None:
             raise WrongState(Reason.CONTRACT_NOT_ACTIVE, f"no charter with {peer} is in force", peer=peer)
-        # To ask in vain does no harm; what is given must be of a zone that this node knows to be within the charter's.
-        if not (allows(found, self._zones(), name, now) and zone_of(name) in self._zones()):
+        if not (found.terms.event_evidence and found.may_give(self._zones(), zone_of(name), self._transactions.node)):
             text = f"{found.name} does not let {name} be asked for"
             refusal = Forbidden(Reason.NOT_PERMITTED, text, contract=found.name)
             await query_log.refuse(self._transactions, found.name, refusal, actor=actor, node=self._transactions.node)

@@ -189,7 +189,7 @@ class Exporter:
 
     def _project_fact(self, contract: ActiveContract, fact: Fact, outgoing: Outgoing) -> tuple[Fact, int] | None:
         terms = contract.fact_terms(fact.type, self._node)
-        if terms is None or not contract.covers(self._zones(), fact.zone):
+        if terms is None or not contract.may_give(self._zones(), fact.zone, self._node):
             return None
         disclosed = self._disclosures.of_fact(contract, fact, terms.masked)
         if not terms.masked:

@@ -264,6 +264,15 @@ class ActiveContract:
         """
         return not self.terms.zone or zones.covers(self.terms.zone, zone) or zone not in zones
 
+    def may_give(self, zones: ZoneTree, zone: str, sender: str) -> bool:
+        """Say whether `sender` may give what is about `zone`.
+
+        Down the tiers goes only what is known to belong there: with a zone that the parent does not know it could be
+        another child's.
+        """
+        known = sender != self.provider or not self.terms.zone or zone in zones
+        return known and self.covers(zones, zone)
+
     def fields(self) -> frozenset[str]:
         """Return the fields of an exchange that the consumer gets to see."""
         return frozenset(terms.field for terms in self.terms.fields if terms.masking != sharing_pb2.MASKING_DROP)

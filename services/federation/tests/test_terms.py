@@ -64,6 +64,14 @@ def test_a_charter_lets_facts_go_their_own_way_only() -> None:
     assert contract.fact_terms("quintet.identity.v1.AccessChanged", "d10-node") is None
 
 
+def test_down_goes_only_what_is_known_to_belong_there() -> None:
+    contract = charter()
+    for zone, down in (("d10", True), ("hill", True), ("d6", False), ("nobody-knows", False)):
+        assert contract.may_give(TREE, zone, contract.provider) is down
+    assert contract.may_give(TREE, "nobody-knows", contract.consumer)  # a child may divide its zone further
+    assert not contract.may_give(TREE, "d6", contract.consumer)
+
+
 def test_a_charter_covers_its_zone_and_what_lies_below() -> None:
     contract = charter()
     assert contract.covers(TREE, "d10")

@@ -107,7 +107,10 @@ class Federation:
     def away(self, name: str) -> Iterator[None]:
         """SIGKILL for all processes of a node; at the end of the block it is started again and ready."""
         folder = self.build / "nodes" / name
-        kill_tree(int((folder / "pid").read_text()))
+        if before := self._restarted.get(name):
+            before.kill()
+        else:
+            kill_tree(int((folder / "pid").read_text()))
         node = Node(next(spec for spec in SPECS if spec.id == name), folder)
         try:
             yield

@@ -63,11 +63,24 @@ def test_a_lamp_post_goes_to_who_looks_after_lamp_posts(people: People) -> None:
 def test_another_post_beside_it_is_another_event(people: People) -> None:
     lamp = _lamp_posts(people, [{"zone": ZONE, "organisation": DESK}])
     place = {"address": f"{token_hex(6)} Street", "zoneHint": "Potrero Hill"}
-    events = {
+    first, second = (
         _reported(people, "Tags on the lamp post", {"type": lamp, "code": code}, place)[1]
         for code in ("PH-0417", "PH-0418")
-    }
-    assert len(events) == 2
+    )
+    assert first != second
+
+    # Who looks after lamp posts asks for all that is open about them, or about one.
+    def work(**component: str) -> set[str]:
+        query = {f"filter.component.{field}": value for field, value in component.items()}
+        return {item["event"]["name"] for item in people["officer"].get(f"/v1/zones/{ZONE}/work", **query)["items"]}
+
+    assert work(type=lamp) == {first, second}
+    assert work(type=lamp, code="ph 0418") == {second}
+    of_first = {"component.type": lamp, "component.code": "PH-0417"}
+    history = people["officer"].get(f"/v1/zones/{ZONE}/events", **of_first)["events"]
+    assert [event["name"] for event in history] == [first]
+    no_type = people["officer"].http.get(f"/v1/zones/{ZONE}/events?component.code=PH-0417")
+    assert (no_type.status_code, "component.type: is required" in no_type.text) == (400, True), no_type.text
 
 
 def test_where_nobody_looks_after_it_the_type_says_who_gets_it(people: People) -> None:

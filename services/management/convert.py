@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs import names
+from libs.errors import Invalid
 from quintet.common.v1 import common_pb2
 from quintet.management.v1 import management_pb2 as pb
 from services.management.model import (
@@ -28,7 +29,7 @@ from services.management.model import (
     SubOrder,
     Tier,
 )
-from services.management.model_component import Component
+from services.management.model_component import Component, component_key
 from services.management.model_loop import LOOP_DEFAULT
 
 if TYPE_CHECKING:
@@ -95,6 +96,17 @@ def place_pb(place: Place) -> common_pb2.Place:
 def component_of(component: common_pb2.Component) -> Component | None:
     """Read a component; None for one that names no type."""
     return Component(component.type, component.code.strip()) if component.type else None
+
+
+def component_sought(given: common_pb2.Component, field: str) -> Component | None:
+    """Read the component that a list is narrowed to; None for any.
+
+    Raises Invalid, which names it as `field`, for a code that no component can have.
+    """
+    sought = component_of(given)
+    if given.code and not component_key(sought):
+        raise Invalid(f"{field}.code", "must have a letter or a digit")
+    return sought
 
 
 def component_pb(component: Component | None) -> common_pb2.Component | None:

@@ -116,8 +116,11 @@ class EventMethods(Methods):
             organisation=request.organisation,
             request=request.request,
             node=self._transactions.node if request.own_only else "",
+            component=convert.component_sought(request.component, "component"),
         )
         of = f"events {zone} {query.status} {query.type} {query.organisation} {query.request} {query.node}"
+        if query.component:
+            of += f" {query.component}"
         size = paging.size(request.page_size, default=EVENTS_PAGE_SIZE, most=EVENTS_PAGE_SIZE_MAX)
         after = paging.after(request.page_token, datetime, int, of=of)
         visible = current_caller().visibility(READ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from services.management.model_component import Component, component_key
 from services.management.store_rows import EVENT_SELECTED, STEP_SELECTED, event_of, step_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Query:
     organisation: str = ""
     request: str = ""
     node: str = ""
+    component: Component | None = None  # without a code: all of its type
 
 
 _NEWEST = "ORDER BY e.opened_at DESC, e.id DESC LIMIT $3"
@@ -77,11 +79,15 @@ def _conditions(
 ) -> list[str]:
     """Return what narrows the list, and add its parameters to `values`."""
     conditions: list[str] = []
+    component, key = query.component, component_key(query.component)
     given: tuple[tuple[str, tuple[object, ...] | None], ...] = (
         ("e.status = {}", (query.status,) if query.status else None),
         ("e.type = {}", (query.type,) if query.type else None),
         ("e.node = {}", (query.node,) if query.node else None),
         ("e.id = (SELECT event_id FROM event_reports WHERE source = {})", (query.request,) if query.request else None),
+        # The indexes hold only events that have one, and see by the words for it that no other is meant.
+        ("e.component_key <> '' AND e.component_key = {}", (key,) if key else None),
+        ("e.component_type <> '' AND e.component_type = {}", (component.type,) if component and not key else None),
         ("(e.opened_at, e.id) < ({}, {})", after),
     )
     for condition, parameters in given:

@@ -214,7 +214,7 @@ async def test_counters_equal_a_recount_before_and_after_folding(transactions_: 
     assert await CounterFolder(transactions_).fold() == 0
 
 
-async def listed(transactions: Transactions, visible: Visibility = EVERYTHING, **query: str) -> list[str]:
+async def listed(transactions: Transactions, visible: Visibility = EVERYTHING, **query: Any) -> list[str]:
     found: list[str] = []
     after: tuple[datetime, int] | None = None
     wanted = store_lists.Query(CITY, **query)

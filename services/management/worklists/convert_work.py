@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quintet.management.v1 import worklists_pb2 as pb
-from services.management.convert import time_of
+from services.management.convert import component_sought, time_of
 from services.management.worklists.model import Filter, Inbox, Order
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def filter_of(given: pb.WorkFilter, *assignees: str) -> Filter:
         due_before=time_of(given, "due_before"),
         title=given.title,
         mirrored=given.mirrored,
+        component=component_sought(given.component, "filter.component"),
     )
 
 

@@ -8,6 +8,8 @@ from enum import StrEnum
 from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
+from services.management.model_component import Component
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
@@ -46,7 +48,7 @@ class Filter:
     """Conditions that all hold; an empty one is none. `assignees` must each have the event, "" for nobody.
 
     `overdue` and `due_before` are about the time when it is due, `title` is in any case of its letters. Without
-    `mirrored` only the node's own events count.
+    `mirrored` only the node's own events count. A `component` without a code stands for all of its type.
     """
 
     states: tuple[str, ...] = ()
@@ -56,6 +58,7 @@ class Filter:
     due_before: datetime | None = None
     title: str = ""
     mirrored: bool = False
+    component: Component | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from libs import paging
 from libs.access import Caller, current_caller
 from libs.errors import Exhausted, Forbidden, Invalid, NotFound, Reason, Stale
 from quintet.management.v1 import worklists_pb2 as pb
-from services.management.convert import time_pb
+from services.management.convert import component_sought, time_pb
 from services.management.worklists import store_filters
 from services.management.worklists.service_base import WorkMethods
 from services.management.worklists.store_filters import Kept
@@ -39,6 +39,7 @@ class FilterMethods(WorkMethods):
             raise Invalid("savedFilter.title", "is required in at least one language")
         if wanted.organisation and wanted.organisation not in caller.grants.organisations:
             raise Forbidden(Reason.NOT_PERMITTED, f"{caller.subject} is not of {wanted.organisation}")
+        component_sought(wanted.filter.component, "savedFilter.filter.component")
         before = await store_filters.lock(tx.conn, wanted.name)
         if before is None and await store_filters.count(tx.conn, caller.subject) >= SAVED_FILTERS_MAX:
             raise Exhausted(Reason.QUOTA, f"a person keeps at most {SAVED_FILTERS_MAX} filters")

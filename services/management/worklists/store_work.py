@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from services.management.model_component import component_key
 from services.management.store_rows import EVENT_SELECTED, event_of
 from services.management.worklists.model import Branch, Filter, Order
 
@@ -172,6 +173,12 @@ def _filtered(work: Work, values: _Values) -> str:
         found.append(f"e.due_order < {values(work.now)}")
     if wanted.due_before is not None:
         found.append(f"e.due_order < {values(wanted.due_before)}")
+    if wanted.component:
+        # The indexes hold only events that have one, and see by the words for it that no other is meant.
+        column, value = "component_key", component_key(wanted.component)
+        if not value:
+            column, value = "component_type", wanted.component.type
+        found.append(f"e.{column} <> '' AND e.{column} = {values(value)}")
     if wanted.title:
         found.append(f"e.title ILIKE {values('%' + wanted.title.translate(_LIKE_SPECIAL) + '%')}")
     return " AND ".join(found)

@@ -11,6 +11,7 @@ import pytest
 
 from libs.access import Grant, Grants, Scope
 from services.management.model import Deadlines, Event
+from services.management.model_component import Component
 from services.management.model_loop import Action, Loop
 from services.management.store_rows import EVENT_COLUMNS, event_values, parameters
 from services.management.tests.samples import CHILD, MIGRATIONS, NODE, NOW, PARKS, SEVEN, SEWERS, WORKS, ZONES, tree
@@ -37,6 +38,9 @@ T = TypeVar("T")
 READ = "management.events.read"
 ME, OTHER = "people/me", "people/other"
 ORGANISATIONS = (WORKS, SEWERS, PARKS)
+LAMP, TREE = "componentTypes/street-lamp", "componentTypes/tree"
+# Codes as people write them down, and which of them are one.
+SAME_CODES = {"L-1042": "one", "l 1042": "one", "Ｌ－１０４２": "one", "L-104": "other"}
 EVENTS = 300
 CALLERS = 60
 # The same states as the seven steps, and other rights to go on: a state alone does not say whose work it is.
@@ -122,8 +126,15 @@ class Asked:
                 wanted.due_before is None
                 or (event.deadlines.due_at is not None and event.deadlines.due_at < wanted.due_before),
                 wanted.title.lower() in event.title.lower(),
+                wanted.component is None or is_sought(event.component, wanted.component),
             ]
         )
+
+
+def is_sought(component: Component | None, sought: Component) -> bool:
+    if component is None or component.type != sought.type:
+        return False
+    return not sought.code or SAME_CODES.get(component.code) == SAME_CODES[sought.code]
 
 
 def some_event(chance: random.Random, number: int) -> Event:
@@ -154,6 +165,9 @@ def some_event(chance: random.Random, number: int) -> Event:
         ),
         closed_at=None if is_open else NOW,
         assignee=chance.choice(["", "", ME, OTHER]),
+        component=chance.choice(
+            [None, *(Component(kind, code) for kind in (LAMP, TREE) for code in ["", *SAME_CODES])]
+        ),
     )
 
 
@@ -189,6 +203,7 @@ def some_list(chance: random.Random) -> Asked:
             due_before=rarely(NOW + timedelta(hours=12), None),
             title=rarely(chance.choice(["noise", "%_", "\\", "噪声"]), ""),
             mirrored=chance.random() < 0.3,
+            component=rarely(Component(chance.choice([LAMP, TREE]), chance.choice(["", *SAME_CODES])), None),
         ),
     )
 

@@ -1190,6 +1190,7 @@ class ListEventsRequest(_message.Message):
     OWN_ONLY_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    COMPONENT_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is `zones/{zone}`."""
     status: _builtins.str
@@ -1206,6 +1207,10 @@ class ListEventsRequest(_message.Message):
     """page_size is 50 by default, at most 500."""
     page_token: _builtins.str
     """page_token continues a list."""
+    @_builtins.property
+    def component(self) -> _common_pb2.Component:
+        """component keeps only events of this component, or without a code those of all components of its type."""
+
     def __init__(
         self,
         *,
@@ -1217,10 +1222,11 @@ class ListEventsRequest(_message.Message):
         own_only: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        component: _common_pb2.Component | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["component", b"component"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["organisation", b"organisation", "own_only", b"own_only", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "request", b"request", "status", b"status", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "organisation", b"organisation", "own_only", b"own_only", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "request", b"request", "status", b"status", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -166,6 +166,7 @@ class WorkFilter(_message.Message):
     DUE_BEFORE_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     MIRRORED_FIELD_NUMBER: _builtins.int
+    COMPONENT_FIELD_NUMBER: _builtins.int
     assignee: _builtins.str
     """assignee keeps what this person has."""
     unassigned: _builtins.bool
@@ -196,6 +197,10 @@ class WorkFilter(_message.Message):
     def due_before(self) -> _timestamp_pb2.Timestamp:
         """due_before keeps what is due before this time."""
 
+    @_builtins.property
+    def component(self) -> _common_pb2.Component:
+        """component keeps events of this component, or without a code those of all components of its type."""
+
     def __init__(
         self,
         *,
@@ -209,10 +214,11 @@ class WorkFilter(_message.Message):
         due_before: _timestamp_pb2.Timestamp | None = ...,
         title: _builtins.str = ...,
         mirrored: _builtins.bool = ...,
+        component: _common_pb2.Component | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["due_before", b"due_before"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "due_before", b"due_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignee", b"assignee", "due_before", b"due_before", "mirrored", b"mirrored", "organisations", b"organisations", "overdue", b"overdue", "states", b"states", "title", b"title", "types", b"types", "unassigned", b"unassigned", "zones", b"zones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignee", b"assignee", "component", b"component", "due_before", b"due_before", "mirrored", b"mirrored", "organisations", b"organisations", "overdue", b"overdue", "states", b"states", "title", b"title", "types", b"types", "unassigned", b"unassigned", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

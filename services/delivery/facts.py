@@ -110,7 +110,7 @@ async def follow_ups_asked(tx: Tx, fact: Fact, message: Message) -> None:
 
 
 async def follow_up_finished(tx: Tx, fact: Fact, message: Message) -> None:
-    """Wait for no answer any more: a person has asked, or the event was reopened."""
+    """Wait for no answer any more: a person has asked, or nobody has in time, or the event was reopened."""
     if not fact.received_from:
         await follow_ups_store.end(tx.conn, cast(FollowUpFinished, message).follow_up, tx.now)
 

@@ -46,6 +46,17 @@ async def end(conn: Connection, follow_up: str, at: datetime) -> None:
     )  # fmt: skip
 
 
+async def forget(conn: Connection, before: datetime, limit: int) -> int:
+    """Delete the forms that nobody waits for since before a time, at most `limit`; return how many that was."""
+    status = await conn.execute(
+        """DELETE FROM follow_ups WHERE follow_up IN (
+            SELECT follow_up FROM follow_ups WHERE over_at < $1 ORDER BY over_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        )""",
+        before, limit,
+    )  # fmt: skip
+    return int(status.split()[-1])
+
+
 async def asked(conn: Connection, request_id: str) -> Asked | None:
     """Return the form of a request that waits for an answer."""
     row = await conn.fetchrow(

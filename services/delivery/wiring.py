@@ -15,6 +15,7 @@ from quintet.delivery.v1.delivery_pb2_grpc import (
 from services.delivery.event_types import EventTypes
 from services.delivery.facts import handlers
 from services.delivery.issuer import Issuer, load_keys
+from services.delivery.keeping import FormKeeper
 from services.delivery.service import RequestServicer
 from services.delivery.service_items import ServiceItemServicer
 
@@ -39,6 +40,7 @@ async def build(host: Host) -> Wired:
             (add_ServiceItemServiceServicer_to_server, items, SERVICE_ITEMS),
         ],
         handlers=handlers(),
+        tasks={"follow_ups": FormKeeper(host.transactions).run},
     )
 
 

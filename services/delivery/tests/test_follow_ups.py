@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,8 @@ from libs.errors import Forbidden, Invalid, NotFound, WrongState
 from quintet.delivery.v1 import delivery_pb2 as pb
 from quintet.delivery.v1.facts_pb2 import FollowUpAnswered, RequestsClosed
 from quintet.management.v1.facts_pb2 import FollowUpAsk, FollowUpFinished, FollowUpsAsked
+from quintet.management.v1.follow_ups_pb2 import FOLLOW_UP_STATE_NOT_MADE
+from services.delivery import keeping
 from services.delivery.facts import handlers
 from services.delivery.tests.conftest import NODE_ADMIN, OTHER, RESIDENT, delivery
 from services.delivery.tests.samples import EVENT, PUBLIC_WORKS, START, advanced, fact, merged, opened, stamp
@@ -112,6 +115,34 @@ async def test_after_a_call_nobody_waits_for_the_form(delivery: Delivery) -> Non
     await tell(delivery, ask(filed.name), FollowUpFinished(follow_up=FOLLOW_UP, request=filed.name))
     with pytest.raises(WrongState):
         await answer(delivery, filed.name)
+
+
+async def test_nobody_waits_for_the_form_when_nobody_asked_in_time(delivery: Delivery) -> None:
+    filed = await closed(delivery)
+    ended = FollowUpFinished(follow_up=FOLLOW_UP, request=filed.name, state=FOLLOW_UP_STATE_NOT_MADE)
+    await tell(delivery, ask(filed.name), ended)
+    assert not (await get(delivery, filed.name)).HasField("follow_up_asked_at")
+
+
+async def test_forms_are_forgotten_a_while_after_they_are_over(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "FORGET_BATCH_ROWS", 2)
+    filed = await closed(delivery)
+    asks = [FollowUpAsk(follow_up=f"{FOLLOW_UP}{place}", request=filed.name) for place in range(4)]
+    await tell(delivery, FollowUpsAsked(event=EVENT, asks=asks, asked_at=stamp(START)))
+    for each in asks[:3]:
+        await tell(delivery, FollowUpFinished(follow_up=each.follow_up, request=filed.name))
+    keeper = keeping.FormKeeper(delivery.transactions)
+    delivery.clock.advance(timedelta(days=keeping.KEPT_DAYS))
+    assert await keeper.forget() == 0
+    delivery.clock.advance(timedelta(seconds=1))
+    assert await keeper.forget() == 3
+    assert await keeper.forget() == 0
+    # The one that is still asked is answered, and kept as long from then on.
+    await answer(delivery, filed.name)
+    delivery.clock.advance(timedelta(days=keeping.KEPT_DAYS, seconds=1))
+    assert await keeper.forget() == 1
 
 
 async def test_another_nodes_asking_is_not_ours(delivery: Delivery) -> None:

@@ -25,6 +25,9 @@ _SHOWN_DIGITS = 6
 CLAIM_HOURS = 4
 # What reporters said is kept for a year and the month in which it is looked back at; then only the counts stay.
 KEPT_DAYS = 400
+# A call that nobody has made so long after its time to call is over: by then the reporter remembers little, and a list
+# that only grows hides the calls that can still be made.
+MADE_WITHIN_DAYS = 30
 
 
 class State(StrEnum):
@@ -34,6 +37,7 @@ class State(StrEnum):
     NOT_SOLVED = "not_solved"
     NOT_REACHED = "not_reached"
     WITHDRAWN = "withdrawn"
+    NOT_MADE = "not_made"
 
 
 class Way(StrEnum):
@@ -260,6 +264,11 @@ def recorded(
         finished_at=now,
         finished_by=answer.by,
     )
+
+
+def not_made(found: FollowUp, now: datetime) -> FollowUp:
+    """Return a call as over that nobody has made; it says nothing of how satisfied its reporter is."""
+    return replace(found, state=State.NOT_MADE, caller="", claim_ends_at=None, finished_at=now)
 
 
 def check_answer(answer: Answer) -> None:

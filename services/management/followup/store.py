@@ -35,6 +35,7 @@ _COUNTS = {
     "not_solved": "count(*) FILTER (WHERE state = 'not_solved')",
     "not_reached": "count(*) FILTER (WHERE state = 'not_reached')",
     "withdrawn": "count(*) FILTER (WHERE state = 'withdrawn')",
+    "not_made": "count(*) FILTER (WHERE state = 'not_made')",
     "reopened": "count(*) FILTER (WHERE reopened)",
     "by_form": "count(*) FILTER (WHERE way = 'form')",
     "rated": "count(*) FILTER (WHERE satisfaction > 0)",
@@ -160,6 +161,17 @@ async def lock_reopened(conn: Connection, event: str, revision: int) -> list[Fol
     return [_follow_up(row) for row in rows]
 
 
+async def lock_unmade(conn: Connection, node: str, call_before: datetime, now: datetime, limit: int) -> list[FollowUp]:
+    """Return, locked, a node's calls whose time was before another and that nobody has in hand, at most `limit`."""
+    rows = await conn.fetch(
+        f"""SELECT {_SELECTED} FROM follow_ups WHERE state = 'open' AND node = $1 AND call_at < $2
+            AND (claim_ends_at IS NULL OR claim_ends_at <= $3)
+        ORDER BY call_at, name LIMIT $4 FOR UPDATE SKIP LOCKED""",
+        node, call_before, now, limit,
+    )  # fmt: skip
+    return [_follow_up(row) for row in rows]
+
+
 async def list_follow_ups(
     conn: Connection, query: Query, *, after: tuple[datetime, str] | None, limit: int
 ) -> list[FollowUp]:
@@ -193,7 +205,7 @@ async def counts(
             SELECT period, organisation, sum(open)::bigint AS open, {_ADDED} FROM counted GROUP BY period, organisation
         )
         SELECT period, organisation, drawn, not_drawn, open, solved + not_solved AS reached, solved, not_solved,
-            not_reached, withdrawn, reopened, by_form, rated,
+            not_reached, withdrawn, not_made, reopened, by_form, rated,
             coalesce(satisfactions::double precision / nullif(rated, 0), 0) AS satisfaction
         FROM added ORDER BY period, organisation LIMIT $5""",
         list(zones), first, last, organisation, COUNTS_MAX,

@@ -52,6 +52,7 @@ CREATE TABLE follow_ups (
 CREATE INDEX follow_ups_zone ON follow_ups (zone, state, call_at, name);
 CREATE INDEX follow_ups_event ON follow_ups (event);
 CREATE INDEX follow_ups_period ON follow_ups (period, zone, organisation);
+CREATE INDEX follow_ups_open ON follow_ups (call_at, name) WHERE state = 'open';
 CREATE INDEX follow_ups_over ON follow_ups (coalesce(finished_at, asked_at)) WHERE state <> 'open';
 -- What is left of those that were kept long enough: how many there were, and what they said, by nobody in particular.
 CREATE TABLE follow_up_counts (
@@ -64,6 +65,7 @@ CREATE TABLE follow_up_counts (
     not_solved bigint NOT NULL,
     not_reached bigint NOT NULL,
     withdrawn bigint NOT NULL,
+    not_made bigint NOT NULL,
     reopened bigint NOT NULL,
     by_form bigint NOT NULL,
     rated bigint NOT NULL,

@@ -14,7 +14,7 @@ from quintet.delivery.v1.facts_pb2 import FollowUpAnswered, RequestReopened, Req
 from quintet.management.v1 import facts_pb2, management_pb2
 from quintet.management.v1 import follow_ups_pb2 as pb
 from services.management.followup import keeping
-from services.management.followup.model import CLAIM_HOURS, KEPT_DAYS, commitment, number
+from services.management.followup.model import CLAIM_HOURS, KEPT_DAYS, MADE_WITHIN_DAYS, commitment, number
 from services.management.tests.conftest import received
 from services.management.tests.samples import CHILD, GRAFFITI, WORKS
 from services.management.tests.story import events, filed, walk
@@ -222,8 +222,68 @@ async def test_a_call_that_is_left_lying_goes_back_to_the_list(city: Node) -> No
     assert (await record(city, call.name, "SOLVED")).finished_by == CALLER  # nobody has it: what was said is not lost
 
 
+async def test_a_call_that_nobody_makes_ends_and_says_nothing_of_satisfaction(
+    city: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "END_BATCH_ROWS", 2)
+    await put(city, formHours=24)
+    event = await closed(city)
+    await tell_closed(city, event, *(f"zones/{D10}/requests/r{place}" for place in range(2, 6)))
+    calls = [each.name for each in await listed(city)]
+    made, tried, held, *left = calls
+    keeper = keeping.FollowUpKeeper(city.transactions)
+    city.clock.advance(timedelta(days=1))  # from here on a person should call
+    await record(city, made, "SOLVED", satisfaction=5)
+    city.clock.advance(timedelta(days=MADE_WITHIN_DAYS))
+    assert await keeper.end_unmade() == 0
+    await record(city, tried, "NOT_REACHED")  # which is another day to call on
+    await city.call("ClaimFollowUp", pb.ClaimFollowUpRequest(name=held), CALLER)
+    city.clock.advance(timedelta(seconds=1))
+    assert await keeper.end_unmade() == len(left)
+
+    ended = await listed(city, state=pb.FOLLOW_UP_STATE_NOT_MADE)
+    assert {each.name for each in ended} == set(left)
+    for each in ended:
+        assert each.finished_at.ToDatetime(UTC) == city.clock.now()
+        assert (each.satisfaction, each.way, each.finished_by) == (0, pb.FOLLOW_UP_WAY_UNSPECIFIED, "")
+    finished = [said for _, said in await city.stated() if isinstance(said, facts_pb2.FollowUpFinished)]
+    told = [said for said in finished if said.state == pb.FOLLOW_UP_STATE_NOT_MADE]
+    assert {said.follow_up for said in told} == set(left)
+    assert not any(said.satisfaction or said.reason for said in told)
+    await take_in_own(city, "FollowUpFinished")
+    assert (await events(city))[0].status == "closed"
+    with pytest.raises(WrongState):
+        await record(city, left[0], "SOLVED")
+    ask = pb.CountFollowUpsRequest(parent=f"zones/{D10}", first_period="2026-01", last_period="2026-01")
+    (count,) = (await city.call("CountFollowUps", ask, SUPERVISOR)).counts
+    assert (count.drawn, count.open, count.reached, count.solved, count.not_made) == (5, 2, 1, 1, len(left))
+    assert (count.rated, count.satisfaction) == (1, 5.0)
+
+    # What somebody had in hand ends when they let it lie, too; the counts outlive the calls.
+    city.clock.advance(timedelta(days=MADE_WITHIN_DAYS + 1, seconds=1))
+    assert await keeper.end_unmade() == 2
+    city.clock.advance(timedelta(days=KEPT_DAYS, seconds=1))
+    assert await keeper.forget() == len(calls)
+    (count,) = (await city.call("CountFollowUps", ask, SUPERVISOR)).counts
+    assert (count.drawn, count.open, count.reached, count.not_made, count.not_reached) == (5, 0, 1, 4, 0)
+
+
+async def test_the_tier_above_counts_what_nobody_asked(make_node: MakeNode) -> None:
+    city, district = await make_node("sf", D10), await make_node(CHILD, root=D10)
+    await put(district)
+    await tell_closed(district, await closed(district))
+    (call,) = await listed(district, "people/verifier")
+    district.clock.advance(timedelta(days=MADE_WITHIN_DAYS, seconds=1))
+    assert await keeping.FollowUpKeeper(district.transactions).end_unmade() == 1
+    await district.report_to(city)
+    (seen,) = await listed(city, state=pb.FOLLOW_UP_STATE_NOT_MADE)
+    assert (seen.name, seen.node) == (call.name, CHILD)
+    # What another node asks is ended by that node.
+    assert await keeping.FollowUpKeeper(city.transactions).end_unmade() == 0
+
+
 async def test_what_was_said_is_forgotten_and_its_counts_stay(city: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batch by batch; what is still to be asked stays, whatever its age."""
+    """Batch by batch; what is still to be asked stays until it is over."""
     monkeypatch.setattr(keeping, "FORGET_BATCH_ROWS", 2)
     await put(city)
     event = await closed(city)

@@ -41,6 +41,10 @@ class _FollowUpStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FollowU
     """FOLLOW_UP_STATE_NOT_REACHED means that all tries were in vain."""
     FOLLOW_UP_STATE_WITHDRAWN: _FollowUpState.ValueType  # 6
     """FOLLOW_UP_STATE_WITHDRAWN means that the event was reopened before anybody asked."""
+    FOLLOW_UP_STATE_NOT_MADE: _FollowUpState.ValueType  # 7
+    """FOLLOW_UP_STATE_NOT_MADE means that nobody called within 30 days after the time to call. It says nothing of how satisfied
+    the reporter is.
+    """
 
 class FollowUpState(_FollowUpState, metaclass=_FollowUpStateEnumTypeWrapper):
     """FollowUpState is where a follow-up stands."""
@@ -59,6 +63,10 @@ FOLLOW_UP_STATE_NOT_REACHED: FollowUpState.ValueType  # 5
 """FOLLOW_UP_STATE_NOT_REACHED means that all tries were in vain."""
 FOLLOW_UP_STATE_WITHDRAWN: FollowUpState.ValueType  # 6
 """FOLLOW_UP_STATE_WITHDRAWN means that the event was reopened before anybody asked."""
+FOLLOW_UP_STATE_NOT_MADE: FollowUpState.ValueType  # 7
+"""FOLLOW_UP_STATE_NOT_MADE means that nobody called within 30 days after the time to call. It says nothing of how satisfied
+the reporter is.
+"""
 Global___FollowUpState: _TypeAlias = FollowUpState  # noqa: Y015
 
 class _FollowUpOutcome:
@@ -279,7 +287,7 @@ class FollowUp(_message.Message):
     way: Global___FollowUpWay.ValueType
     """way is how the reporter answered."""
     finished_by: _builtins.str
-    """finished_by is the person who recorded it; empty for the form."""
+    """finished_by is the person who recorded it; empty for the form, and where nobody asked."""
     reopened: _builtins.bool
     """reopened is true when the event was reopened after its reporter called it not solved."""
     @_builtins.property
@@ -813,6 +821,7 @@ class FollowUpCount(_message.Message):
     BY_FORM_FIELD_NUMBER: _builtins.int
     RATED_FIELD_NUMBER: _builtins.int
     SATISFACTION_FIELD_NUMBER: _builtins.int
+    NOT_MADE_FIELD_NUMBER: _builtins.int
     period: _builtins.str
     """period is the month of the draw."""
     organisation: _builtins.str
@@ -841,6 +850,8 @@ class FollowUpCount(_message.Message):
     """rated is how many said how satisfied they were."""
     satisfaction: _builtins.float
     """satisfaction is their mean, 1 to 5; 0 when nobody said."""
+    not_made: _builtins.int
+    """not_made is how many nobody called in time; they are not among the reached."""
     def __init__(
         self,
         *,
@@ -858,10 +869,11 @@ class FollowUpCount(_message.Message):
         by_form: _builtins.int = ...,
         rated: _builtins.int = ...,
         satisfaction: _builtins.float = ...,
+        not_made: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_form", b"by_form", "drawn", b"drawn", "not_drawn", b"not_drawn", "not_reached", b"not_reached", "not_solved", b"not_solved", "open", b"open", "organisation", b"organisation", "period", b"period", "rated", b"rated", "reached", b"reached", "reopened", b"reopened", "satisfaction", b"satisfaction", "solved", b"solved", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_form", b"by_form", "drawn", b"drawn", "not_drawn", b"not_drawn", "not_made", b"not_made", "not_reached", b"not_reached", "not_solved", b"not_solved", "open", b"open", "organisation", b"organisation", "period", b"period", "rated", b"rated", "reached", b"reached", "reopened", b"reopened", "satisfaction", b"satisfaction", "solved", b"solved", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class FollowUpServiceStub:
     """FollowUpService asks the reporters of answered requests, at the node at which they reported: it alone knows how to reach
-    them. Who is to be asked is decided when the event is closed with an answer. What is over is kept for 400 days, and after that in
-    the counts alone.
+    them. Who is to be asked is decided when the event is closed with an answer. A call that nobody has made 30 days after its time
+    is over. What is over is kept for 400 days, and after that in the counts alone.
     """
 
     def __init__(self, channel):
@@ -86,8 +86,8 @@ class FollowUpServiceStub:
 
 class FollowUpServiceServicer:
     """FollowUpService asks the reporters of answered requests, at the node at which they reported: it alone knows how to reach
-    them. Who is to be asked is decided when the event is closed with an answer. What is over is kept for 400 days, and after that in
-    the counts alone.
+    them. Who is to be asked is decided when the event is closed with an answer. A call that nobody has made 30 days after its time
+    is over. What is over is kept for 400 days, and after that in the counts alone.
     """
 
     def PutFollowUpPolicy(self, request, context):
@@ -217,8 +217,8 @@ def add_FollowUpServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class FollowUpService:
     """FollowUpService asks the reporters of answered requests, at the node at which they reported: it alone knows how to reach
-    them. Who is to be asked is decided when the event is closed with an answer. What is over is kept for 400 days, and after that in
-    the counts alone.
+    them. Who is to be asked is decided when the event is closed with an answer. A call that nobody has made 30 days after its time
+    is over. What is over is kept for 400 days, and after that in the counts alone.
     """
 
     @staticmethod

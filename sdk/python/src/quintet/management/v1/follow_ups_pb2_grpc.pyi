@@ -14,8 +14,8 @@ GRPC_VERSION: str
 
 class FollowUpServiceStub:
     """FollowUpService asks the reporters of answered requests, at the node at which they reported: it alone knows how to reach
-    them. Who is to be asked is decided when the event is closed with an answer. What is over is kept for 400 days, and after that in
-    the counts alone.
+    them. Who is to be asked is decided when the event is closed with an answer. A call that nobody has made 30 days after its time
+    is over. What is over is kept for 400 days, and after that in the counts alone.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -50,8 +50,8 @@ class FollowUpServiceStub:
 
 class FollowUpServiceServicer(metaclass=_abc_1.ABCMeta):
     """FollowUpService asks the reporters of answered requests, at the node at which they reported: it alone knows how to reach
-    them. Who is to be asked is decided when the event is closed with an answer. What is over is kept for 400 days, and after that in
-    the counts alone.
+    them. Who is to be asked is decided when the event is closed with an answer. A call that nobody has made 30 days after its time
+    is over. What is over is kept for 400 days, and after that in the counts alone.
     """
 
     @_abc_1.abstractmethod

@@ -88,7 +88,7 @@ def _openapi(out: Path, protos: list[str]) -> None:
             ["--include_imports", "--include_source_info", f"--descriptor_set_out={described}"],
             [*protos, *protoc.IMPORTED_PROTOS],
         )
-        out.write_text(openapi.document_text(described.read_bytes()))
+        out.write_text(openapi.document_text(described.read_bytes(), openapi.RAW_ROUTES))
 
 
 def _read(root: Path) -> dict[str, bytes]:

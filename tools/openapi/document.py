@@ -1,11 +1,12 @@
 """Puts the document together: one operation per REST route."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
 from tools.openapi import paths
+from tools.openapi.raw import HEADERS, RawAnswer, RawRoute
 from tools.openapi.schemas import Schema, Schemas
 from tools.openapi.source import Access, OpenApiError, Route, Source
 
@@ -13,6 +14,7 @@ STATUS = "google.rpc.Status"
 ERROR_DETAILS = ("google.rpc.BadRequest", "google.rpc.ErrorInfo")
 QUERY_DEPTH_MAX = 4
 _BEARER = "bearer"
+_BYTES = {"type": "string", "format": "binary"}
 _DESCRIPTION = (
     "The REST face of a Quintet node, made from its protos. Strings without a stated limit take 4,096 characters, "
     "lists 1,000 items. Every error is a google.rpc.Status: `details` holds an ErrorInfo with a stable `reason` and, "
@@ -34,11 +36,13 @@ class _Document:
         self._paths: dict[str, dict[str, Any]] = {}
         self._tags: list[Schema] = []
 
-    def build(self) -> dict[str, Any]:
+    def build(self, raw_routes: Iterable[RawRoute]) -> dict[str, Any]:
         for service in self._source.services():
             routed = [method for method in service.methods if self._add_method(method)]
             if routed:
                 self._tags.append({"name": service.name, "description": self._source.comment(service.full_name)})
+        for raw in raw_routes:
+            self._add_raw(raw)
         return {
             "openapi": "3.1.0",
             "info": {
@@ -79,25 +83,54 @@ class _Document:
         return bool(routes)
 
     def _add_route(self, method: MethodDescriptor, access: Access, route: Route, suffix: str) -> None:
-        path = paths.expand(route.template, lambda field: self._source.rules(_field_at(method.input_type, field)))
+        path = self._path(method, route.template)
+        self._add(method, route.verb, path, self._operation(method, access, route, path, suffix))
+
+    def _add_raw(self, raw: RawRoute) -> None:
+        method = self._source.method(raw.method)
+        path = self._path(method, raw.template)
+        operation = _headed(method, raw.operation, raw.description)
+        operation["parameters"] = [
+            *_path_parameters(method, path),
+            *(self._query_parameter(name, _field_at(method.input_type, name)) for name in raw.query),
+            *({"name": name, "in": "header", **_header(name)} for name in raw.headers),
+        ]
+        if raw.body:
+            operation["requestBody"] = {"required": True, "content": {raw.body: {"schema": dict(_BYTES)}}}
+        access = self._source.access(method)
+        answers = {answer.status: self._raw_answer(answer) for answer in raw.answers}
+        operation["responses"] = dict(sorted((answers | _error_responses(access)).items()))
+        operation["security"] = _security(access)
+        operation.update(_access_notes(access))
+        self._add(method, raw.verb, path, operation)
+
+    def _raw_answer(self, answer: RawAnswer) -> dict[str, Any]:
+        found: dict[str, Any] = {"description": answer.description}
+        if answer.headers:
+            found["headers"] = {name: _header(name) for name in answer.headers}
+        if answer.message:
+            schema = self._schemas.message(self._source.message(answer.message))
+            found["content"] = {"application/json": {"schema": schema}}
+        if answer.media_types:
+            found["content"] = {media_type: {"schema": dict(_BYTES)} for media_type in answer.media_types}
+        return found
+
+    def _path(self, method: MethodDescriptor, template: str) -> paths.Path:
+        return paths.expand(template, lambda field: self._source.rules(_field_at(method.input_type, field)))
+
+    def _add(self, method: MethodDescriptor, verb: str, path: paths.Path, operation: dict[str, Any]) -> None:
         known = self._shapes.setdefault(path.shape, path.text)
         if known != path.text:
             raise OpenApiError(f"{method.full_name}: {path.text} and {known} are the same path under two names")
         operations = self._paths.setdefault(path.text, {})
-        if route.verb in operations:
-            raise OpenApiError(f"{method.full_name}: {route.verb} {path.text} is taken by another method")
-        operations[route.verb] = self._operation(method, access, route, path, suffix)
+        if verb in operations:
+            raise OpenApiError(f"{method.full_name}: {verb} {path.text} is taken by another method")
+        operations[verb] = operation
 
     def _operation(
         self, method: MethodDescriptor, access: Access, route: Route, path: paths.Path, suffix: str
     ) -> dict[str, Any]:
-        comment = self._source.comment(method.full_name)
-        operation: dict[str, Any] = {
-            "operationId": f"{method.containing_service.name}_{method.name}{suffix}",
-            "tags": [method.containing_service.name],
-            "summary": comment.partition(". ")[0].partition("\n")[0].removesuffix("."),
-            "description": comment,
-        }
+        operation = _headed(method, f"{method.name}{suffix}", self._source.comment(method.full_name))
         parameters = [*_path_parameters(method, path), *self._query_parameters(method, route, path)]
         if parameters:
             operation["parameters"] = parameters
@@ -105,7 +138,7 @@ class _Document:
             schema = self._body(method, route, path)
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
         operation["responses"] = self._responses(method, access, route)
-        operation["security"] = [] if access.public else [{_BEARER: []}]
+        operation["security"] = _security(access)
         operation.update(_access_notes(access))
         return operation
 
@@ -128,14 +161,17 @@ class _Document:
         for name, field in _leaves(method.input_type, "", QUERY_DEPTH_MAX):
             if name in taken or name.partition(".")[0] == route.body:
                 continue
-            schema = self._schemas.field(field)
-            parameter: Schema = {"name": ".".join(paths.camel(part) for part in name.split(".")), "in": "query"}
-            description = schema.pop("description", "")
-            if description:
-                parameter["description"] = description
-            if self._source.rules(field).required and "." not in name:
-                parameter["required"] = True
-            yield {**parameter, "schema": schema}
+            yield self._query_parameter(name, field)
+
+    def _query_parameter(self, name: str, field: FieldDescriptor) -> Schema:
+        schema = self._schemas.field(field)
+        parameter: Schema = {"name": ".".join(paths.camel(part) for part in name.split(".")), "in": "query"}
+        description = schema.pop("description", "")
+        if description:
+            parameter["description"] = description
+        if self._source.rules(field).required and "." not in name:
+            parameter["required"] = True
+        return {**parameter, "schema": schema}
 
     def _responses(self, method: MethodDescriptor, access: Access, route: Route) -> dict[str, Any]:
         if route.response_body:
@@ -149,16 +185,37 @@ class _Document:
         responses: dict[str, Any] = {
             "200": {"description": comment or "Done.", "content": {"application/json": {"schema": schema}}}
         }
-        codes = ["400"] if access.public else list(_ERRORS)
-        for code in codes:
-            responses[code] = {"$ref": f"#/components/responses/{_ERRORS[code][0]}"}
-        responses["default"] = {"$ref": "#/components/responses/Error"}
-        return responses
+        return responses | _error_responses(access)
 
 
-def build(source: Source) -> dict[str, Any]:
+def build(source: Source, raw_routes: Iterable[RawRoute]) -> dict[str, Any]:
     """The OpenAPI document of all our services as plain JSON values; raises OpenApiError."""
-    return _Document(source).build()
+    return _Document(source).build(raw_routes)
+
+
+def _headed(method: MethodDescriptor, name: str, description: str) -> dict[str, Any]:
+    """The beginning of an operation of a method's service."""
+    service = method.containing_service.name
+    return {
+        "operationId": f"{service}_{name}",
+        "tags": [service],
+        "summary": description.partition(". ")[0].partition("\n")[0].removesuffix("."),
+        "description": description,
+    }
+
+
+def _header(name: str) -> dict[str, Any]:
+    return {"description": HEADERS[name], "schema": {"type": "string"}}
+
+
+def _error_responses(access: Access) -> dict[str, Any]:
+    codes = ["400"] if access.public else list(_ERRORS)
+    found = {code: {"$ref": f"#/components/responses/{_ERRORS[code][0]}"} for code in codes}
+    return {**found, "default": {"$ref": "#/components/responses/Error"}}
+
+
+def _security(access: Access) -> list[dict[str, list[str]]]:
+    return [] if access.public else [{_BEARER: []}]
 
 
 def _access_notes(access: Access) -> dict[str, Any]:

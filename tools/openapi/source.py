@@ -122,6 +122,13 @@ class Source:
             routes.append(Route(verbs[0], rule[verbs[0]], rule.get("body", ""), rule.get("response_body", "")))
         return routes
 
+    def method(self, full_name: str) -> MethodDescriptor:
+        """The descriptor of a method by its full proto name; raises OpenApiError when there is none."""
+        try:
+            return self._pool.FindMethodByName(full_name)
+        except KeyError:
+            raise OpenApiError(f"there is no method {full_name}") from None
+
     def message(self, full_name: str) -> Descriptor:
         """The descriptor of a message by its full proto name."""
         return self._pool.FindMessageTypeByName(full_name)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,13 @@ from openapi_spec_validator import validate
 
 from tools import protoc
 from tools.openapi import OpenApiError, document_text
+from tools.openapi.raw import RawAnswer, RawRoute
 
 SAMPLE = Path(__file__).with_name("sample.proto").read_text()
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 
 
-def document_of(proto: str, folder: Path) -> Any:
+def document_of(proto: str, folder: Path, *raw_routes: RawRoute) -> Any:
     protoc.copy_imports()
     (folder / "sample.proto").write_text(proto)
     out = folder / "out.binpb"
@@ -21,7 +23,7 @@ def document_of(proto: str, folder: Path) -> Any:
         ["sample.proto", *protoc.IMPORTED_PROTOS],
         (folder, protoc.PROTO_ROOT, protoc.IMPORTED_ROOT),
     )
-    return json.loads(document_text(out.read_bytes()))
+    return json.loads(document_text(out.read_bytes(), raw_routes))
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,37 @@ def test_the_document_is_valid_openapi(document: Any) -> None:
 
 def test_the_document_in_the_tree_is_valid_openapi() -> None:
     validate(json.loads((protoc.ROOT / "gateway" / "openapi.json").read_text()))
+
+
+def test_routes_of_bytes_are_described_from_a_list(tmp_path: Path) -> None:
+    raw = RawRoute(
+        operation="FetchThing",
+        verb="get",
+        template="/v1/{name=zones/*/things/*}/content",
+        method="quintet.sample.v1.SampleService.GetThing",
+        description="FetchThing gives it as it is. It takes a while.",
+        query=("filter.only_colour",),
+        headers=("Range",),
+        answers=(RawAnswer("200", "Its bytes.", media_types=("image/png",), headers=("ETag",)),),
+    )
+    document = document_of(SAMPLE, tmp_path, raw)
+    validate(document)
+    found = document["paths"]["/v1/zones/{zone}/things/{thing}/content"]["get"]
+    assert (found["operationId"], found["summary"]) == ("SampleService_FetchThing", "FetchThing gives it as it is")
+    assert [(each["name"], each["in"]) for each in found["parameters"]] == [
+        ("zone", "path"),
+        ("thing", "path"),
+        ("filter.onlyColour", "query"),
+        ("Range", "header"),
+    ]
+    assert found["responses"]["200"]["content"] == {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+    assert set(found["responses"]) == {"200", "400", "401", "403", "default"}
+    assert (found["security"], found["x-permission"]) == (BEARER, "sample.things.read")
+    taken = replace(raw, template="/v1/{name=zones/*/things/*}")
+    with pytest.raises(OpenApiError, match="is taken by another method"):
+        document_of(SAMPLE, tmp_path, taken)
+    with pytest.raises(OpenApiError, match=r"there is no method quintet\.sample\.v1\.SampleService\.Nothing"):
+        document_of(SAMPLE, tmp_path, replace(raw, method="quintet.sample.v1.SampleService.Nothing"))
 
 
 def test_the_same_protos_make_the_same_bytes(tmp_path: Path, document: Any) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
+import re
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -14,7 +17,9 @@ import pytest
 import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.routing import Route
 
+from gateway import envoy
 from gateway.adapters import AdapterServer, build_app
 from gateway.adapters import evidence as files
 from gateway.adapters.byte_ranges import Span, UnsatisfiableError, asked_span
@@ -22,7 +27,7 @@ from gateway.adapters.tests.standin import sources
 from libs.testing import eventually
 from libs.tests import callers
 from quintet.management.v1 import management_pb2 as pb
-from services.management.evidence.model_evidence import UPLOADS_PER_PERSON_MAX
+from services.management.evidence.model_evidence import MEDIA_TYPES, UPLOADS_PER_PERSON_MAX
 from services.management.evidence.tests.handling import HANDLER, JPEG, OFFICER, listed, opened
 
 if TYPE_CHECKING:
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
 
     from services.management.tests.conftest import Node
 
+OPENAPI = Path(__file__).parents[2] / "openapi.json"
 MIB = 1024 * 1024
 LARGE = JPEG + os.urandom(5 * MIB)
 STRANGER = "people/handler.parks"
@@ -254,3 +260,54 @@ async def broken_off(site: httpx.AsyncClient, event: str, **query: str) -> None:
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
+
+
+# ------------------------------------------------------------------------------------------------------- as described
+
+
+def described() -> dict[tuple[str, str], Any]:
+    """The operations of the document that take or give anything but JSON, by path and verb."""
+    found = {}
+    for path, operations in json.loads(OPENAPI.read_text())["paths"].items():
+        for verb, operation in operations.items():
+            bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+            if {kind for body in bodies for kind in body.get("content", {})} - {"application/json"}:
+                found[path, verb.upper()] = operation
+    return found
+
+
+async def test_the_document_has_the_routes_that_are_served_here_and_led_here_by_the_edge() -> None:
+    app = build_app(sources("127.0.0.1:1"))  # nothing is asked
+    await app.state.close()
+    served = {
+        (route.path, method)
+        for route in app.routes
+        if isinstance(route, Route) and route.path.startswith("/v1/")
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert set(described()) == served
+    assert {method for _, method in served} == set(envoy.FILES_PATHS)
+    for path, method in served:
+        assert re.fullmatch(envoy.FILES_PATHS[method], path)
+
+
+async def test_files_go_up_and_down_as_the_document_says(site: httpx.AsyncClient, city: Node) -> None:
+    operations = {method: operation for (_, method), operation in described().items()}
+    up, down = operations["POST"], operations["GET"]
+    assert [each["name"] for each in up["parameters"] if each["in"] == "query" and each.get("required")] == ["fileName"]
+    assert str(files.FILE_BYTES_MAX) in up["description"]
+    answer = await upload(site, await opened(city), LARGE, requestId="r1")
+    assert {name.lower() for name in up["responses"][str(answer.status_code)]["headers"]} <= set(answer.headers)
+    photo = answer.json()["evidence"]["name"]
+    for headers in ({}, {"range": "bytes=0-1"}, {"if_none_match": f'"{hashlib.sha256(LARGE).hexdigest()}"'}):
+        fetched = await fetch(site, photo, **headers)
+        said = down["responses"][str(fetched.status_code)]
+        assert {name.lower() for name in said["headers"]} <= set(fetched.headers)
+        assert fetched.headers.get("content-type", "image/jpeg") in said.get("content", {"image/jpeg": {}})
+    missing = await fetch(site, photo, range=f"bytes={len(LARGE)}-")
+    assert "Content-Range" in down["responses"][str(missing.status_code)]["headers"]
+    assert "content-range" in missing.headers
+    assert tuple(down["responses"]["200"]["content"]) == MEDIA_TYPES
+    for operation in (up, down):
+        assert (operation["security"], "401" in operation["responses"]) == ([{"bearer": []}], True)
+        assert operation["x-permission"].startswith("management.")

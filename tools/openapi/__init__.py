@@ -14,7 +14,7 @@ def document_text(descriptor_set: bytes, raw_routes: Iterable[RawRoute] = ()) ->
     """The document as JSON text, the same bytes for the same protos.
 
     `descriptor_set` is a serialised FileDescriptorSet with imports and source info; `raw_routes` are those that no
-    proto declares. Raises OpenApiError for a method
-    that declares no access or no route, and for routes that contradict each other.
+    proto declares. Raises OpenApiError for a method that declares no access or no route, and for routes that
+    contradict each other.
     """
     return json.dumps(build(Source(descriptor_set), raw_routes), ensure_ascii=False, indent=1) + "\n"

@@ -7,18 +7,20 @@ direction, so that nothing is asked in a circle. Both ends of each link hold tha
 
 from __future__ import annotations
 
-from contextlib import aclosing
+import asyncio
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from libs.errors import Away, Forbidden, NotFound, Reason, WrongState
+from libs.errors import Away, Exhausted, Forbidden, NotFound, Reason, WrongState
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.management.v1 import evidence_pb2
 from services.federation import contracts_store, query_log
+from services.federation.answering import ANSWERING_MAX
 from services.federation.query_rules import ACTOR_CHARS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
     from datetime import datetime
 
     from libs.errors import DomainError
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 PART_BYTES_MAX = 256 * 1024
 FILE_BYTES_MAX = 20 * 1024 * 1024
 FETCH_TIMEOUT_S = 60.0
+# A page may show many photos. A peer answers ANSWERING_MAX questions of ours at a time: half of them for the people of
+# this node, and half for those of the node on its other side.
+FETCHES_AT_ONCE = ANSWERING_MAX // 2
+FETCHES_WAITING_MAX = 200
 GIVEN, FETCHED = "federation.event_evidence.give", "federation.event_evidence.fetch"
 
 
@@ -54,15 +60,18 @@ class EventEvidence:
         self._management = management
         self._hub = hub
         self._questions = questions
+        self._turns = asyncio.Semaphore(FETCHES_AT_ONCE)
+        self._fetches = 0
 
     async def fetch(self, request: pb.FetchEventEvidenceRequest) -> AsyncGenerator[pb.FetchEventEvidenceResponse, None]:
         """Yield what another node keeps, once it is written down who asked.
 
-        Raises NotFound, Away when a node that may keep it is away, and what a peer refused with.
+        Raises NotFound, Away when a node that may keep it is away, Exhausted when FETCHES_WAITING_MAX wait already, and
+        what a peer refused with.
         """
         actor = f"{request.actor}@{self._transactions.node}"
         charters = asked_first(self._charters(await self._in_force(), request.name), request.keeper)
-        async with aclosing(self._ask(request.name, actor, charters)) as parts:
+        async with self._turn(), aclosing(self._ask(request.name, actor, charters)) as parts:
             first = True
             async for part in parts:
                 if first:
@@ -71,6 +80,18 @@ class EventEvidence:
                 yield pb.FetchEventEvidenceResponse(
                     evidence=part.evidence if part.HasField("evidence") else None, content=part.content
                 )
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for room at the peers, as long as the caller's time lasts."""
+        if self._fetches >= FETCHES_AT_ONCE + FETCHES_WAITING_MAX:
+            raise Exhausted(Reason.TOO_BUSY, f"{FETCHES_WAITING_MAX} fetches of evidence wait already")
+        self._fetches += 1
+        try:
+            async with self._turns:
+                yield
+        finally:
+            self._fetches -= 1
 
     async def give(self, peer: str, query: link_pb2.Query) -> AsyncGenerator[link_pb2.Answer, None]:
         """Yield the answers to a question of a peer, once it is written down who asked.

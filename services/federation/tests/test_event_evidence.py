@@ -1,5 +1,6 @@
 """Photos and files of events between three tiers over real links: fetched through each other, refused, written down."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,22 @@ import pytest
 import pytest_asyncio
 
 from libs.clock import ManualClock
-from libs.errors import Away, Forbidden, NotFound, Reason, WrongState
+from libs.errors import Away, Exhausted, Forbidden, NotFound, Reason, WrongState
 from libs.testing import eventually
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.management.v1 import evidence_pb2
-from services.federation import refusals_store
-from services.federation.event_evidence import FETCHED, FILE_BYTES_MAX, GIVEN, PART_BYTES_MAX, checked
+from services.federation import event_evidence, refusals_store
+from services.federation.answering import ANSWERING_MAX
+from services.federation.asking import STREAMS_MAX
+from services.federation.event_evidence import (
+    FETCHED,
+    FETCHES_AT_ONCE,
+    FILE_BYTES_MAX,
+    GIVEN,
+    PART_BYTES_MAX,
+    checked,
+)
 from services.federation.terms import default_charter
 from services.federation.tests.tiers import CITY, DISTRICT, STREET, Tiers, three_tiers
 from services.federation.tests.world import Node, World
@@ -137,6 +147,19 @@ async def test_a_charter_without_it_gives_nothing(timed: World, present: ManualC
     with pytest.raises(Forbidden):
         await _asked_all_the_same(kept.tiers.city, DISTRICT, PHOTO)
     assert not files[DISTRICT].asked
+
+
+async def test_a_page_of_photos_comes_in_turns_and_no_more_wait_than_may(kept: Kept, monkeypatch: Any) -> None:
+    names = [f"{PHOTO}.{number}" for number in range(2 * ANSWERING_MAX + STREAMS_MAX)]
+    kept.files[STREET].kept |= {name: name.encode() for name in names}
+    found = await asyncio.gather(*(kept.fetch(kept.tiers.city, name, LEADER) for name in names))
+    assert found == [name.encode() for name in names]
+    monkeypatch.setattr(event_evidence, "FETCHES_WAITING_MAX", 1)
+    outcomes = await asyncio.gather(
+        *(kept.fetch(kept.tiers.city, name, LEADER) for name in names), return_exceptions=True
+    )
+    refused = [each for each in outcomes if isinstance(each, Exhausted) and each.reason == Reason.TOO_BUSY]
+    assert len(refused) == len(names) - FETCHES_AT_ONCE - 1
 
 
 async def test_while_the_keeper_is_away_that_is_said(kept: Kept) -> None:

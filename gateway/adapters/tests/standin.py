@@ -24,8 +24,12 @@ from quintet.federation.v1 import federation_pb2
 from quintet.identity.v1 import identity_pb2
 from quintet.management.v1 import channels_pb2, management_pb2
 
-NOW = datetime.now(UTC).replace(microsecond=0)
 KEY = identity_pb2.Jwk(kty="EC", crv="P-256", x="x", y="y", kid="k1", use="sig", alg="ES256")
+
+
+def ago(**since: float) -> datetime:
+    """Return the time so long ago, as of now: a page shows ages."""
+    return datetime.now(UTC).replace(microsecond=0) - timedelta(**since)
 
 
 def zone(code: str, node: str, requests: int, merged: int, **by_status: int) -> management_pb2.ZoneCounters:
@@ -37,10 +41,10 @@ def zone(code: str, node: str, requests: int, merged: int, **by_status: int) -> 
 def peer(node: str, kind: federation_pb2.PeerKind.ValueType, **given: Any) -> federation_pb2.Peer:
     made = federation_pb2.Peer(name=f"peers/{node}", node=node, kind=kind, state=federation_pb2.PEER_STATE_ACTIVE)
     made.MergeFrom(federation_pb2.Peer(**given))
-    made.last_contact.FromDatetime(NOW - timedelta(seconds=3 if made.connected else 200))
-    made.certificate_expires_at.FromDatetime(NOW + timedelta(days=89))
+    made.last_contact.FromDatetime(ago(seconds=3 if made.connected else 200))
+    made.certificate_expires_at.FromDatetime(ago(days=-89))
     if made.backlog:
-        made.oldest_unacknowledged.FromDatetime(NOW - timedelta(minutes=4))
+        made.oldest_unacknowledged.FromDatetime(ago(minutes=4))
     return made
 
 
@@ -141,7 +145,7 @@ class Line:
     state: str = "running"
     restarts: int = 0
     failure: str = ""
-    since: datetime = NOW - timedelta(hours=3)
+    since: datetime = field(default_factory=lambda: ago(hours=3))
 
 
 async def works() -> None:
@@ -159,7 +163,7 @@ def sources(server: str, **changes: Any) -> Sources:
         zone="us-ca-sf",
         timezone="America/Los_Angeles",
         version="0.1.0",
-        started=NOW - timedelta(hours=3),
+        started=ago(hours=3),
     )
     made = Sources(
         node=node,

@@ -4,7 +4,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from gateway.adapters.tests.standin import NOW, Services
+from gateway.adapters.tests.standin import Services, ago
 from gateway.adapters.tests.test_adapters import services, site  # noqa: F401 - a fixture
 from quintet.management.v1 import channels_pb2
 
@@ -15,7 +15,7 @@ NAME = "zones/us-ca-sf-d10/publicWarnings/w1/capMessages/2"
 def warned() -> channels_pb2.CapMessage:
     message = channels_pb2.CapMessage(name=NAME, identifier="sf.us-ca-sf-d10.w1.2", xml="<alert/>")
     message.headline.zh, message.headline.en = "暴雨预警", "Heavy rain & more"
-    message.sent_at.FromDatetime(NOW)
+    message.sent_at.FromDatetime(ago())
     return message
 
 

@@ -329,6 +329,7 @@ async def test_services_hold_their_own_role_and_people_cannot_ask(node: Node) ->
     assert {(grant.permission, grant.zone) for grant in found.grants} == {
         ("identity.access.resolve", ""), ("sharing.products.read", ""), ("sharing.terms.check", ""),
         ("sharing.rows.read_for_contract", ""), ("identity.audit.prove", ""), ("identity.people.read", ""),
+        ("management.evidence.read_for_peer", ""),
     }  # fmt: skip
     admin = await node.admin()
     with pytest.raises(Forbidden) as raised:

@@ -37,14 +37,16 @@ CALL_CAP_S = 5.0
 STREAM_CAP_S = 3600.0
 RESOLVE_AGAIN_S = 1.0  # an address is looked up again at most this often
 CLOSE_GRACE_S = 1.0
+RECONNECT_DELAY_FIRST_S = 0.1
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX + 1024),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     # A service that restarts is back within seconds; grpc's own default waits up to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.initial_reconnect_backoff_ms", int(RECONNECT_DELAY_FIRST_S * 1000)),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # What the name does not say: how long an attempt to connect may take. On a busy machine a service greets late.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )

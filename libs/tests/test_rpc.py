@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from libs import telemetry
 from libs.access import Caller, Grant, Kind, Scope, acting_as, current_caller, renewed_caller
+from libs.channel import RECONNECT_DELAY_FIRST_S
 from libs.context import caller_subject, deadline, rpc_method
 from libs.errors import Away, Exhausted, Forbidden, Invalid, NotFound, Reason, Stale, TooLate, Unauthenticated
 from libs.methods import MESSAGE_BYTES_MAX
@@ -383,6 +384,28 @@ async def test_an_absent_service_is_away(running: Running) -> None:
     with pytest.raises(Away) as caught:
         await running.service_stub().Open(Request())
     assert caught.value.metadata["dependency"] == "sample"
+
+
+async def test_a_service_that_is_slow_to_greet_is_waited_for(running: Running) -> None:
+    # As one on a busy machine: it takes the connection at once, and says something only later.
+    async def relay(inward: asyncio.StreamReader, outward: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(3 * RECONNECT_DELAY_FIRST_S)
+        there = await asyncio.open_connection(*running.address.split(":"))
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_pass_on(inward, there[1]))
+            both.create_task(_pass_on(there[0], outward))
+
+    slow = await asyncio.start_server(relay, "127.0.0.1", 0)
+    address = f"127.0.0.1:{slow.sockets[0].getsockname()[1]}"
+    async with channel(address, dependency="sample") as opened, slow:
+        assert (await sample.Stub(opened, sample.SAMPLE).Open(Request())).subject == "anonymous"
+
+
+async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(4096):
+        sink.write(data)
+        await sink.drain()
+    sink.close()
 
 
 async def test_a_service_that_moved_is_found_again(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

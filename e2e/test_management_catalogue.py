@@ -101,11 +101,12 @@ def test_evidence_is_for_who_may_read_the_event(federation: Federation, callers:
     with federation.node("sf").signed_in("resident.01") as resident:
         assert resident.refused("GET", f"/v1/{photo}").status in {403, 404}
     callers["handler"].post(f"/v1/{event}:advance", {"action": "make_safe", "evidence": [photo]})
-    # The city is told that there is a photo; the photo stays in the street.
+    # The city is told that there is a photo, which stays in the street and is fetched for who opens it.
     with federation.node("sf").signed_in("dispatcher.sf") as city:
         steps = until("the step at the city", lambda: _steps(city, event, 2))
         assert steps[-1]["evidence"] == [photo]
-        assert city.refused("GET", f"/v1/{photo}").status == 404
+        assert _download(city, photo) == PHOTO
+        assert city.get(f"/v1/{event}/evidence").get("evidence", []) == []
 
 
 def test_a_change_does_not_touch_events_in_flight(callers: dict[str, Caller]) -> None:

@@ -37,16 +37,19 @@ CALL_CAP_S = 5.0
 STREAM_CAP_S = 3600.0
 RESOLVE_AGAIN_S = 1.0  # an address is looked up again at most this often
 CLOSE_GRACE_S = 1.0
+# A service that restarts is back within seconds; grpc's own default waits up to two minutes.
 RECONNECT_DELAY_FIRST_S = 0.1
+RECONNECT_DELAY_MAX_S = 2.0
+# On a busy machine a service greets late.
+CONNECT_TIMEOUT_S = 5.0
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX + 1024),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    # A service that restarts is back within seconds; grpc's own default waits up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", int(RECONNECT_DELAY_FIRST_S * 1000)),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    # What the name does not say: how long an attempt to connect may take. On a busy machine a service greets late.
-    ("grpc.min_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", int(RECONNECT_DELAY_MAX_S * 1000)),
+    # The name does not say it: how long an attempt to connect may take.
+    ("grpc.min_reconnect_backoff_ms", int(CONNECT_TIMEOUT_S * 1000)),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )

@@ -1,7 +1,6 @@
-"""The server's interceptor and the client's channel, over real connections."""
+"""The server's interceptor, over real connections."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -11,141 +10,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from libs import telemetry
-from libs.access import Caller, Grant, Kind, Scope, acting_as, current_caller, renewed_caller
-from libs.channel import RECONNECT_DELAY_FIRST_S
-from libs.context import caller_subject, deadline, rpc_method
-from libs.errors import Away, Exhausted, Forbidden, Invalid, NotFound, Reason, Stale, TooLate, Unauthenticated
-from libs.methods import MESSAGE_BYTES_MAX
-from libs.rpc import PolicyError, RemoteFaultError, Server, TokenAuthenticator, channel
+from libs.access import Grant, Scope
+from libs.context import deadline
+from libs.errors import Away, Exhausted, Invalid, NotFound, Reason, Stale, TooLate
+from libs.rpc import PolicyError, RemoteFaultError, Server, TokenAuthenticator
 from libs.testing import eventually
 from libs.tests import callers, sample
-from libs.tests.sample import Request, Response
-from libs.tokens import ServiceSigner
-
-OFFICER = "people/officer.d10"
-RESIDENT = "people/resident.01"
-READ = "sample.things.read"
-
-GRANTS = callers.StaticGrants(
-    {
-        OFFICER: callers.grants(
-            OFFICER,
-            Grant("sample.things.write", Scope.ORGANISATION, "us-ca-sf-d10", "organisations/works"),
-            Grant("sample.things.read", Scope.ZONE, "us-ca-sf-d10"),
-            Grant("sample.things.sync", Scope.ZONE, "us-ca-sf"),
-        ),
-        RESIDENT: callers.grants(RESIDENT),
-        "services/management": callers.grants(
-            "services/management",
-            Grant("sample.things.sync", Scope.ZONE),
-            Grant("sample.things.read", Scope.ZONE),
-        ),
-    }
-)
-
-
-class Servicer:
-    """Does what the request's name asks for."""
-
-    def __init__(self) -> None:
-        self.sleeping = asyncio.Event()
-        self.cancelled = asyncio.Event()
-
-    async def Open(self, request: Any, context: Any) -> Any:
-        if request.name == "raise":
-            raise KeyError("the secret 42")
-        if request.name == "missing":
-            raise NotFound(Reason.EVENT_NOT_FOUND, "zones/a/events/1 没有", name="zones/a/events/1")
-        if request.name == "group":
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._stale())
-        if request.name == "wrong":
-            return request
-        if request.name == "large":
-            return Response(text="x" * MESSAGE_BYTES_MAX)
-        if request.name == "sleep":
-            try:
-                self.sleeping.set()
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                self.cancelled.set()
-                raise
-        return Response(text=rpc_method.get(), subject=caller_subject.get())
-
-    async def _stale(self) -> None:
-        raise Stale(Reason.ETAG_STALE)
-
-    async def Mine(self, request: Any, context: Any) -> Any:
-        return Response(subject=current_caller().subject)
-
-    Inside = Change = Mine
-
-    async def Read(self, request: Any, context: Any) -> Any:
-        await asyncio.sleep(60 if request.name == "sleep" else 0)
-        return Response(text=f"{context.time_remaining():.0f}" if context.time_remaining() else "none")
-
-    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        for index in range(request.count):
-            yield Response(text=str(index))
-        if request.name == "raise":
-            raise KeyError("the secret 42")
-        if request.name == "wrong":
-            yield request
-        if request.name == "missing":
-            raise NotFound(Reason.EVENT_NOT_FOUND)
-
-    async def Upload(self, requests: AsyncIterator[Any], context: Any) -> Any:
-        return Response(text=",".join([request.name async for request in requests]))
-
-    async def Talk(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        async for request in requests:
-            if request.name == "again":
-                yield Response(subject=(await renewed_caller()).subject, text=str(current_caller().allows(READ)))
-            else:
-                yield Response(text=request.name)
-
-
-class Running:
-    """A server with the sample service, and channels to it."""
-
-    def __init__(self, server: Server, servicer: Servicer, address: str) -> None:
-        self.server = server
-        self.servicer = servicer
-        self.address = address
-        self.channels: list[grpc.aio.Channel] = []
-
-    def stub(self, subject: str = "", **claims: Any) -> sample.Stub:
-        """Return a plain grpc stub with an access token: what somebody outside uses."""
-        self.channels.append(grpc.aio.insecure_channel(self.address))
-        stub = sample.Stub(self.channels[-1], sample.SAMPLE)
-        if subject:
-            bearer = ("authorization", f"Bearer {callers.token(subject, **claims)}")
-            for name, call in vars(stub).items():
-                setattr(stub, name, _with_metadata(call, bearer))
-        return stub
-
-    def service_stub(self, part: str = "management", **options: Any) -> sample.Stub:
-        """Return a stub over our own channel: what a service uses."""
-        signer = ServiceSigner(part, callers.SERVICE_KEYS[part])
-        self.channels.append(channel(self.address, signer=signer, dependency="sample", **options))
-        return sample.Stub(self.channels[-1], sample.SAMPLE)
-
-
-def _with_metadata(call: Any, header: tuple[str, str]) -> Any:
-    return lambda request, metadata=(), **options: call(request, metadata=(*metadata, header), **options)
-
-
-@pytest.fixture
-async def running() -> AsyncIterator[Running]:
-    servicer = Servicer()
-    server = Server("sample", TokenAuthenticator(callers.verifier(), GRANTS))
-    server.add(sample.registrar(sample.SAMPLE), servicer, sample.SAMPLE)
-    port = await server.start()
-    made = Running(server, servicer, f"127.0.0.1:{port}")
-    yield made
-    for opened in made.channels:
-        await opened.close()
-    await server.stop(0)
+from libs.tests.sample import Request
+from libs.tests.serving import GRANTS, OFFICER, READ, RESIDENT, Running, Servicer
 
 
 async def failure(call: Any) -> tuple[str, str, str]:
@@ -377,63 +249,6 @@ async def test_more_calls_than_can_be_served_are_turned_away(running: Running, m
     slow.cancel()
     await asyncio.wait_for(running.servicer.cancelled.wait(), 5)
     await running.service_stub().Open(Request())
-
-
-async def test_an_absent_service_is_away(running: Running) -> None:
-    await running.server.stop(0)
-    with pytest.raises(Away) as caught:
-        await running.service_stub().Open(Request())
-    assert caught.value.metadata["dependency"] == "sample"
-
-
-async def test_a_service_that_is_slow_to_greet_is_waited_for(running: Running) -> None:
-    # As one on a busy machine: it takes the connection at once, and says something only later.
-    async def relay(inward: asyncio.StreamReader, outward: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(3 * RECONNECT_DELAY_FIRST_S)
-        there = await asyncio.open_connection(*running.address.split(":"))
-        async with asyncio.TaskGroup() as both:
-            both.create_task(_pass_on(inward, there[1]))
-            both.create_task(_pass_on(there[0], outward))
-
-    slow = await asyncio.start_server(relay, "127.0.0.1", 0)
-    address = f"127.0.0.1:{slow.sockets[0].getsockname()[1]}"
-    async with channel(address, dependency="sample") as opened, slow:
-        assert (await sample.Stub(opened, sample.SAMPLE).Open(Request())).subject == "anonymous"
-
-
-async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    while data := await source.read(4096):
-        sink.write(data)
-        await sink.drain()
-    sink.close()
-
-
-async def test_a_service_that_moved_is_found_again(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("libs.channel.RESOLVE_AGAIN_S", 0)
-    address = "127.0.0.1:1"
-    running.channels.append(channel(lambda: address, dependency="sample"))
-    stub = sample.Stub(running.channels[0], sample.SAMPLE)
-    with pytest.raises(Away):
-        await stub.Open(Request())
-    address = running.address
-    with pytest.raises(Away):
-        await stub.Open(Request())
-    assert (await stub.Open(Request())).subject == "anonymous"
-
-
-async def test_as_caller_forwards_the_token_of_the_call_being_served(running: Running) -> None:
-    made = channel(running.address, signer=ServiceSigner("management", callers.SERVICE_KEYS["management"]))
-    running.channels.append(made)
-    token = callers.token(RESIDENT)
-    with acting_as(Caller(RESIDENT, Kind.PERSON, callers.grants(RESIDENT), token)):
-        assert (await sample.Stub(made.as_caller(), sample.SAMPLE).Mine(Request())).subject == RESIDENT
-        assert (await sample.Stub(made, sample.SAMPLE).Mine(Request())).subject == "services/management"
-        with pytest.raises(Forbidden):
-            await sample.Stub(made.as_caller(), sample.SAMPLE).Read(Request())
-    with pytest.raises(Unauthenticated):
-        await sample.Stub(made.as_caller(), sample.SAMPLE).Mine(Request())
-    running.channels.append(channel(running.address, token=token))
-    assert (await sample.Stub(running.channels[-1], sample.SAMPLE).Mine(Request())).subject == RESIDENT
 
 
 # ------------------------------------------------------------------------------------------------- start and standards

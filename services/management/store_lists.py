@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.management.model_component import Component, component_key
-from services.management.store_rows import EVENT_SELECTED, STEP_SELECTED, event_of, step_of
+from services.management.model_component import Component
+from services.management.store_rows import EVENT_SELECTED, STEP_SELECTED, event_of, of_component, step_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -79,17 +79,16 @@ def _conditions(
 ) -> list[str]:
     """Return what narrows the list, and add its parameters to `values`."""
     conditions: list[str] = []
-    component, key = query.component, component_key(query.component)
     given: tuple[tuple[str, tuple[object, ...] | None], ...] = (
         ("e.status = {}", (query.status,) if query.status else None),
         ("e.type = {}", (query.type,) if query.type else None),
         ("e.node = {}", (query.node,) if query.node else None),
         ("e.id = (SELECT event_id FROM event_reports WHERE source = {})", (query.request,) if query.request else None),
-        # The indexes hold only events that have one, and see by the words for it that no other is meant.
-        ("e.component_key <> '' AND e.component_key = {}", (key,) if key else None),
-        ("e.component_type <> '' AND e.component_type = {}", (component.type,) if component and not key else None),
         ("(e.opened_at, e.id) < ({}, {})", after),
     )
+    if query.component:
+        condition, value = of_component(query.component)
+        given = ((condition, (value,)), *given)
     for condition, parameters in given:
         if parameters:
             first = len(values) + 1

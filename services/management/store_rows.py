@@ -202,6 +202,16 @@ def _flags(text: str) -> tuple[Flag, ...]:
     return tuple(Flag(**flag) for flag in json.loads(text)) if text != "[]" else ()
 
 
+def of_component(component: Component) -> tuple[str, str]:
+    """Return the condition on events `e` of one component, or of all of a type without a code, and its parameter "{}".
+
+    The indexes hold only events that have one, and see by the words for it that no other is meant.
+    """
+    if key := component_key(component):
+        return "e.component_key <> '' AND e.component_key = {}", key
+    return "e.component_type <> '' AND e.component_type = {}", component.type
+
+
 def clocks_json(clocks: Clocks) -> str:
     """Return what differs from a new event's clocks, so that rows stay short."""
     found: dict[str, Any] = {}

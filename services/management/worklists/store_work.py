@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from services.management.model_component import component_key
-from services.management.store_rows import EVENT_SELECTED, event_of
+from services.management.store_rows import EVENT_SELECTED, event_of, of_component
 from services.management.worklists.model import Branch, Filter, Order
 
 if TYPE_CHECKING:
@@ -174,11 +173,8 @@ def _filtered(work: Work, values: _Values) -> str:
     if wanted.due_before is not None:
         found.append(f"e.due_order < {values(wanted.due_before)}")
     if wanted.component:
-        # The indexes hold only events that have one, and see by the words for it that no other is meant.
-        column, value = "component_key", component_key(wanted.component)
-        if not value:
-            column, value = "component_type", wanted.component.type
-        found.append(f"e.{column} <> '' AND e.{column} = {values(value)}")
+        condition, value = of_component(wanted.component)
+        found.append(condition.format(values(value)))
     if wanted.title:
         found.append(f"e.title ILIKE {values('%' + wanted.title.translate(_LIKE_SPECIAL) + '%')}")
     return " AND ".join(found)

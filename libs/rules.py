@@ -80,6 +80,14 @@ def rules_of(field: FieldDescriptor) -> options_pb2.Rules:
     return field.GetOptions().Extensions[options_pb2.rules]
 
 
+def most(descriptor: Descriptor, field: str) -> int:
+    """Return the largest value that the rules of a message type give a field. Raises ValueError for one without."""
+    rules = rules_of(descriptor.fields_by_name[field])
+    if not rules.HasField("lte"):
+        raise ValueError(f"{descriptor.full_name}.{field} has no largest value")
+    return int(rules.lte)
+
+
 _plans: dict[Descriptor, Plan] = {}  # one entry per message type of the linked protos
 
 

@@ -23,10 +23,11 @@ from gateway.adapters.answers import refusal, refused
 from gateway.adapters.byte_ranges import Span, UnsatisfiableError, asked_span
 from libs.channel import Channel, RemoteFaultError
 from libs.errors import DomainError, NotFound, Reason, Unauthenticated, WrongState
+from libs.rules import most
 from quintet.management.v1 import evidence_pb2 as pb
 from quintet.management.v1.evidence_pb2_grpc import EvidenceServiceStub
 
-FILE_BYTES_MAX = 20 * 1024 * 1024
+FILE_BYTES_MAX = most(pb.StartUploadRequest.DESCRIPTOR, "size_bytes")
 # Each holds a part of 2 MiB or two.
 UPLOADS_AT_ONCE_MAX = 16
 DOWNLOADS_AT_ONCE_MAX = 32

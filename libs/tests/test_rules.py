@@ -114,3 +114,9 @@ def test_whatever_parses_is_judged(data: bytes) -> None:
     except Exception:  # noqa: BLE001 - DecodeError is for the caller
         return
     violations(message)
+
+
+def test_the_most_that_a_field_may_be_can_be_asked_for() -> None:
+    assert rules.most(Request.DESCRIPTOR, "count") == 9
+    with pytest.raises(ValueError, match="level has no largest value"):
+        rules.most(Request.DESCRIPTOR, "level")

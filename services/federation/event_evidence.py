@@ -12,6 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from libs.errors import Away, Exhausted, Forbidden, NotFound, Reason, WrongState
+from libs.rules import most
 from quintet.federation.v1 import federation_pb2 as pb
 from quintet.federation.v1 import link_pb2
 from quintet.management.v1 import evidence_pb2
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 # Facts and directives share the link: they wait for one part at most.
 PART_BYTES_MAX = 256 * 1024
-FILE_BYTES_MAX = 20 * 1024 * 1024
+FILE_BYTES_MAX = most(evidence_pb2.StartUploadRequest.DESCRIPTOR, "size_bytes")
 FETCH_TIMEOUT_S = 60.0
 # A page may show many photos. A peer answers ANSWERING_MAX questions of ours at a time: half of them for the people of
 # this node, and half for those of the node on its other side.
@@ -72,14 +73,12 @@ class EventEvidence:
         actor = f"{request.actor}@{self._transactions.node}"
         charters = asked_first(self._charters(await self._in_force(), request.name), request.keeper)
         async with self._turn(), aclosing(self._ask(request.name, actor, charters)) as parts:
-            first = True
             async for part in parts:
-                if first:
+                found = pb.FetchEventEvidenceResponse(content=part.content)
+                if part.HasField("evidence"):
+                    found.evidence.CopyFrom(part.evidence)
                     await self._note(FETCHED, request.name, request.actor)
-                first = False
-                yield pb.FetchEventEvidenceResponse(
-                    evidence=part.evidence if part.HasField("evidence") else None, content=part.content
-                )
+                yield found
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

@@ -133,7 +133,9 @@ async def test_what_is_not_of_the_zone_is_neither_asked_for_nor_given(kept: Kept
     assert [ELSEWHERE in each.description for each in refusals] == [False, True]  # the newest first
 
 
-async def test_a_charter_without_it_gives_nothing(timed: World, present: ManualClock, monkeypatch: Any) -> None:
+async def test_a_charter_without_it_gives_nothing(
+    timed: World, present: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def without(zone: str) -> pb.Terms:
         made = default_charter(zone)
         made.event_evidence = False
@@ -149,7 +151,9 @@ async def test_a_charter_without_it_gives_nothing(timed: World, present: ManualC
     assert not files[DISTRICT].asked
 
 
-async def test_a_page_of_photos_comes_in_turns_and_no_more_wait_than_may(kept: Kept, monkeypatch: Any) -> None:
+async def test_a_page_of_photos_comes_in_turns_and_no_more_wait_than_may(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [f"{PHOTO}.{number}" for number in range(2 * ANSWERING_MAX + STREAMS_MAX)]
     kept.files[STREET].kept |= {name: name.encode() for name in names}
     found = await asyncio.gather(*(kept.fetch(kept.tiers.city, name, LEADER) for name in names))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from libs.access import current_caller
 from libs.errors import Reason, WrongState
+from libs.rules import most
 from quintet.federation.v1 import federation_pb2
 from quintet.management.v1 import evidence_pb2 as pb
-from services.management.evidence.model_evidence import FILE_BYTES_MAX
 from services.management.tiers import store_moves
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from services.management.model import Event
 
 FETCH_TIMEOUT_S = 60.0
+FILE_BYTES_MAX = most(pb.StartUploadRequest.DESCRIPTOR, "size_bytes")
 
 
 class Elsewhere:

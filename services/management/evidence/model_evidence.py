@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 EVIDENCE_NAME = "{event}/evidence/{id}"
 UPLOAD_NAME = "{event}/uploads/{id}"
-FILE_BYTES_MAX = 20 * 1024 * 1024
 # In JSON a part is a third longer, and must still pass the edge.
 PART_BYTES_MAX = 2 * 1024 * 1024
 EVIDENCE_PER_EVENT_MAX = 200

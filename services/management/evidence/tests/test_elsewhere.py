@@ -11,7 +11,7 @@ import pytest_asyncio
 from libs.errors import Away, DomainError, Forbidden, NotFound, Reason, WrongState
 from quintet.federation.v1 import federation_pb2
 from quintet.management.v1 import evidence_pb2
-from services.management.evidence.model_evidence import FILE_BYTES_MAX
+from services.management.evidence.elsewhere import FILE_BYTES_MAX
 from services.management.evidence.tests.handling import JPEG, OFFICER, read, uploaded
 from services.management.tiers.tests.story import ask, dispatched, family
 

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from services.management.evidence.elsewhere import FILE_BYTES_MAX
 from services.management.evidence.files import Folder
-from services.management.evidence.model_evidence import FILE_BYTES_MAX
 from services.management.evidence.objects import StoreAway, Trouble
 from services.management.evidence.watch import StoreWatch
 
